@@ -1,0 +1,10 @@
+//! Handlers: the local consumers of events.
+
+pub mod api;
+pub mod exec;
+pub mod file;
+pub mod json;
+pub mod log;
+pub mod registry;
+
+pub use api::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason};

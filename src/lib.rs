@@ -1,0 +1,8 @@
+//! Fanfare keeps a daemon on every compute node in step with a few API servers.
+//!
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod event;
+pub mod metrics;
+pub mod util;

@@ -1,0 +1,11 @@
+//! Small things every layer uses.
+
+pub mod atomic_file;
+pub mod backoff;
+pub mod lock_file;
+pub mod poll;
+pub mod printable;
+pub mod rate;
+pub mod shutdown;
+pub mod stop;
+pub mod thread;
