@@ -4,5 +4,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod event;
+pub mod handler;
 pub mod metrics;
 pub mod util;

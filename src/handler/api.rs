@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 
 use crate::event::Event;
+use crate::util::stop::StopToken;
 
 /// Why a handler is told to start over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,9 @@ pub struct Closing {
 /// What it must not do: assume that it sees every intermediate state of a row (a slow handler is
 /// given the newest one), take part in process-wide signals, or rely on `Drop` for its last state
 /// (that is what [`Handler::close`] is for; a handler that is stuck at the end is abandoned).
-/// It may block: only its own lane waits.
+/// It may block: only its own lane waits. But a call that can take longer than about a second must
+/// end early when the [`StopToken`] given to [`Module::build`] says so, with
+/// [`HandlerError::Retry`]; [`Handler::close`] follows.
 pub trait Handler: Send {
     /// Start over: what is not given between this and `end_sync` is gone.
     fn begin_sync(&mut self, reason: SyncReason) -> Result<(), HandlerError>;
@@ -73,7 +76,8 @@ pub trait Handler: Send {
     fn end_sync(&mut self) -> Result<(), HandlerError>;
 
     /// Called when the queue is empty and when the time it last returned has come; returns when
-    /// it wants to be called again (`None`: only after the next event).
+    /// it wants to be called again (`None`: only after the next event). After an error it is
+    /// called again within a second or so, so that it can say when it wants to try again.
     fn idle(&mut self, now: Instant) -> Result<Option<Instant>, HandlerError> {
         let _ = now;
         Ok(None)
@@ -176,15 +180,22 @@ fn plain(error: &figment::Error) -> String {
     error.kind.to_string()
 }
 
+/// Makes a handler called `name`, which ends what it is doing when `stop` says so.
+///
+/// Must not block, must change nothing outside, and must leave nothing behind on error: it is also
+/// how a configuration is checked, maybe beside a running agent.
+pub type Build =
+    fn(name: &str, settings: &Settings, stop: &StopToken) -> Result<Box<dyn Handler>, BuildError>;
+
 /// One entry of the registry: how a module is named, checked and made.
+#[derive(Debug, Clone, Copy)]
 pub struct Module {
     /// What `module = "…"` says.
     pub name: &'static str,
     /// One line for listings.
     pub about: &'static str,
-    /// The keys the module knows, for "did you mean".
+    /// The keys the module knows, sorted; see [`Module::unknown_keys`].
     pub keys: &'static [&'static str],
-    /// Makes a handler called `name`. Must not block and must leave nothing behind on error:
-    /// it is also how a configuration is checked.
-    pub build: fn(name: &str, settings: &Settings) -> Result<Box<dyn Handler>, BuildError>,
+    /// Makes a handler.
+    pub build: Build,
 }

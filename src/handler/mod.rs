@@ -7,4 +7,4 @@ pub mod json;
 pub mod log;
 pub mod registry;
 
-pub use api::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason};
+pub use api::{Build, BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason};
