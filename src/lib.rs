@@ -6,4 +6,5 @@
 pub mod event;
 pub mod handler;
 pub mod metrics;
+pub mod pubsub;
 pub mod util;

@@ -1,0 +1,4 @@
+//! The drivers: how events travel.
+
+pub mod memory;
+pub mod zmq;

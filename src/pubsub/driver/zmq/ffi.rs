@@ -1,0 +1,83 @@
+//! The calls of libzmq that the zmq crate has no safe form of. The only `unsafe` of this crate.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_int};
+use std::fmt;
+
+/// `ZMQ_MULTICAST_LOOP`: whether a host hears its own multicast.
+pub const MULTICAST_LOOP: c_int = 96;
+
+/// An error number as libzmq reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SysError {
+    /// The system's or libzmq's number.
+    pub code: c_int,
+    text: String,
+}
+
+/// `EADDRINUSE` on Linux.
+pub const EADDRINUSE: c_int = 98;
+
+impl fmt::Display for SysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn check(rc: c_int) -> Result<(), SysError> {
+    if rc >= 0 {
+        return Ok(());
+    }
+    // SAFETY: reads this thread's error number and a static text for it; both take any state.
+    let (code, text) = unsafe {
+        let code = zmq_sys::zmq_errno();
+        (code, CStr::from_ptr(zmq_sys::zmq_strerror(code)))
+    };
+    Err(SysError {
+        code,
+        text: text.to_string_lossy().into_owned(),
+    })
+}
+
+fn c_string(uri: &str) -> Result<CString, SysError> {
+    CString::new(uri).map_err(|_| SysError {
+        code: 22,
+        text: "an address must not contain NUL".into(),
+    })
+}
+
+/// Sets an option that the crate has no setter for.
+pub fn set_int(socket: &mut zmq::Socket, option: c_int, value: c_int) -> Result<(), SysError> {
+    // SAFETY: the pointer is of a live socket, which we hold exclusively; the option reads exactly
+    // size_of::<c_int>() bytes of `value`.
+    check(unsafe {
+        zmq_sys::zmq_setsockopt(
+            socket.as_mut_ptr(),
+            option,
+            (&raw const value).cast(),
+            size_of::<c_int>(),
+        )
+    })
+}
+
+/// Binds. The crate's own `bind` panics on error numbers it does not know, such as ENOTDIR.
+pub fn bind(socket: &mut zmq::Socket, uri: &str) -> Result<(), SysError> {
+    let uri = c_string(uri)?;
+    // SAFETY: a live socket held exclusively and a NUL-terminated text that outlives the call.
+    check(unsafe { zmq_sys::zmq_bind(socket.as_mut_ptr(), uri.as_ptr()) })
+}
+
+/// Connects. The crate's own `connect` panics as its `bind` does.
+pub fn connect(socket: &mut zmq::Socket, uri: &str) -> Result<(), SysError> {
+    let uri = c_string(uri)?;
+    // SAFETY: as for `bind`.
+    check(unsafe { zmq_sys::zmq_connect(socket.as_mut_ptr(), uri.as_ptr()) })
+}
+
+/// Ends the monitoring of a socket. The crate cannot pass the null address that does this. Without
+/// it, an event that comes after the monitor's reader is gone blocks libzmq's I/O thread.
+pub fn stop_monitor(socket: &mut zmq::Socket) -> Result<(), SysError> {
+    // SAFETY: a live socket held exclusively; a null address is documented to end the monitoring.
+    check(unsafe { zmq_sys::zmq_socket_monitor(socket.as_mut_ptr(), std::ptr::null(), 0) })
+}

@@ -1,0 +1,127 @@
+//! One SUB socket, connected to one publisher.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use zmq::Socket;
+
+use super::frames::Frames;
+use super::monitor::Monitor;
+use super::{failed, ffi, wait};
+use crate::pubsub::api::{PubSubError, SubscriberOptions};
+use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::subscriber::{Link, Received, Signal};
+
+/// libzmq cuts a connection that sends a message this many times `max_message_size`: it would
+/// otherwise allocate whatever a header claims. Up to here a message over the limit is only dropped.
+const HARD_LIMIT_FACTOR: usize = 4;
+
+pub struct ZmqLink {
+    uri: String,
+    socket: Socket,
+    /// `None` over epgm, which has no connections.
+    monitor: Option<Monitor>,
+    /// Given out once, where there is no monitor.
+    up: Option<Signal>,
+    frames: Frames,
+}
+
+impl ZmqLink {
+    pub fn open(
+        context: &zmq::Context,
+        endpoint: &Endpoint,
+        options: &SubscriberOptions,
+    ) -> Result<Self, PubSubError> {
+        let uri = &endpoint.to_string();
+        let cannot = || failed(format!("cannot open a socket for {uri}"));
+        let mut socket = context.socket(zmq::SUB).map_err(cannot())?;
+        configure(&socket, options).map_err(cannot())?;
+        let multicast = matches!(endpoint, Endpoint::Epgm { .. });
+        let monitor = if multicast {
+            super::configure_multicast(&socket).map_err(cannot())?;
+            None
+        } else {
+            socket.set_ipv6(uri.contains('[')).map_err(cannot())?;
+            Some(Monitor::new(context, &socket)?)
+        };
+        if let Err(error) = ffi::connect(&mut socket, uri) {
+            close(&mut socket, uri);
+            return Err(PubSubError::System {
+                what: format!("cannot connect to {uri}"),
+                why: error.to_string(),
+            });
+        }
+        Ok(ZmqLink {
+            uri: uri.clone(),
+            socket,
+            monitor,
+            up: multicast.then_some(Signal::Up),
+            frames: Frames::new(),
+        })
+    }
+}
+
+fn configure(socket: &Socket, options: &SubscriberOptions) -> zmq::Result<()> {
+    let millis = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+    // The subscriptions after a connect are dropped above SNDHWM.
+    socket.set_sndhwm(0)?;
+    socket.set_rcvhwm(options.receive_hwm)?;
+    socket.set_linger(0)?;
+    let hard_limit = options.max_message_size.saturating_mul(HARD_LIMIT_FACTOR);
+    socket.set_maxmsgsize(i64::try_from(hard_limit).unwrap_or(i64::MAX))?;
+    // The session decides when to connect again.
+    socket.set_reconnect_ivl(-1)?;
+    socket.set_connect_timeout(millis(options.connect_timeout))?;
+    socket.set_handshake_ivl(millis(options.connect_timeout))?;
+    socket.set_heartbeat_ivl(5_000)?;
+    socket.set_heartbeat_timeout(15_000)?;
+    socket.set_heartbeat_ttl(15_000)
+}
+
+/// To be called before the socket and its monitor are dropped.
+fn close(socket: &mut Socket, uri: &str) {
+    if let Err(error) = ffi::stop_monitor(socket) {
+        log::error!("cannot end the monitor of {uri}: {error}");
+    }
+}
+
+impl Drop for ZmqLink {
+    fn drop(&mut self) {
+        close(&mut self.socket, &self.uri);
+    }
+}
+
+impl Link for ZmqLink {
+    fn subscribe(&mut self, prefix: &[u8]) -> Result<(), PubSubError> {
+        let uri = &self.uri;
+        self.socket
+            .set_subscribe(prefix)
+            .map_err(failed(format!("cannot subscribe at {uri}")))
+    }
+
+    fn unsubscribe(&mut self, prefix: &[u8]) -> Result<(), PubSubError> {
+        let uri = &self.uri;
+        self.socket
+            .set_unsubscribe(prefix)
+            .map_err(failed(format!("cannot unsubscribe at {uri}")))
+    }
+
+    fn receive(&mut self) -> Result<Received<'_>, PubSubError> {
+        self.frames.receive(&self.socket, &self.uri)
+    }
+
+    fn signal(&mut self) -> Result<Option<Signal>, PubSubError> {
+        match &mut self.monitor {
+            Some(monitor) => monitor.next(),
+            None => Ok(self.up.take()),
+        }
+    }
+
+    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
+        if self.up.is_some() {
+            return Ok(());
+        }
+        let monitor = self.monitor.as_ref().map(Monitor::poll_item);
+        wait(&self.socket, monitor, wake, timeout, &self.uri)
+    }
+}

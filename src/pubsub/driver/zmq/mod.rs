@@ -1,0 +1,171 @@
+//! `zmq_pubsub_driver`: PUB binds, SUB connects, over tcp, ipc and epgm.
+//!
+//! One context per process: whoever makes a [`ZmqPubSub`] makes one and hands it around. A socket
+//! belongs to the thread that uses it.
+
+pub mod ffi;
+mod frames;
+mod link;
+mod monitor;
+pub mod multiproc;
+mod publisher;
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pubsub::api::{
+    PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
+};
+use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::subscriber::{Link, SubscriberAgentBase, Transport};
+use crate::util::lock_file::{LockError, LockFile};
+
+use self::link::ZmqLink;
+use self::publisher::ZmqPublisher;
+
+/// The driver's name in the configuration.
+pub const ALIAS: &str = "zmq_pubsub_driver";
+
+/// The reference driver.
+#[derive(Clone, Default)]
+pub struct ZmqPubSub {
+    context: ::zmq::Context,
+}
+
+impl ZmqPubSub {
+    /// The driver with a context of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl PubSubApi for ZmqPubSub {
+    fn publisher(&self, options: &PublisherOptions) -> Result<Box<dyn PublisherApi>, PubSubError> {
+        supported(&options.endpoint)?;
+        Ok(Box::new(ZmqPublisher::new(
+            self.context.clone(),
+            options.clone(),
+        )))
+    }
+
+    fn subscriber(
+        &self,
+        options: &SubscriberOptions,
+    ) -> Result<Box<dyn SubscriberApi>, PubSubError> {
+        let transport = ZmqTransport {
+            context: self.context.clone(),
+            options: options.clone(),
+        };
+        Ok(Box::new(SubscriberAgentBase::new(
+            ALIAS,
+            Arc::new(transport),
+            options.clone(),
+        )))
+    }
+}
+
+fn speaks(endpoint: &Endpoint) -> bool {
+    !matches!(endpoint, Endpoint::Memory { .. })
+}
+
+fn supported(endpoint: &Endpoint) -> Result<(), PubSubError> {
+    match speaks(endpoint) {
+        true => Ok(()),
+        false => Err(PubSubError::Unsupported {
+            driver: ALIAS,
+            uri: endpoint.to_string(),
+        }),
+    }
+}
+
+/// Opens SUB sockets.
+struct ZmqTransport {
+    context: ::zmq::Context,
+    options: SubscriberOptions,
+}
+
+impl Transport for ZmqTransport {
+    fn supports(&self, endpoint: &Endpoint) -> bool {
+        speaks(endpoint)
+    }
+
+    fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Link>, PubSubError> {
+        Ok(Box::new(ZmqLink::open(
+            &self.context,
+            endpoint,
+            &self.options,
+        )?))
+    }
+}
+
+/// libzmq's reason for refusing `what`.
+fn failed(what: impl Into<String>) -> impl FnOnce(::zmq::Error) -> PubSubError {
+    let what = what.into();
+    move |error| PubSubError::System {
+        what,
+        why: error.to_string(),
+    }
+}
+
+/// Multicast rate, kbit/s. libzmq's own default suits a shared 100 Mbit network.
+const MULTICAST_RATE: i32 = 100_000;
+
+/// How long lost multicast can be asked for again, milliseconds. Rate times this is memory.
+const MULTICAST_RECOVERY: i32 = 1_000;
+
+/// Options of both sides of epgm.
+fn configure_multicast(socket: &::zmq::Socket) -> ::zmq::Result<()> {
+    socket.set_rate(MULTICAST_RATE)?;
+    socket.set_recovery_ivl(MULTICAST_RECOVERY)
+}
+
+/// Binds, on ipc under a lock: a second bind would steal the path without a word (design §11, 13).
+fn bind(socket: &mut ::zmq::Socket, endpoint: &Endpoint) -> Result<Option<LockFile>, PubSubError> {
+    let uri = endpoint.to_string();
+    let cannot = |why: String| PubSubError::System {
+        what: format!("cannot bind {uri}"),
+        why,
+    };
+    let lock = match endpoint {
+        Endpoint::Ipc { path } => {
+            let mut name = path.clone().into_os_string();
+            name.push(".lock");
+            match LockFile::acquire(name.as_ref()) {
+                Ok(lock) => Some(lock),
+                Err(LockError::Held { pid, .. }) => return Err(PubSubError::InUse { uri, pid }),
+                Err(error) => return Err(cannot(error.to_string())),
+            }
+        }
+        _ => None,
+    };
+    match ffi::bind(socket, &uri) {
+        Ok(()) => Ok(lock),
+        Err(error) if error.code == ffi::EADDRINUSE => Err(PubSubError::InUse { uri, pid: None }),
+        Err(error) => Err(cannot(error.to_string())),
+    }
+}
+
+/// Waits for a message, a monitor's event or `wake`, at most `timeout`.
+fn wait(
+    socket: &::zmq::Socket,
+    monitor: Option<::zmq::PollItem<'_>>,
+    wake: BorrowedFd<'_>,
+    timeout: Option<Duration>,
+    uri: &str,
+) -> Result<(), PubSubError> {
+    // Rounded up: a wait that ends before its deadline would spin until it.
+    let millis = timeout.map_or(-1, |time| {
+        i64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
+    });
+    let data = socket.as_poll_item(::zmq::POLLIN);
+    let wake = ::zmq::PollItem::from_fd(wake.as_raw_fd(), ::zmq::POLLIN);
+    let polled = match monitor {
+        Some(monitor) => ::zmq::poll(&mut [data, wake, monitor], millis),
+        None => ::zmq::poll(&mut [data, wake], millis),
+    };
+    match polled {
+        Ok(_) | Err(::zmq::Error::EINTR) => Ok(()),
+        Err(error) => Err(failed(format!("cannot wait for {uri}"))(error)),
+    }
+}

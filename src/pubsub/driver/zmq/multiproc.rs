@@ -1,0 +1,203 @@
+//! `zmq_pubsub_multiproc_driver`: PULL binds, PUSH connects, on a unix socket of one host.
+//!
+//! It carries events from the API workers of a host to its publisher service. Nothing selects by
+//! topic: the service takes everything.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zmq::Socket;
+
+use super::frames::Frames;
+use super::{bind, failed, ffi, wait};
+use crate::event::{Event, codec, topic};
+use crate::pubsub::api::{
+    PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
+};
+use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::subscriber::{Link, Received, Signal, SubscriberAgentBase, Transport};
+use crate::util::lock_file::LockFile;
+
+/// The driver's name in the configuration.
+pub const ALIAS: &str = "zmq_pubsub_multiproc_driver";
+
+/// The reference driver between the processes of one host.
+#[derive(Clone, Default)]
+pub struct ZmqMultiproc {
+    context: zmq::Context,
+}
+
+impl ZmqMultiproc {
+    /// The driver with a context of its own.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl PubSubApi for ZmqMultiproc {
+    fn publisher(&self, options: &PublisherOptions) -> Result<Box<dyn PublisherApi>, PubSubError> {
+        supported(&options.endpoint)?;
+        Ok(Box::new(Worker {
+            context: self.context.clone(),
+            options: options.clone(),
+            socket: None,
+            frame: Vec::new(),
+            payload: Vec::new(),
+        }))
+    }
+
+    fn subscriber(
+        &self,
+        options: &SubscriberOptions,
+    ) -> Result<Box<dyn SubscriberApi>, PubSubError> {
+        let transport = PullTransport {
+            context: self.context.clone(),
+            receive_hwm: options.receive_hwm,
+        };
+        Ok(Box::new(SubscriberAgentBase::new(
+            ALIAS,
+            Arc::new(transport),
+            options.clone(),
+        )))
+    }
+}
+
+fn supported(endpoint: &Endpoint) -> Result<(), PubSubError> {
+    match endpoint {
+        Endpoint::Ipc { .. } => Ok(()),
+        other => Err(PubSubError::Unsupported {
+            driver: ALIAS,
+            uri: other.to_string(),
+        }),
+    }
+}
+
+/// The sending side, in an API worker. Connects at the first event, so that it may be made before a
+/// server forks its workers.
+struct Worker {
+    context: zmq::Context,
+    options: PublisherOptions,
+    socket: Option<Socket>,
+    frame: Vec<u8>,
+    payload: Vec<u8>,
+}
+
+impl Worker {
+    fn connect(&self) -> Result<Socket, PubSubError> {
+        let uri = self.options.endpoint.to_string();
+        let cannot = || failed(format!("cannot open a socket for {uri}"));
+        let mut socket = self.context.socket(zmq::PUSH).map_err(cannot())?;
+        let millis = |time: Duration| i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        socket.set_sndhwm(self.options.send_hwm).map_err(cannot())?;
+        socket
+            .set_sndtimeo(millis(self.options.send_timeout))
+            .map_err(cannot())?;
+        socket
+            .set_linger(millis(self.options.linger))
+            .map_err(cannot())?;
+        // Queue for a service that is there, not for one that may come.
+        socket.set_immediate(true).map_err(cannot())?;
+        ffi::connect(&mut socket, &uri).map_err(|error| PubSubError::System {
+            what: format!("cannot connect to {uri}"),
+            why: error.to_string(),
+        })?;
+        Ok(socket)
+    }
+}
+
+impl PublisherApi for Worker {
+    fn initialize(&mut self) -> Result<(), PubSubError> {
+        Ok(())
+    }
+
+    /// Waits at most the options' `send_timeout` for a service that is down or full, then fails
+    /// with [`PubSubError::Busy`].
+    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
+        let name = topic.unwrap_or_else(|| event.topic_or_all());
+        topic::check(name)?;
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => self.connect()?,
+        };
+        let socket = self.socket.insert(socket);
+        topic::write_frame(name, &mut self.frame);
+        codec::encode(event, &mut self.payload);
+        let cannot = |error: zmq::Error| match error {
+            zmq::Error::EAGAIN => PubSubError::Busy {
+                uri: self.options.endpoint.to_string(),
+            },
+            error => failed(format!("cannot send to {}", self.options.endpoint))(error),
+        };
+        socket.send(&self.frame[..], zmq::SNDMORE).map_err(cannot)?;
+        socket.send(&self.payload[..], 0).map_err(cannot)
+    }
+
+    fn close(&mut self) {
+        self.socket = None;
+    }
+}
+
+struct PullTransport {
+    context: zmq::Context,
+    receive_hwm: i32,
+}
+
+impl Transport for PullTransport {
+    fn supports(&self, endpoint: &Endpoint) -> bool {
+        supported(endpoint).is_ok()
+    }
+
+    fn selects(&self) -> bool {
+        false
+    }
+
+    fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Link>, PubSubError> {
+        let cannot = || failed(format!("cannot open a socket for {endpoint}"));
+        let mut socket = self.context.socket(zmq::PULL).map_err(cannot())?;
+        socket.set_linger(0).map_err(cannot())?;
+        socket.set_rcvhwm(self.receive_hwm).map_err(cannot())?;
+        let lock = bind(&mut socket, endpoint)?;
+        Ok(Box::new(PullLink {
+            uri: endpoint.to_string(),
+            socket,
+            frames: Frames::new(),
+            up: Some(Signal::Up),
+            _lock: lock,
+        }))
+    }
+}
+
+/// The receiving side.
+struct PullLink {
+    uri: String,
+    socket: Socket,
+    frames: Frames,
+    up: Option<Signal>,
+    _lock: Option<LockFile>,
+}
+
+impl Link for PullLink {
+    fn subscribe(&mut self, _prefix: &[u8]) -> Result<(), PubSubError> {
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, _prefix: &[u8]) -> Result<(), PubSubError> {
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Received<'_>, PubSubError> {
+        self.frames.receive(&self.socket, &self.uri)
+    }
+
+    fn signal(&mut self) -> Result<Option<Signal>, PubSubError> {
+        Ok(self.up.take())
+    }
+
+    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
+        match self.up {
+            Some(_) => Ok(()),
+            None => wait(&self.socket, None, wake, timeout, &self.uri),
+        }
+    }
+}

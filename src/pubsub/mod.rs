@@ -1,0 +1,13 @@
+//! The pluggable publish-subscribe infrastructure: contracts, drivers and the common part of
+//! subscribers (design §3).
+
+pub mod api;
+pub mod driver;
+pub mod endpoint;
+pub mod registry;
+pub mod subscriber;
+
+pub use api::{
+    Callback, LinkChange, PubSubApi, PubSubError, PublisherApi, PublisherOptions, Source,
+    SubscriberApi, SubscriberOptions,
+};

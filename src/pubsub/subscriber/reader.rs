@@ -1,0 +1,405 @@
+//! The thread of one publisher: owns its link, feeds its session, hands batches on.
+//!
+//! It waits for one thing only, [`Link::wait`] (or the bell while there is no link), and never for
+//! a handler, a name server or a lock that is held for long.
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::intake::{Intake, Round};
+use super::link::{Link, Signal, Transport};
+use super::resolve::{Found, look_up};
+use super::session::{Action, Input, Session};
+use super::waker::{Commands, Inbox};
+use crate::event::topic::{self, HELLO};
+use crate::pubsub::api::{Callback, PubSubError, Source, SubscriberOptions};
+use crate::pubsub::endpoint::{Endpoint, Host};
+use crate::util::poll;
+use crate::util::rate::RateLimit;
+
+/// What others ask of a reader.
+#[derive(Debug)]
+pub enum Command {
+    /// Subscribe to a topic.
+    Subscribe(String),
+    /// Unsubscribe from a topic.
+    Unsubscribe(String),
+    /// A look-up has ended; the number says which.
+    Found(u64, Found),
+    /// End.
+    Stop,
+}
+
+/// What a reader is made of.
+pub struct Parts {
+    pub endpoint: Endpoint,
+    pub source: Arc<Source>,
+    pub transport: Arc<dyn Transport>,
+    pub callback: Arc<dyn Callback>,
+    pub options: SubscriberOptions,
+    pub topics: Vec<String>,
+    pub inbox: Inbox<Command>,
+    /// For look-ups to answer through.
+    pub commands: Commands<Command>,
+}
+
+/// Log lines about one publisher's connection per [`LINES_INTERVAL`].
+const LINES: u32 = 6;
+const LINES_INTERVAL: Duration = Duration::from_secs(60);
+
+pub struct Reader {
+    parts: Parts,
+    session: Session,
+    intake: Intake,
+    link: Option<Box<dyn Link>>,
+    /// Where the last look-up led; the attempts take them in turn.
+    addresses: Vec<SocketAddr>,
+    attempt: usize,
+    look_up: u64,
+    /// Whether the link carries the bare prefixes that legacy publishers need.
+    legacy_subscriptions: bool,
+    /// Inputs not yet given to the session.
+    inputs: Vec<Input>,
+    lines: RateLimit,
+}
+
+impl Reader {
+    pub fn new(parts: Parts) -> Self {
+        let rng = parts.options.seed.map_or_else(Rng::new, Rng::with_seed);
+        let mut intake = Intake::new(&parts.options, parts.transport.selects());
+        for topic in &parts.topics {
+            intake.add_topic(topic);
+        }
+        Reader {
+            session: Session::new(&parts.options, rng),
+            intake,
+            link: None,
+            addresses: Vec::new(),
+            attempt: 0,
+            look_up: 0,
+            legacy_subscriptions: false,
+            inputs: vec![Input::Start],
+            lines: RateLimit::new(LINES, LINES_INTERVAL),
+            parts,
+        }
+    }
+
+    /// Runs until [`Command::Stop`].
+    pub fn run(mut self) {
+        loop {
+            self.advance();
+            if !self.take_commands() {
+                break;
+            }
+            if !self.inputs.is_empty() {
+                continue;
+            }
+            match self.receive() {
+                Ok(true) => self.take_signals_and_wait(),
+                Ok(false) => {}
+                Err(error) => self.link_broke(&error),
+            }
+        }
+        if self.parts.source.metrics.live.get() == 1 {
+            self.parts.source.metrics.live.set(0);
+        }
+    }
+
+    /// Gives the session what has happened and does what it says.
+    fn advance(&mut self) {
+        loop {
+            let now = Instant::now();
+            if self.inputs.is_empty() && self.session.deadline().is_some_and(|due| now >= due) {
+                self.inputs.push(Input::Tick);
+            }
+            let inputs = std::mem::take(&mut self.inputs);
+            if inputs.is_empty() {
+                return;
+            }
+            for input in inputs {
+                for action in self.session.step(input, now) {
+                    self.act(action);
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        let metrics = &self.parts.source.metrics;
+        match action {
+            Action::Resolve => self.resolve(),
+            Action::Open => self.open(),
+            Action::Announce(change) => {
+                use crate::pubsub::api::LinkChange::{Down, Up};
+                match change {
+                    Up { .. } => {
+                        metrics.connects_total.inc();
+                        metrics.live.set(1);
+                        self.say(log::Level::Info, format_args!("connected"));
+                    }
+                    Down => {
+                        metrics.disconnects_total.inc();
+                        metrics.live.set(0);
+                        self.say(log::Level::Warn, format_args!("connection lost"));
+                    }
+                }
+                self.parts.callback.link(&self.parts.source, change);
+            }
+            Action::DropLegacySubscriptions => {
+                metrics.legacy.set(0);
+                self.drop_legacy_subscriptions();
+            }
+            Action::TreatAsLegacy => {
+                metrics.legacy.set(1);
+                self.say(
+                    log::Level::Info,
+                    format_args!("sends no hello: treated as legacy"),
+                );
+            }
+            Action::CountSilence => {
+                metrics.silences_total.inc();
+                self.say(log::Level::Warn, format_args!("silent for too long"));
+            }
+            Action::CountTimeout => {
+                metrics.connects_failed_total.inc();
+                let limit = self.parts.options.connect_timeout;
+                self.say(
+                    log::Level::Warn,
+                    format_args!("not connected within {limit:?}"),
+                );
+            }
+        }
+    }
+
+    fn say(&self, level: log::Level, what: std::fmt::Arguments<'_>) {
+        if let Some(permit) = self.lines.permit(Instant::now()) {
+            log::log!(level, "{}: {what}{permit}", self.parts.source.uri);
+        }
+    }
+
+    fn resolve(&mut self) {
+        self.look_up += 1;
+        let Endpoint::Tcp {
+            host: Host::Name(name),
+            port,
+        } = &self.parts.endpoint
+        else {
+            self.inputs.push(Input::Resolved);
+            return;
+        };
+        let number = self.look_up;
+        match self.parts.commands.try_clone() {
+            Ok(commands) => look_up(name.clone(), *port, move |found| {
+                if !commands.send(Command::Found(number, found)) {
+                    log::debug!("a look-up ended after its reader");
+                }
+            }),
+            Err(error) => self.found(Err(error.to_string())),
+        }
+    }
+
+    fn found(&mut self, found: Found) {
+        match found {
+            Ok(addresses) => {
+                self.addresses = addresses;
+                self.inputs.push(Input::Resolved);
+            }
+            Err(why) => {
+                self.parts.source.metrics.connects_failed_total.inc();
+                self.say(log::Level::Warn, format_args!("name not resolved: {why}"));
+                self.inputs.push(Input::ResolveFailed);
+            }
+        }
+    }
+
+    /// The address of this attempt, without a name in it.
+    fn target(&mut self) -> Endpoint {
+        let endpoint = match self.addresses.as_slice() {
+            [] => self.parts.endpoint.clone(),
+            addresses => {
+                let address = addresses[self.attempt % addresses.len()];
+                Endpoint::Tcp {
+                    host: Host::Ip(address.ip()),
+                    port: address.port(),
+                }
+            }
+        };
+        self.attempt = self.attempt.wrapping_add(1);
+        endpoint
+    }
+
+    fn open(&mut self) {
+        let target = self.target();
+        self.legacy_subscriptions = !self.session.is_fanfare();
+        let opened = self.parts.transport.open(&target).and_then(|mut link| {
+            link.subscribe(&terminated(HELLO))?;
+            for topic in &self.parts.topics {
+                link.subscribe(&terminated(topic))?;
+                if self.legacy_subscriptions {
+                    link.subscribe(topic.as_bytes())?;
+                }
+            }
+            Ok(link)
+        });
+        match opened {
+            Ok(link) => self.link = Some(link),
+            Err(error) => self.link_broke(&error),
+        }
+    }
+
+    fn link_broke(&mut self, error: &PubSubError) {
+        self.parts.source.metrics.connects_failed_total.inc();
+        self.say(log::Level::Error, format_args!("{error}"));
+        self.link = None;
+        self.inputs.push(Input::Down);
+    }
+
+    /// `false` when it is time to end.
+    fn take_commands(&mut self) -> bool {
+        let commands: Vec<Command> = self.parts.inbox.drain().collect();
+        for command in commands {
+            match command {
+                Command::Subscribe(topic) => self.subscribe(topic),
+                Command::Unsubscribe(topic) => self.unsubscribe(&topic),
+                Command::Found(number, found) if number == self.look_up => self.found(found),
+                Command::Found(..) => {}
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    fn subscribe(&mut self, topic: String) {
+        self.intake.add_topic(&topic);
+        let legacy = self.legacy_subscriptions;
+        self.with_link(|link| {
+            link.subscribe(&terminated(&topic))?;
+            if legacy {
+                link.subscribe(topic.as_bytes())
+            } else {
+                Ok(())
+            }
+        });
+        self.parts.topics.push(topic);
+    }
+
+    fn unsubscribe(&mut self, topic: &str) {
+        self.intake.remove_topic(topic);
+        self.parts.topics.retain(|known| known != topic);
+        let legacy = self.legacy_subscriptions;
+        self.with_link(|link| {
+            link.unsubscribe(&terminated(topic))?;
+            if legacy {
+                link.unsubscribe(topic.as_bytes())
+            } else {
+                Ok(())
+            }
+        });
+    }
+
+    fn drop_legacy_subscriptions(&mut self) {
+        if std::mem::take(&mut self.legacy_subscriptions) {
+            let topics = self.parts.topics.clone();
+            self.with_link(|link| {
+                topics
+                    .iter()
+                    .try_for_each(|t| link.unsubscribe(t.as_bytes()))
+            });
+        }
+    }
+
+    fn with_link(&mut self, act: impl FnOnce(&mut dyn Link) -> Result<(), PubSubError>) {
+        if let Some(link) = &mut self.link
+            && let Err(error) = act(link.as_mut())
+        {
+            self.link_broke(&error);
+        }
+    }
+
+    /// Hands on what is waiting; says whether the link is drained.
+    fn receive(&mut self) -> Result<bool, PubSubError> {
+        let Some(link) = &mut self.link else {
+            return Ok(true);
+        };
+        let Round {
+            events,
+            heard,
+            hello,
+            drained,
+        } = self.intake.receive(link.as_mut(), &self.parts.source)?;
+        if !events.is_empty() {
+            self.parts.callback.events(&self.parts.source, events);
+        }
+        if hello {
+            self.inputs.push(Input::Hello);
+        } else if heard {
+            self.inputs.push(Input::Heard);
+        }
+        Ok(drained)
+    }
+
+    /// Called when the link is drained, so that a loss is seen after all that came before it.
+    fn take_signals_and_wait(&mut self) {
+        if let Err(error) = self.take_signals() {
+            self.link_broke(&error);
+        }
+        if !self.inputs.is_empty() {
+            return;
+        }
+        let timeout = self
+            .session
+            .deadline()
+            .map(|due| due.saturating_duration_since(Instant::now()));
+        let wake = self.parts.inbox.fd();
+        let waited = match &mut self.link {
+            Some(link) => link.wait(wake.as_fd(), timeout),
+            None => poll::readable([wake], timeout).map_err(|error| PubSubError::System {
+                what: "cannot wait for commands".into(),
+                why: error.to_string(),
+            }),
+        };
+        if let Err(error) = waited {
+            self.link_broke(&error);
+        }
+    }
+
+    fn take_signals(&mut self) -> Result<(), PubSubError> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        while let Some(signal) = link.signal()? {
+            let metrics = &self.parts.source.metrics;
+            let input = match signal {
+                Signal::Up => Input::Up,
+                Signal::Down => Input::Down,
+                Signal::ConnectFailed(why) => {
+                    metrics.connects_failed_total.inc();
+                    if let Some(permit) = self.lines.permit(Instant::now()) {
+                        log::warn!("{}: not connected: {why}{permit}", self.parts.source.uri);
+                    }
+                    Input::ConnectFailed
+                }
+                Signal::Refused(why) => {
+                    metrics.refusals_total.inc();
+                    if let Some(permit) = self.lines.permit(Instant::now()) {
+                        log::error!("{}: refused: {why}{permit}", self.parts.source.uri);
+                    }
+                    Input::Refused
+                }
+            };
+            self.inputs.push(input);
+        }
+        Ok(())
+    }
+}
+
+/// A topic as a subscription to Fanfare publishers names it.
+fn terminated(name: &str) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(name.len() + 1);
+    topic::write_frame(name, &mut frame);
+    frame
+}
