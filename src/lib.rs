@@ -3,8 +3,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod dispatch;
 pub mod event;
 pub mod handler;
 pub mod metrics;
 pub mod pubsub;
+pub mod replica;
 pub mod util;

@@ -1,0 +1,21 @@
+//! From readers to handlers: the hub merges what all publishers say and gives it to the lanes.
+//!
+//! ```text
+//!  reader ─┐                      ┌─▶ bounded channel ─▶ lane thread ─▶ handler
+//!  reader ─┼─▶ hub (replica) ─────┤
+//!  reader ─┘                      └─▶ bounded channel ─▶ lane thread ─▶ handler
+//! ```
+//!
+//! The hub's lock is held for a batch at a time, never while anybody waits. A reader never waits
+//! for a lane: a lane that is full is *behind*, and gets the newest state of what changed once it
+//! has worked its queue off ([`catchup`]).
+
+pub mod catchup;
+pub mod filter;
+pub mod hub;
+pub mod lane;
+
+pub use catchup::Delivery;
+pub use filter::Filter;
+pub use hub::{Hub, SeatOptions};
+pub use lane::{Lane, LaneMetrics, LaneOptions};
