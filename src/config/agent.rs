@@ -1,0 +1,222 @@
+//! The agent's keys.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::common::{self, Security, check_security, security_warning};
+use super::handlers::{self, HandlerConfig};
+use super::keys::{key, settings};
+use super::kind::Kind;
+use super::layers::Layers;
+use super::load::Program;
+use super::publisher::PUBLISHER_KEYS;
+use super::sources::Sources;
+use super::{Faults, Known};
+use crate::event::SEND_ALL;
+use crate::pubsub::endpoint::{Defaults, Endpoint, Transport};
+
+settings! {
+    /// What `fanfare-agent` is told.
+    pub struct AgentConfig,
+    /// The keys of agent.toml.
+    AGENT_KEYS {
+        pub_sub_driver: String = key(
+            r#""zmq_pubsub_driver""#,
+            Kind::Driver,
+            "By which driver events come from the publishers.",
+        ),
+        publishers_ips: Vec<String> = key(
+            r#"["127.0.0.1"]"#,
+            Kind::Addresses,
+            "The publishers: address or host name, with or without a port; IPv6 as \"fd00::1\" or\n\
+             \"[fd00::1]:8866\"; or a full tcp://…, ipc:///path or epgm://interface;group:port.\n\
+             The agent subscribes to every one of them.",
+        ),
+        publisher_port: u16 = key(
+            "8866",
+            Kind::Port,
+            "The port of publishers that are listed without one.",
+        ),
+        publisher_transport: Transport = key(
+            r#""tcp""#,
+            common::TRANSPORTS,
+            "How publishers that are listed without a scheme are reached. epgm is multicast and has\n\
+             no security at all; use it on a network of its own only.",
+        ),
+        topics: Vec<String> = key(
+            r#"["D"]"#,
+            Kind::Topics,
+            "The topics (tenants, as a rule) whose events this node needs. D, which goes to all, is\n\
+             subscribed to whether it is listed or not.",
+        ),
+        enable_selective_topology_distribution: bool = key(
+            "true",
+            Kind::Flag,
+            "Whether publishers send by topic. false subscribes to D only, for publishers that send\n\
+             everything to everyone.",
+        ),
+        security: Security = common::SECURITY,
+        state_dir: PathBuf = common::STATE_DIR,
+        run_dir: PathBuf = common::RUN_DIR,
+        log_level: String = common::LOG_LEVEL,
+        connect_timeout: Duration = key(
+            "5.0",
+            Kind::Seconds(0.1, 300.0),
+            "How long a publisher's name may take to resolve and a connection to be made, handshake\n\
+             included, before it is tried again.",
+        ),
+        reconnect_min: Duration = key(
+            "0.1",
+            Kind::Seconds(0.01, 60.0),
+            "The first wait before a publisher is tried again. It doubles up to reconnect_max and is\n\
+             jittered, so that a publisher's restart does not bring all agents at once.",
+        ),
+        reconnect_max: Duration = key(
+            "10.0",
+            Kind::Seconds(0.01, 3600.0),
+            "The longest wait before a publisher is tried again.",
+        ),
+        max_idle_time: Duration = common::MAX_IDLE_TIME,
+        legacy_detect: Duration = key(
+            "3.0",
+            Kind::Seconds(0.1, 300.0),
+            "A publisher that has said no hello for so long after connecting is taken for one that\n\
+             never does, such as Dragonflow's; losses then show only at the next resync.",
+        ),
+        db_sync_time: Duration = key(
+            "60.0",
+            Kind::Seconds(0.1, 86400.0),
+            "The time between two resyncs from the northbound store while a publisher says no hello.\n\
+             Accepted, but without effect in this version.",
+        ),
+        max_message_size: usize = common::MAX_MESSAGE_SIZE,
+        receive_hwm: i32 = key(
+            "100000",
+            Kind::Count(1, 10_000_000, "messages"),
+            "How many messages of a publisher may wait to be read; beyond, some are lost (and found\n\
+             missing) instead of memory growing.",
+        ),
+        queue_length: usize = key(
+            "1024",
+            Kind::Count(1, 1_000_000, "batches"),
+            "How many batches of events may wait for a handler. When more come, the handler is given\n\
+             the newest state of the changed rows, or a resync if it wants every event.",
+        ),
+        queue_bytes: usize = key(
+            "8388608",
+            Kind::Count(1 << 10, 4 << 30, "bytes"),
+            "How many bytes of events may wait for a handler, whichever of the two is reached first.",
+        ),
+        stop_timeout: Duration = common::STOP_TIMEOUT,
+        handler: Vec<HandlerConfig> = key(
+            "[]",
+            Kind::Handlers,
+            "The local consumers of events, one [[handler]] table each, at the end of the file:\n\
+             \n\
+             \x20   [[handler]]\n\
+             \x20   module = \"log\"           # what is done with the events: log, exec, file, …\n\
+             \x20   name = \"log\"             # unique; default: the module's name\n\
+             \x20   tables = [\"lport\"]       # only these tables; default [], all\n\
+             \x20   topics = [\"tenant1\"]     # only these topics; default [], all\n\
+             \x20   delivery = \"state\"       # newest state of each row, or \"events\": every event\n\
+             \x20   …                        # and the module's own keys\n\
+             \n\
+             The tables of several files add up; one with the name of an earlier one replaces it.",
+        ),
+    } with {
+        /// `publishers_ips` read, each once.
+        publishers: Vec<Endpoint> = Vec::new(),
+        /// What was found while reading and is no fault.
+        notes: Vec<String> = Vec::new(),
+    }
+}
+
+pub(super) const AGENT: Program = Program {
+    name: "agent",
+    keys: AGENT_KEYS,
+    foreign: PUBLISHER_KEYS,
+};
+
+/// Reads and checks the agent's configuration: all faults of it, or none.
+pub fn load_agent(sources: &Sources, known: &Known<'_>) -> Result<AgentConfig, Faults> {
+    let mut faults = Faults::default();
+    let layers = AGENT.layers(sources, &mut faults);
+    let mut config = AgentConfig::read(&layers, known, &mut faults);
+    config.complete(&layers, known, &mut faults);
+    faults.or(config)
+}
+
+impl AgentConfig {
+    /// The topics to subscribe to: `D`, then, where distribution is selective, those configured.
+    pub fn subscriptions(&self) -> Vec<String> {
+        let mut topics = vec![SEND_ALL.to_owned()];
+        if self.enable_selective_topology_distribution {
+            for topic in &self.topics {
+                if !topics.contains(topic) {
+                    topics.push(topic.clone());
+                }
+            }
+        }
+        topics
+    }
+
+    /// What is allowed but probably not meant; to be logged at each start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = security_warning(self.security).into_iter().collect();
+        if self.publishers.is_empty() {
+            warnings.push("publishers_ips is empty: no event will be received".into());
+        }
+        if self.handler.is_empty() {
+            warnings.push("no [[handler]] is configured: events are received and not used".into());
+        }
+        let subscribed = self.subscriptions();
+        for handler in &self.handler {
+            let foreign = |topic: &&String| !subscribed.contains(topic);
+            for topic in handler.topics.iter().filter(foreign) {
+                warnings.push(format!(
+                    "handler {} wants topic {topic:?}, which the agent does not subscribe to",
+                    handler.name
+                ));
+            }
+        }
+        warnings.extend(self.notes.iter().cloned());
+        warnings
+    }
+
+    /// What takes more than one key to see.
+    fn complete(&mut self, layers: &Layers, known: &Known<'_>, faults: &mut Faults) {
+        self.resolve_publishers(layers, faults);
+        check_security(self.security, layers, faults);
+        let (low, high) = (self.reconnect_min, self.reconnect_max);
+        if high < low && !faults.name_any(&["reconnect_max", "reconnect_min"]) {
+            let (high, low) = (high.as_secs_f64(), low.as_secs_f64());
+            let why = format!("{high} is below reconnect_min, which is {low}");
+            faults.add(layers.locate("reconnect_max"), "reconnect_max", why);
+        }
+        self.handler = handlers::read(layers, known, faults, &mut self.notes);
+    }
+
+    fn resolve_publishers(&mut self, layers: &Layers, faults: &mut Faults) {
+        let defaults = Defaults {
+            transport: self.publisher_transport,
+            port: self.publisher_port,
+        };
+        // While the transport is not known, an entry without a scheme can mean anything.
+        let unclear = faults.name_any(&["publisher_transport"]);
+        for entry in &self.publishers_ips {
+            if unclear && !entry.contains("://") {
+                continue;
+            }
+            match Endpoint::parse(entry, &defaults) {
+                Ok(endpoint) if self.publishers.contains(&endpoint) => self
+                    .notes
+                    .push(format!("publishers_ips lists {endpoint} more than once")),
+                Ok(endpoint) => self.publishers.push(endpoint),
+                Err(error) => {
+                    let at = layers.locate("publishers_ips");
+                    faults.add(at, "publishers_ips", format_args!("{entry:?}: {error}"));
+                }
+            }
+        }
+    }
+}

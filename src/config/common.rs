@@ -1,0 +1,103 @@
+//! The keys that agent and publisher share, and the checks that go with them.
+
+use figment::value::Value;
+
+use super::Faults;
+use super::keys::{Spec, key};
+use super::kind::Kind;
+use super::layers::Layers;
+use super::setting::Setting;
+
+/// How tcp sockets are secured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Security {
+    /// CURVE: encrypted, both sides known by their keys.
+    #[default]
+    Curve,
+    /// Plain text; anyone who reaches the port takes part.
+    None,
+}
+
+impl Setting for Security {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "curve" => Some(Security::Curve),
+            "none" => Some(Security::None),
+            _ => None,
+        }
+    }
+}
+
+pub(super) const TRANSPORTS: Kind = Kind::Choice(&["tcp", "epgm", "ipc"]);
+
+pub(super) const SECURITY: Spec = key(
+    r#""curve""#,
+    Kind::Choice(&["curve", "none"]),
+    "How the network sockets are secured. \"none\" sends and accepts events in plain text from\n\
+     anyone who reaches the port, so it is never the default. \"curve\" is not in this version yet:\n\
+     with it the daemon does not start.",
+);
+
+pub(super) const STATE_DIR: Spec = key(
+    r#""/var/lib/fanfare""#,
+    Kind::Folder(1024),
+    "Where state is kept over restarts. Removing it costs a full resync, not correctness.\n\
+     Accepted, but without effect in this version.",
+);
+
+pub(super) const RUN_DIR: Spec = key(
+    r#""/run/fanfare""#,
+    Kind::Folder(80),
+    "Where the control socket and locks are. Short, because the path of a unix socket is.\n\
+     Accepted, but without effect in this version.",
+);
+
+pub(super) const LOG_LEVEL: Spec = key(
+    r#""info""#,
+    Kind::LogFilter,
+    "What is logged, by level and module.",
+);
+
+pub(super) const HELLO_INTERVAL: Spec = key(
+    "1.0",
+    Kind::Seconds(0.05, 60.0),
+    "How soon after an event a publisher says hello at the latest. A lost last event is found\n\
+     only by the hello after it. The same on agents and publishers.",
+);
+
+pub(super) const MAX_IDLE_TIME: Spec = key(
+    "5.0",
+    Kind::Seconds(0.1, 3600.0),
+    "How often an idle publisher says hello. An agent that hears nothing for three times as long\n\
+     takes the connection for dead and makes it again. The same on agents and publishers.",
+);
+
+pub(super) const MAX_MESSAGE_SIZE: Spec = key(
+    "4194304",
+    Kind::Count(1 << 10, 1 << 30, "bytes"),
+    "Longest message, all frames together. A longer one is refused and counted; it bounds the\n\
+     memory that a broken or hostile peer can take.",
+);
+
+pub(super) const STOP_TIMEOUT: Spec = key(
+    "1.5",
+    Kind::Seconds(0.1, 60.0),
+    "How long the daemon takes at most to end in order; what is stuck is then abandoned. Keep it\n\
+     below the service manager's limit (TimeoutStopSec).",
+);
+
+/// CURVE is still to come, and nothing may be open without the operator having written so.
+pub(super) fn check_security(security: Security, layers: &Layers, faults: &mut Faults) {
+    if security == Security::Curve && !faults.name_any(&["security"]) {
+        let why = r#"security = "curve" is not in this version yet; write security = "none" to accept events in plain text"#;
+        faults.add(layers.locate("security"), "security", why);
+    }
+}
+
+/// What to say at each start when nothing is secured.
+pub(super) fn security_warning(security: Security) -> Option<String> {
+    (security == Security::None).then(|| {
+        r#"security = "none": events travel in plain text, and anyone who reaches the port can send and read them"#
+            .into()
+    })
+}

@@ -1,0 +1,158 @@
+//! The kinds of values: what is allowed.
+
+use std::path::Path;
+
+use figment::value::Value;
+
+use super::Known;
+use super::setting::{integer, number, show};
+use super::text;
+use crate::event::topic;
+use crate::pubsub::endpoint::check_ipc_path;
+
+/// What values a key takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// true or false.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// 1–65535.
+    Port,
+    /// A whole number from the first to the second, of the third.
+    Count(i64, i64, &'static str),
+    /// Seconds, fractions allowed, from the first to the second.
+    Seconds(f64, f64),
+    /// A list of publishers; the entries are checked where transport and port are known.
+    Addresses,
+    /// An address to bind; checked where transport and port are known.
+    BindAddress,
+    /// A list of tables.
+    Tables,
+    /// A list of topics.
+    Topics,
+    /// An absolute path of at most so many bytes.
+    Folder(usize),
+    /// The path of a unix socket.
+    Socket,
+    /// The alias of a pub/sub driver.
+    Driver,
+    /// A level, or a filter as env_logger knows it.
+    LogFilter,
+    /// Nothing, 32 hexadecimal digits, or a uuid.
+    PublisherId,
+    /// `[[handler]]` tables.
+    Handlers,
+}
+
+impl Kind {
+    /// What a value must be, to follow "is not".
+    pub fn wants(&self) -> String {
+        match self {
+            Kind::Flag => "true or false".into(),
+            Kind::Choice(words) => match words {
+                [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+                words => words.join(""),
+            },
+            Kind::Port => "a port number from 1 to 65535".into(),
+            Kind::Count(min, max, unit) => {
+                format!("a whole number of {unit} from {min} to {max}")
+            }
+            Kind::Seconds(min, max) => format!("a number of seconds from {min} to {max}"),
+            Kind::Addresses => r#"a list of addresses, such as ["10.0.0.1", "[fd00::1]:8866"]"#.into(),
+            Kind::BindAddress => "an IP address of this host, or *".into(),
+            Kind::Tables => r#"a list of tables, such as ["lport", "lrouter"]"#.into(),
+            Kind::Topics => r#"a list of topics, such as ["tenant1", "tenant2"]"#.into(),
+            Kind::Folder(max) => format!("an absolute path of at most {max} bytes"),
+            Kind::Socket => "the absolute path of a unix socket, at most 107 bytes".into(),
+            Kind::Driver => "the name of a pub/sub driver".into(),
+            Kind::LogFilter => {
+                "off, error, warn, info, debug, trace, or a filter such as info,fanfare::pubsub=debug"
+                    .into()
+            }
+            Kind::PublisherId => "empty, 32 hexadecimal digits, or a uuid".into(),
+            Kind::Handlers => "a list of tables; write [[handler]] above each".into(),
+        }
+    }
+
+    /// Whether a bare word on the command line or in the environment is the value itself.
+    pub(super) fn takes_text(&self) -> bool {
+        match self {
+            Kind::Choice(_)
+            | Kind::BindAddress
+            | Kind::Folder(_)
+            | Kind::Socket
+            | Kind::Driver
+            | Kind::LogFilter
+            | Kind::PublisherId => true,
+            Kind::Flag
+            | Kind::Port
+            | Kind::Count(..)
+            | Kind::Seconds(..)
+            | Kind::Addresses
+            | Kind::Tables
+            | Kind::Topics
+            | Kind::Handlers => false,
+        }
+    }
+
+    /// Everything that is wrong with `value`.
+    pub(super) fn check(&self, value: &Value, known: &Known<'_>) -> Vec<String> {
+        let is_not = || vec![format!("{} is not {}", show(value), self.wants())];
+        let allowed = match self {
+            Kind::Flag => value.to_bool().is_some(),
+            Kind::Port => integer(value).is_some_and(|n| (1..=65535).contains(&n)),
+            Kind::Count(min, max, _) => integer(value).is_some_and(|n| (*min..=*max).contains(&n)),
+            Kind::Seconds(min, max) => number(value).is_some_and(|n| (*min..=*max).contains(&n)),
+            Kind::Addresses | Kind::Tables | Kind::Topics => match value.as_array() {
+                Some(entries) => return self.check_entries(entries),
+                None => false,
+            },
+            Kind::Handlers => value
+                .as_array()
+                .is_some_and(|tables| tables.iter().all(|table| table.as_dict().is_some())),
+            _ => match value.as_str() {
+                Some(text) => return self.check_text(text, known),
+                None => false,
+            },
+        };
+        if allowed { Vec::new() } else { is_not() }
+    }
+
+    fn check_entries(&self, entries: &[Value]) -> Vec<String> {
+        let check = |entry: &Value| match entry.as_str() {
+            None => Some(format!("{} is not a text; write it in quotes", show(entry))),
+            Some(text) if *self == Kind::Topics => topic::check(text)
+                .err()
+                .map(|error| format!("{text:?}: {error}")),
+            Some("") => Some(r#""" is empty; leave it out or name something"#.into()),
+            Some(_) => None,
+        };
+        entries.iter().filter_map(check).collect()
+    }
+
+    fn check_text(&self, text: &str, known: &Known<'_>) -> Vec<String> {
+        let is_not = || format!("{text:?} is not {}", self.wants());
+        let fault = match self {
+            Kind::Choice(words) => (!words.contains(&text)).then(is_not),
+            Kind::Folder(max) => {
+                let allowed = Path::new(text).is_absolute() && !text.contains('\0');
+                (!allowed || text.len() > *max).then(is_not)
+            }
+            Kind::Socket => check_ipc_path(text).err().map(|error| match text {
+                "" => error.to_string(),
+                _ => format!("{text:?}: {error}"),
+            }),
+            Kind::Driver => (!known.drivers.contains(&text)).then(|| {
+                format!(
+                    "{text:?} is not a driver; known are {}",
+                    known.drivers.join(", ")
+                )
+            }),
+            Kind::LogFilter => text::log_filter_fault(text),
+            Kind::PublisherId => (!text.is_empty() && text::id(text).is_none()).then(is_not),
+            _ => None,
+        };
+        fault.into_iter().collect()
+    }
+}

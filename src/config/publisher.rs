@@ -1,0 +1,140 @@
+//! The publisher service's keys.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::agent::AGENT_KEYS;
+use super::common::{self, Security, check_security, security_warning};
+use super::keys::{key, settings};
+use super::kind::Kind;
+use super::layers::Layers;
+use super::load::Program;
+use super::sources::Sources;
+use super::{Faults, Known};
+use crate::pubsub::endpoint::{Defaults, Endpoint, Host, Transport};
+
+settings! {
+    /// What `fanfare-publisher` is told.
+    pub struct PublisherConfig,
+    /// The keys of publisher.toml.
+    PUBLISHER_KEYS {
+        publisher_id: Option<[u8; 16]> = key(
+            r#""""#,
+            Kind::PublisherId,
+            "Who this publisher is, for as long as the host lives. Empty: made from the host name at\n\
+             the first start and kept in state_dir. Two publishers must never share one.",
+        ),
+        pub_sub_driver: String = key(
+            r#""zmq_pubsub_driver""#,
+            Kind::Driver,
+            "By which driver events go to the agents.",
+        ),
+        pub_sub_multiproc_driver: String = key(
+            r#""zmq_pubsub_multiproc_driver""#,
+            Kind::Driver,
+            "By which driver events come from the API workers of this host.",
+        ),
+        pub_sub_use_multiproc: bool = key(
+            "true",
+            Kind::Flag,
+            "Whether API workers hand their events to this service. false: they publish by\n\
+             pub_sub_driver themselves.",
+        ),
+        publisher_bind_address: String = key(
+            r#""*""#,
+            Kind::BindAddress,
+            "The address that agents connect to: an IP address of this host, or * for all of\n\
+             them; with publisher_transport epgm the interface;group to send to, with ipc the path\n\
+             of the socket.",
+        ),
+        publisher_port: u16 = key("8866", Kind::Port, "The port that agents connect to."),
+        publisher_transport: Transport = key(
+            r#""tcp""#,
+            common::TRANSPORTS,
+            "How events travel to the agents. epgm is multicast and has no security at all; use it\n\
+             on a network of its own only.",
+        ),
+        publisher_multiproc_socket: PathBuf = key(
+            r#""/run/fanfare/publisher.sock""#,
+            Kind::Socket,
+            "The unix socket on which API workers hand over events.",
+        ),
+        publisher_timeout: Duration = key(
+            "300",
+            Kind::Seconds(0.1, 86400.0),
+            "A publisher whose lease in the publisher table is older than this is removed from it.",
+        ),
+        monitor_table_poll_time: Duration = key(
+            "30",
+            Kind::Seconds(0.1, 86400.0),
+            "The time between two looks at a monitored table of the northbound store.",
+        ),
+        enable_selective_topology_distribution: bool = key(
+            "true",
+            Kind::Flag,
+            "Whether events are sent by topic. false sends every event to every agent, on topic D.",
+        ),
+        security: Security = common::SECURITY,
+        state_dir: PathBuf = common::STATE_DIR,
+        run_dir: PathBuf = common::RUN_DIR,
+        log_level: String = common::LOG_LEVEL,
+        hello_interval: Duration = common::HELLO_INTERVAL,
+        max_idle_time: Duration = common::MAX_IDLE_TIME,
+        max_message_size: usize = common::MAX_MESSAGE_SIZE,
+        send_hwm: i32 = key(
+            "100000",
+            Kind::Count(1, 10_000_000, "messages"),
+            "How many messages may wait for one agent; beyond, that agent loses some (and finds them\n\
+             missing) instead of memory growing.",
+        ),
+        stop_timeout: Duration = common::STOP_TIMEOUT,
+    } with {
+        /// `publisher_bind_address` read.
+        bind: Endpoint = Endpoint::Tcp {
+            host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port: 8866,
+        },
+    }
+}
+
+pub(super) const PUBLISHER: Program = Program {
+    name: "publisher",
+    keys: PUBLISHER_KEYS,
+    foreign: AGENT_KEYS,
+};
+
+/// Reads and checks the publisher's configuration: all faults of it, or none.
+pub fn load_publisher(sources: &Sources, known: &Known<'_>) -> Result<PublisherConfig, Faults> {
+    let mut faults = Faults::default();
+    let layers = PUBLISHER.layers(sources, &mut faults);
+    let mut config = PublisherConfig::read(&layers, known, &mut faults);
+    config.complete(&layers, &mut faults);
+    faults.or(config)
+}
+
+impl PublisherConfig {
+    /// What is allowed but probably not meant; to be logged at each start.
+    pub fn warnings(&self) -> Vec<String> {
+        security_warning(self.security).into_iter().collect()
+    }
+
+    /// What takes more than one key to see.
+    fn complete(&mut self, layers: &Layers, faults: &mut Faults) {
+        let defaults = Defaults {
+            transport: self.publisher_transport,
+            port: self.publisher_port,
+        };
+        let address = &self.publisher_bind_address;
+        match Endpoint::parse_bind(address, &defaults) {
+            Ok(endpoint) => self.bind = endpoint,
+            Err(_) if faults.name_any(&["publisher_transport", "publisher_bind_address"]) => {}
+            Err(error) => {
+                let at = layers.locate("publisher_bind_address");
+                let why = format!("{address:?}: {error}");
+                faults.add(at, "publisher_bind_address", why);
+            }
+        }
+        check_security(self.security, layers, faults);
+    }
+}
