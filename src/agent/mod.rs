@@ -1,0 +1,137 @@
+//! The agent: follows every publisher, runs the handlers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::dispatch::{Hub, Lane, LaneOptions};
+use crate::event::SEND_ALL;
+use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
+
+/// What an agent is made of.
+pub struct Parts {
+    /// How events travel.
+    pub driver: Box<dyn PubSubApi>,
+    /// How the subscriber behaves.
+    pub subscriber: SubscriberOptions,
+    /// The publishers.
+    pub publishers: Vec<Endpoint>,
+    /// The topics; [`SEND_ALL`] is subscribed to beside them.
+    pub topics: Vec<String>,
+    /// The handlers.
+    pub handlers: Vec<LaneOptions>,
+    /// Time for handlers to work off what they have when the agent stops.
+    pub stop_timeout: Duration,
+}
+
+/// A running agent. Dropping it stops it as [`Agent::stop`] does.
+pub struct Agent {
+    subscriber: Box<dyn SubscriberApi>,
+    hub: Arc<Hub>,
+    lanes: Vec<Lane>,
+    stop_timeout: Duration,
+    stopped: bool,
+    // Last: a driver's context ends after the sockets made from it.
+    _driver: Box<dyn PubSubApi>,
+}
+
+impl Agent {
+    /// Starts the handlers, then the readers. Nothing is left running on error.
+    pub fn start(parts: Parts) -> Result<Self, PubSubError> {
+        let hub = Hub::new();
+        let mut subscriber = parts.driver.subscriber(&parts.subscriber)?;
+        for endpoint in &parts.publishers {
+            if !subscriber.register_listen_address(endpoint)? {
+                log::warn!("publisher {endpoint} is named twice");
+            }
+        }
+        subscriber.register_topic(SEND_ALL)?;
+        for topic in &parts.topics {
+            subscriber.register_topic(topic)?;
+        }
+        let mut agent = Agent {
+            subscriber,
+            hub: Arc::clone(&hub),
+            lanes: Vec::new(),
+            stop_timeout: parts.stop_timeout,
+            stopped: false,
+            _driver: parts.driver,
+        };
+        for options in parts.handlers {
+            let name = options.name.clone();
+            let lane = Lane::start(&hub, options).map_err(|error| PubSubError::System {
+                what: format!("cannot start handler {name}"),
+                why: error.to_string(),
+            })?;
+            agent.lanes.push(lane);
+        }
+        agent.subscriber.initialize(hub as Arc<dyn Callback>)?;
+        agent.subscriber.daemonize()?;
+        Ok(agent)
+    }
+
+    /// The subscriber, to add and remove publishers and topics.
+    pub fn subscriber(&mut self) -> &mut dyn SubscriberApi {
+        self.subscriber.as_mut()
+    }
+
+    /// The publishers and what their readers count.
+    pub fn sources(&self) -> Vec<Arc<Source>> {
+        self.subscriber.sources()
+    }
+
+    /// Where events meet.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// The handlers' lanes.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// Stops: readers first, then the handlers, which work off what they have. From half of
+    /// `stop_timeout` on running commands are stopped; a handler that does not end by all of it is
+    /// left behind. Says how many were.
+    pub fn stop(mut self) -> usize {
+        self.end()
+    }
+
+    fn end(&mut self) -> usize {
+        if std::mem::replace(&mut self.stopped, true) {
+            return 0;
+        }
+        let start = Instant::now();
+        let deadline = start + self.stop_timeout;
+        self.subscriber.close();
+        for lane in &self.lanes {
+            lane.close_by(deadline);
+        }
+        self.hub.close();
+        let patience = start + self.stop_timeout / 2;
+        let mut late: Vec<&mut Lane> = self
+            .lanes
+            .iter_mut()
+            .filter_map(|lane| (!lane.join_by(patience)).then_some(lane))
+            .collect();
+        for lane in &mut late {
+            log::warn!(
+                "handler {} is still busy: what it does is stopped",
+                lane.name()
+            );
+            lane.interrupt();
+        }
+        let stuck = late
+            .into_iter()
+            .filter_map(|lane| (!lane.join_by(deadline)).then_some(lane));
+        let stuck =
+            stuck.map(|lane| log::error!("handler {} does not end: left behind", lane.name()));
+        stuck.count()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

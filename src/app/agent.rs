@@ -1,0 +1,146 @@
+//! `fanfare-agent`: parse → wire → wait → stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Parser;
+
+use super::{CONFIG_FAULT, DaemonArgs, logging};
+use crate::agent::{Agent, Parts};
+use crate::config::{AgentConfig, HandlerConfig, Known, load_agent};
+use crate::dispatch::{Filter, LaneOptions, SeatOptions};
+use crate::handler::BuildError;
+use crate::handler::registry::Registry;
+use crate::pubsub::{SubscriberOptions, registry};
+use crate::status;
+use crate::util::shutdown::{self, Request};
+
+/// Follows every publisher and runs the local handlers.
+#[derive(Debug, Parser)]
+#[command(name = "fanfare-agent", version)]
+struct Args {
+    #[command(flatten)]
+    daemon: DaemonArgs,
+}
+
+/// The agent with the modules in the box.
+pub fn main() -> ExitCode {
+    run(Registry::builtin())
+}
+
+/// The agent with these modules: what a program with modules of its own calls from its `main`.
+/// Exit status 0 after SIGTERM or SIGINT, 2 when the configuration must be mended, 1 when something
+/// else keeps it from starting.
+pub fn run(modules: Registry) -> ExitCode {
+    let args = Args::parse();
+    let config = match load_agent(&args.daemon.sources(), &Known::new(&modules)) {
+        Ok(config) => config,
+        Err(faults) => {
+            logging::tell(faults);
+            return ExitCode::from(CONFIG_FAULT);
+        }
+    };
+    logging::start(args.daemon.log_level.as_deref(), &config.log_level);
+    match serve(&config, modules) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            log::error!("cannot start: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::error::Error>> {
+    let requests = shutdown::requests()?;
+    let agent = Agent::start(parts(config, modules)?)?;
+    log::info!(
+        "fanfare-agent {} started: {} publishers, {} handlers",
+        env!("CARGO_PKG_VERSION"),
+        config.publishers.len(),
+        config.handler.len()
+    );
+    for warning in config.warnings() {
+        log::warn!("{warning}");
+    }
+    for request in &requests {
+        match request {
+            Request::Stop => break,
+            Request::Reload => {
+                log::warn!("SIGHUP: this version reads its configuration at start only")
+            }
+        }
+    }
+    let start = Instant::now();
+    let sources = agent.sources();
+    let hub = Arc::clone(agent.hub());
+    let lanes: Vec<_> = agent
+        .lanes()
+        .iter()
+        .map(|lane| (lane.name().to_owned(), Arc::clone(&lane.metrics)))
+        .collect();
+    let left_behind = agent.stop();
+    for line in status::summary(&sources, &hub, &lanes) {
+        log::info!("{line}");
+    }
+    log::info!(
+        "stopped in {:?}, {left_behind} handlers left behind",
+        start.elapsed()
+    );
+    Ok(())
+}
+
+fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
+    let driver = registry::find(&config.pub_sub_driver)
+        .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
+    let modules = Arc::new(modules);
+    Ok(Parts {
+        driver: (driver.make)(),
+        subscriber: SubscriberOptions {
+            connect_timeout: config.connect_timeout,
+            reconnect_min: config.reconnect_min,
+            reconnect_max: config.reconnect_max,
+            max_idle_time: config.max_idle_time,
+            legacy_detect: config.legacy_detect,
+            max_message_size: config.max_message_size,
+            receive_hwm: config.receive_hwm,
+            ..SubscriberOptions::default()
+        },
+        publishers: config.publishers.clone(),
+        topics: config.subscriptions(),
+        handlers: config
+            .handler
+            .iter()
+            .map(|h| lane(config, h, &modules))
+            .collect(),
+        stop_timeout: config.stop_timeout,
+    })
+}
+
+fn lane(config: &AgentConfig, handler: &HandlerConfig, modules: &Arc<Registry>) -> LaneOptions {
+    let modules = Arc::clone(modules);
+    let HandlerConfig {
+        name,
+        module,
+        settings,
+        ..
+    } = handler.clone();
+    LaneOptions {
+        name: name.clone(),
+        build: Box::new(move |stop| match modules.find(&module) {
+            Some(module) => module.make(&name, &settings, stop),
+            None => Err(BuildError::Environment(format!(
+                "there is no module {module}"
+            ))),
+        }),
+        seat: SeatOptions {
+            filter: Filter {
+                tables: handler.tables.clone(),
+                topics: handler.topics.clone(),
+            },
+            delivery: handler.delivery,
+            queue_length: config.queue_length,
+            queue_bytes: config.queue_bytes,
+        },
+    }
+}

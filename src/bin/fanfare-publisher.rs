@@ -1,0 +1,7 @@
+//! `fanfare-publisher`; the library does the work.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fanfare::app::publisher::main()
+}

@@ -1,0 +1,3 @@
+//! The publishing side.
+
+pub mod json_line;

@@ -1,0 +1,48 @@
+//! What the parts count, as lines for an operator.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::dispatch::{Hub, LaneMetrics};
+use crate::event::codec::Malformed;
+use crate::metrics::Sample;
+use crate::pubsub::Source;
+
+/// One line for each publisher, the replica and each handler; what is zero is left out.
+pub fn summary(
+    sources: &[Arc<Source>],
+    hub: &Hub,
+    lanes: &[(String, Arc<LaneMetrics>)],
+) -> Vec<String> {
+    let mut lines: Vec<String> = sources.iter().map(|source| publisher(source)).collect();
+    lines.push(line("replica", &hub.metrics.each()));
+    lines.extend(
+        lanes
+            .iter()
+            .map(|(name, m)| line(&format!("handler {name}"), &m.each())),
+    );
+    lines
+}
+
+fn publisher(source: &Source) -> String {
+    let mut text = line(&format!("publisher {}", source.uri), &source.metrics.each());
+    for (reason, count) in Malformed::REASONS.iter().zip(&source.malformed) {
+        if count.get() > 0 {
+            put(&mut text, &format!("malformed_{reason}"), count.get());
+        }
+    }
+    text
+}
+
+fn line(what: &str, samples: &[Sample]) -> String {
+    let mut text = format!("{what}:");
+    for sample in samples.iter().filter(|sample| sample.value > 0) {
+        put(&mut text, sample.name, sample.value);
+    }
+    text
+}
+
+fn put(text: &mut String, name: &str, value: u64) {
+    // Writing to memory cannot fail.
+    let _ = write!(text, " {name}={value}");
+}
