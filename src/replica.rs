@@ -32,6 +32,13 @@ pub struct RowKey {
     pub key: Arc<str>,
 }
 
+impl Row {
+    /// Whether the object is gone and this row only remembers its last version.
+    pub fn is_tombstone(&self) -> bool {
+        self.gone.is_some()
+    }
+}
+
 impl RowKey {
     /// A name of its own, for an object the replica does not know.
     pub fn new(table: &str, key: &str) -> Self {
@@ -91,6 +98,24 @@ impl Replica {
             .filter(|row| row.gone.is_none())
     }
 
+    /// The row of an object, be it a tombstone.
+    pub fn get_any(&self, table: &str, key: &str) -> Option<&Row> {
+        self.tables.get(table)?.get(key)
+    }
+
+    /// The names of all rows, tombstones too, that `wanted` lets through.
+    pub fn keys_any(&self, wanted: impl Fn(&Row) -> bool) -> Vec<RowKey> {
+        let mut keys = Vec::new();
+        for (table, rows) in &self.tables {
+            let wanted = rows.iter().filter(|(_, row)| wanted(row));
+            keys.extend(wanted.map(|(key, _)| RowKey {
+                table: Arc::clone(table),
+                key: Arc::clone(key),
+            }));
+        }
+        keys
+    }
+
     /// The names of all objects that exist and that `wanted(table, topic)` lets through.
     pub fn keys(&self, wanted: impl Fn(&str, &str) -> bool) -> Vec<RowKey> {
         let mut keys = Vec::new();
@@ -147,13 +172,26 @@ impl Replica {
     /// Forgets tombstones of objects that are gone since before `before`; says how many.
     pub fn expire(&mut self, before: Instant) -> usize {
         let mut forgotten = 0;
-        for rows in self.tables.values_mut() {
-            let count = rows.len();
-            rows.retain(|_, row| row.gone.is_none_or(|gone| gone >= before));
-            forgotten += count - rows.len();
+        self.expire_each(before, |_| forgotten += 1);
+        forgotten
+    }
+
+    /// As [`Replica::expire`], and names each one forgotten.
+    pub fn expire_each(&mut self, before: Instant, mut forgotten: impl FnMut(RowKey)) {
+        for (table, rows) in &mut self.tables {
+            rows.retain(|key, row| {
+                let keep = row.gone.is_none_or(|gone| gone >= before);
+                if !keep {
+                    forgotten(RowKey {
+                        table: Arc::clone(table),
+                        key: Arc::clone(key),
+                    });
+                }
+                keep
+            });
         }
         self.tables.retain(|_, rows| !rows.is_empty());
-        forgotten
+        self.topics.retain(|topic| Arc::strong_count(topic) > 1);
     }
 }
 
@@ -187,13 +225,15 @@ fn merge(
         return verdict;
     }
     *live -= usize::from(row.gone.is_none());
-    if deleted && event.stamp.is_none() {
+    // What a legacy publisher says has no version; the highest one seen stays, or else an older
+    // state could come back.
+    row.stamp = event.stamp.or(row.stamp);
+    if deleted && row.stamp.is_none() {
         rows.remove(event.key);
         return Verdict::Applied;
     }
     *live += usize::from(!deleted);
     row.gone = deleted.then_some(now);
-    row.stamp = event.stamp;
     match (&mut row.value, value) {
         // In place: most values keep their size.
         (Some(old), Some(new)) => {

@@ -35,6 +35,8 @@ pub enum Kind {
     Folder(usize),
     /// The path of a unix socket.
     Socket,
+    /// A name, or nothing.
+    Text,
     /// The alias of a pub/sub driver.
     Driver,
     /// A level, or a filter as env_logger knows it.
@@ -65,6 +67,7 @@ impl Kind {
             Kind::Topics => r#"a list of topics, such as ["tenant1", "tenant2"]"#.into(),
             Kind::Folder(max) => format!("an absolute path of at most {max} bytes"),
             Kind::Socket => "the absolute path of a unix socket, at most 107 bytes".into(),
+            Kind::Text => "a text without control characters".into(),
             Kind::Driver => "the name of a pub/sub driver".into(),
             Kind::LogFilter => {
                 "off, error, warn, info, debug, trace, or a filter such as info,fanfare::pubsub=debug"
@@ -82,6 +85,7 @@ impl Kind {
             | Kind::BindAddress
             | Kind::Folder(_)
             | Kind::Socket
+            | Kind::Text
             | Kind::Driver
             | Kind::LogFilter
             | Kind::PublisherId => true,
@@ -149,6 +153,7 @@ impl Kind {
                     known.drivers.join(", ")
                 )
             }),
+            Kind::Text => text.chars().any(char::is_control).then(is_not),
             Kind::LogFilter => text::log_filter_fault(text),
             Kind::PublisherId => (!text.is_empty() && text::id(text).is_none()).then(is_not),
             _ => None,

@@ -38,6 +38,12 @@ impl Setting for usize {
     }
 }
 
+impl Setting for u64 {
+    fn from_value(value: &Value) -> Option<Self> {
+        integer(value)?.try_into().ok()
+    }
+}
+
 impl Setting for Duration {
     fn from_value(value: &Value) -> Option<Self> {
         Duration::try_from_secs_f64(number(value)?).ok()

@@ -38,8 +38,6 @@ pub enum Step {
     Rows(EventBatch),
     /// Call `end_sync`.
     End,
-    /// Open a bracket, give all of this, close it. Queued events follow on it without a hole.
-    Whole(SyncReason, Vec<EventBatch>),
     /// Nothing: the lane is up to date and its queue takes events again.
     UpToDate,
 }
@@ -49,7 +47,7 @@ pub enum Step {
 pub struct Catchup {
     delivery: Delivery,
     behind: bool,
-    /// A bracket that must be opened.
+    /// A bracket that must be opened, after the one that is open.
     wanted: Option<SyncReason>,
     /// Rows still to be given in the open bracket.
     open: Option<std::vec::IntoIter<RowKey>>,
@@ -86,62 +84,70 @@ impl Catchup {
 
     /// A row changed while the lane is behind. `rows` is how many there are.
     pub fn changed(&mut self, name: RowKey, rows: usize) {
-        if self.wanted.is_some() {
+        if self.wanted.is_some() && self.open.is_none() {
             // The bracket to come covers it.
             return;
         }
         self.changed.insert(name);
         if self.changed.len() > rows + GONE_REMEMBERED {
-            self.resync(SyncReason::Overflow);
+            self.restart(SyncReason::Overflow);
         }
     }
 
-    /// The handler must start over; an open bracket is left for a new one.
+    /// The handler must start over. A bracket that is open goes on, and another follows it:
+    /// otherwise a publisher that comes and goes would keep a slow handler at its first rows.
     pub fn resync(&mut self, reason: SyncReason) {
         self.behind = true;
         self.wanted = Some(reason);
-        // The bracket gives all there is, and a row that is gone by not giving it.
-        self.changed = HashSet::new();
+        if self.open.is_none() {
+            self.changed = HashSet::new();
+        }
     }
 
-    /// The next step. To be called when the lane's queue is empty, until it is up to date.
+    /// The handler must start over now, because it is another one or can no longer be told what
+    /// changed; an open bracket is left for a new one.
+    pub fn restart(&mut self, reason: SyncReason) {
+        self.open = None;
+        self.resync(reason);
+    }
+
+    /// The next step. To be called only when the lane's queue is empty, until it is up to date:
+    /// what is queued is older than what is given here.
     pub fn next(&mut self, replica: &Replica, filter: &Filter) -> Step {
-        if let Some(reason) = self.wanted.take() {
-            let names = replica.keys(|table, topic| filter.wants(table, topic));
-            if self.delivery == Delivery::Events {
-                self.behind = false;
-                let chunks = names
-                    .chunks(CHUNK)
-                    .map(|names| batch(replica, names))
-                    .collect();
-                return Step::Whole(reason, chunks);
-            }
-            self.open = Some(names.into_iter());
-            return Step::Begin(reason);
-        }
         if let Some(open) = &mut self.open {
             let names: Vec<RowKey> = open.take(CHUNK).collect();
-            if names.is_empty() {
+            if !names.is_empty() {
+                for name in &names {
+                    self.changed.remove(name);
+                }
+                let exists = |name: &RowKey| replica.get(&name.table, &name.key).is_some();
+                let existing: Vec<RowKey> = names.into_iter().filter(exists).collect();
+                return Step::Rows(batch(replica, &existing));
+            }
+            // Events that follow the bracket follow it without a hole only if it holds all that
+            // was not queued.
+            if self.delivery == Delivery::State || self.changed.is_empty() {
                 self.open = None;
+                self.behind = self.delivery == Delivery::State || self.wanted.is_some();
                 return Step::End;
             }
-            for name in &names {
-                self.changed.remove(name);
-            }
-            let exists = |name: &RowKey| replica.get(&name.table, &name.key).is_some();
-            let existing: Vec<RowKey> = names.into_iter().filter(exists).collect();
-            return Step::Rows(batch(replica, &existing));
+        } else if let Some(reason) = self.wanted.take() {
+            let names = replica.keys(|table, topic| filter.wants(table, topic));
+            self.open = Some(names.into_iter());
+            // The bracket gives all there is, and a row that is gone by not giving it.
+            self.changed = HashSet::new();
+            return Step::Begin(reason);
         }
-        if !self.changed.is_empty() {
-            let names: Vec<RowKey> = self.changed.iter().take(CHUNK).cloned().collect();
-            for name in &names {
-                self.changed.remove(name);
-            }
-            return Step::Rows(batch(replica, &names));
+        if self.changed.is_empty() {
+            self.changed = HashSet::new();
+            self.behind = false;
+            return Step::UpToDate;
         }
-        self.changed = HashSet::new();
-        self.behind = false;
-        Step::UpToDate
+        let names: Vec<RowKey> = self.changed.iter().take(CHUNK).cloned().collect();
+        for name in &names {
+            self.changed.remove(name);
+        }
+        Step::Rows(batch(replica, &names))
     }
 }
 

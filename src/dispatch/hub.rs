@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
@@ -179,6 +179,14 @@ impl Hub {
         }
     }
 
+    /// Forgets deleted objects that are gone for longer than `ttl`.
+    pub fn forget(&self, ttl: Duration) {
+        if let Some(before) = Instant::now().checked_sub(ttl) {
+            let forgotten = self.state().replica.expire(before);
+            log::debug!("{forgotten} deleted objects forgotten");
+        }
+    }
+
     /// Ends the lanes' work: they work off what they have and then see their channel closed.
     pub fn close(&self) {
         let mut state = self.state();
@@ -265,8 +273,8 @@ impl Seat {
         self.shared.behind.load(Ordering::SeqCst)
     }
 
-    /// A batch is worked off.
-    pub fn done(&self, events: &EventBatch) {
+    /// A batch is taken off the queue.
+    pub fn taken(&self, events: &EventBatch) {
         self.shared
             .queued_bytes
             .fetch_sub(events.bytes(), Ordering::Relaxed);
@@ -290,10 +298,11 @@ impl Seat {
         step
     }
 
-    /// The handler must start over.
-    pub fn resync(&self, reason: SyncReason) {
+    /// The handler was made again and must start over.
+    pub fn restart(&self, reason: SyncReason) {
         if let Some(slot) = self.hub.state().slots.get_mut(self.number) {
-            slot.resync(reason);
+            slot.catchup.restart(reason);
+            slot.tell();
         }
     }
 }

@@ -49,8 +49,7 @@ pub struct LaneOptions {
 pub struct Lane {
     name: String,
     thread: Thread,
-    /// When the thread must have ended; set at the end.
-    closing: Arc<OnceLock<Instant>>,
+    closing: Arc<OnceLock<End>>,
     stop: Option<Stop>,
     /// What it counts.
     pub metrics: Arc<LaneMetrics>,
@@ -97,9 +96,16 @@ impl Lane {
         &self.name
     }
 
-    /// Says by when the lane must have ended; to be followed by [`Hub::close`].
+    /// Says by when the lane must have ended; to be followed by [`Hub::close`]. A quarter of the
+    /// time is the handler's own, to write what must survive.
     pub fn close_by(&self, deadline: Instant) {
-        self.closing.get_or_init(|| deadline);
+        self.closing.get_or_init(|| {
+            let time = deadline.saturating_duration_since(Instant::now());
+            End {
+                work_until: deadline - time / 4,
+                deadline,
+            }
+        });
     }
 
     /// Stops what the handler is doing now, such as a running command.
@@ -119,14 +125,22 @@ struct Worker {
     filter: Filter,
     build: Build,
     token: StopToken,
-    closing: Arc<OnceLock<Instant>>,
+    closing: Arc<OnceLock<End>>,
     metrics: Arc<LaneMetrics>,
     complaints: RateLimit,
     backoff: Backoff,
 }
 
+/// The times of a lane's end.
+struct End {
+    /// From then on no more events are given.
+    work_until: Instant,
+    /// Then the thread must have ended.
+    deadline: Instant,
+}
+
 /// Why one life of the handler ended.
-enum End {
+enum Death {
     /// The hub is closed.
     Closed,
     /// It panicked.
@@ -141,7 +155,7 @@ impl Worker {
                 Ok(handler) => {
                     lives += 1;
                     if lives > 1 {
-                        self.seat.resync(SyncReason::HandlerRestarted);
+                        self.seat.restart(SyncReason::HandlerRestarted);
                     }
                     self.metrics.running.set(1);
                     let born = Instant::now();
@@ -152,8 +166,8 @@ impl Worker {
                     }
                     self.metrics.running.set(0);
                     match end {
-                        End::Closed => return,
-                        End::Panicked => self.metrics.panics_total.inc(),
+                        Death::Closed => return,
+                        Death::Panicked => self.metrics.panics_total.inc(),
                     }
                 }
                 Err(error) => {
@@ -172,7 +186,7 @@ impl Worker {
     fn idle_until(&mut self, until: Instant) -> bool {
         loop {
             match self.seat.work.recv_deadline(until) {
-                Ok(Work::Events(events)) => self.seat.done(&events),
+                Ok(Work::Events(events)) => self.seat.taken(&events),
                 Ok(Work::Look) => {}
                 Err(RecvTimeoutError::Timeout) => return true,
                 Err(RecvTimeoutError::Disconnected) => return false,
@@ -182,15 +196,18 @@ impl Worker {
 
     /// One life of the handler. It is owned by the closure: after a panic nothing is called on it,
     /// it is only dropped.
-    fn live(&mut self, mut handler: Box<dyn Handler>) -> End {
+    fn live(&mut self, mut handler: Box<dyn Handler>) -> Death {
         let lived = catch_unwind(AssertUnwindSafe(|| {
             self.work(handler.as_mut());
-            let deadline = self.closing.get().copied().unwrap_or_else(Instant::now);
+            let deadline = self
+                .closing
+                .get()
+                .map_or_else(Instant::now, |end| end.deadline);
             let closed = handler.close(Closing { deadline });
             self.report(closed);
         }));
         match lived {
-            Ok(()) => End::Closed,
+            Ok(()) => Death::Closed,
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().copied();
                 let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -199,15 +216,30 @@ impl Worker {
                 if catch_unwind(AssertUnwindSafe(|| drop(handler))).is_err() {
                     self.complain(format_args!("panicked while it was dropped"));
                 }
-                End::Panicked
+                Death::Panicked
             }
         }
     }
 
     /// Until the hub is closed and all is worked off, or time is up.
     fn work(&mut self, handler: &mut dyn Handler) {
-        let mut wake = None;
+        let mut closed = false;
         loop {
+            let mut wake = None;
+            // Before the first wait too: what there is to catch up with may have been told to a
+            // former life of the handler.
+            if self.seat.work.is_empty() {
+                self.catch_up(handler);
+                if closed || self.is_late() {
+                    return;
+                }
+                if self.seat.work.is_empty() {
+                    wake = handler.idle(Instant::now()).unwrap_or_else(|error| {
+                        self.report(Err(error));
+                        Some(Instant::now() + RESTART_MIN)
+                    });
+                }
+            }
             let received = match wake {
                 Some(at) => self.seat.work.recv_deadline(at),
                 None => self
@@ -216,44 +248,24 @@ impl Worker {
                     .recv()
                     .map_err(|_| RecvTimeoutError::Disconnected),
             };
-            let closed = match received {
+            match received {
                 Ok(Work::Events(events)) => {
+                    self.seat.taken(&events);
                     self.apply_all(handler, &events, true);
-                    self.seat.done(&events);
-                    false
                 }
-                Ok(Work::Look) | Err(RecvTimeoutError::Timeout) => false,
-                Err(RecvTimeoutError::Disconnected) => true,
-            };
-            if self.seat.work.is_empty() {
-                self.catch_up(handler);
-                if closed || self.is_late() {
-                    return;
-                }
-                wake = match handler.idle(Instant::now()) {
-                    Ok(wake) => wake,
-                    Err(error) => {
-                        self.report(Err(error));
-                        Some(Instant::now() + RESTART_MIN)
-                    }
-                };
+                Ok(Work::Look) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => closed = true,
             }
         }
     }
 
     fn catch_up(&mut self, handler: &mut dyn Handler) {
-        while self.seat.is_behind() && !self.is_late() {
+        // What is queued comes first: it is older.
+        while self.seat.work.is_empty() && self.seat.is_behind() && !self.is_late() {
             match self.seat.next() {
                 Step::Begin(reason) => self.begin(handler, reason),
                 Step::Rows(rows) => self.apply_all(handler, &rows, false),
                 Step::End => self.report(handler.end_sync()),
-                Step::Whole(reason, rows) => {
-                    self.begin(handler, reason);
-                    for rows in &rows {
-                        self.apply_all(handler, rows, false);
-                    }
-                    self.report(handler.end_sync());
-                }
                 Step::UpToDate => return,
             }
         }
@@ -286,7 +298,7 @@ impl Worker {
     fn is_late(&self) -> bool {
         self.closing
             .get()
-            .is_some_and(|deadline| Instant::now() >= *deadline)
+            .is_some_and(|end| Instant::now() >= end.work_until)
     }
 
     #[cold]
@@ -311,3 +323,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,19 @@ fn a_tombstone_keeps_older_versions_away_until_it_expires() {
 }
 
 #[test]
+fn a_legacy_publisher_does_not_wipe_versions_out() {
+    let (mut replica, now) = (Replica::new(), Instant::now());
+    replica.apply(&stamped(Event::set("t", "k", "v10"), 10), now);
+    replica.apply(&Event::set("t", "k", "legacy"), now);
+    let late = stamped(Event::set("t", "k", "v5"), 5);
+    assert_eq!(replica.apply(&late, now), Verdict::Older);
+    assert_eq!(value(&replica, "k").as_deref(), Some("legacy"));
+    replica.apply(&Event::delete("t", "k"), now);
+    assert_eq!(replica.apply(&late, now), Verdict::Older);
+    assert!(replica.is_empty());
+}
+
+#[test]
 fn a_row_is_given_as_an_event() {
     let (mut replica, now) = (Replica::new(), Instant::now());
     let event = stamped(Event::set("t", "k", "1").on("x"), 3);
@@ -61,7 +74,7 @@ fn a_row_is_given_as_an_event() {
     assert_eq!(replica.event(&name), event);
     assert_eq!(replica.keys(|_, topic| topic == "x"), vec![name.clone()]);
     assert_eq!(replica.keys(|table, _| table == "other"), []);
-    replica.apply(&Event::delete("t", "k"), now);
+    replica.apply(&stamped(Event::delete("t", "k"), 4), now);
     assert_eq!(replica.event(&name), Event::delete("t", "k"));
 }
 

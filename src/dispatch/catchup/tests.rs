@@ -13,6 +13,7 @@ struct Model {
     state: BTreeMap<String, String>,
     bracket: Option<BTreeMap<String, String>>,
     overflows: usize,
+    brackets: usize,
 }
 
 impl Model {
@@ -25,6 +26,7 @@ impl Model {
             state: BTreeMap::new(),
             bracket: None,
             overflows: 0,
+            brackets: 0,
         }
     }
 
@@ -62,16 +64,12 @@ impl Model {
             return false;
         }
         match self.catchup.next(&self.replica, &Filter::default()) {
-            Step::Begin(_) => self.bracket = Some(BTreeMap::new()),
+            Step::Begin(_) => {
+                self.bracket = Some(BTreeMap::new());
+                self.brackets += 1;
+            }
             Step::Rows(rows) => self.apply(&rows),
             Step::End => self.state = self.bracket.take().expect("an open bracket"),
-            Step::Whole(_, chunks) => {
-                self.bracket = Some(BTreeMap::new());
-                for rows in &chunks {
-                    self.apply(rows);
-                }
-                self.state = self.bracket.take().expect("an open bracket");
-            }
             Step::UpToDate => {}
         }
         true
@@ -172,4 +170,42 @@ fn a_row_given_in_the_bracket_is_not_given_again() {
         model.catchup.next(&model.replica, &Filter::default()),
         Step::UpToDate
     ));
+}
+
+#[test]
+fn a_publisher_that_flaps_does_not_keep_a_slow_handler_at_its_first_rows() {
+    let mut model = Model::new(Delivery::State, 0);
+    for key in 0..CHUNK * 4 {
+        model.publish(&Event::set("t", &key.to_string(), "1"));
+    }
+    // It comes and goes faster than a bracket can be given.
+    for turn in 0..20 {
+        if turn % 2 == 0 {
+            model.catchup.resync(SyncReason::Reconnected);
+        }
+        model.publish(&Event::set("t", "new", &turn.to_string()));
+        model.turn();
+    }
+    assert!(model.brackets >= 2, "{} brackets", model.brackets);
+    assert!(model.state.contains_key("new"), "no bracket ever ended");
+}
+
+/// The handler of an `events` lane sees a row go back in time if anything is given past its queue.
+#[test]
+fn events_follow_a_bracket_without_a_hole() {
+    let mut model = Model::new(Delivery::Events, 4);
+    model.catchup.resync(SyncReason::Started);
+    let set =
+        |model: &mut Model, value: u32| model.publish(&Event::set("t", "k", &value.to_string()));
+    set(&mut model, 1);
+    while !matches!(
+        model.catchup.next(&model.replica, &Filter::default()),
+        Step::End
+    ) {}
+    assert!(
+        !model.catchup.is_behind(),
+        "the queue takes events from the bracket's end on"
+    );
+    set(&mut model, 2);
+    assert_eq!(model.queue.len(), 1);
 }
