@@ -180,6 +180,7 @@ fn agent(uri: &str, sink: Sink) -> Box<dyn FnOnce()> {
         driver: Box::new(ZmqPubSub::new()),
         subscriber: SubscriberOptions::default(),
         publishers: vec![endpoint],
+        discovery: None,
         topics: vec![],
         handlers: vec![LaneOptions {
             name: "count".into(),

@@ -11,7 +11,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | leaf | [`event`] and its wire form, [`util`], [`mod@metrics`] |
-//! | contracts | [`pubsub`]: the traits, drivers and the common part of subscribers; [`handler`]: the trait, the modules in the box; [`replica`]: the rows |
+//! | contracts | [`pubsub`]: the traits, drivers and the common part of subscribers; [`handler`]: the trait, the modules in the box; [`replica`]: the rows; [`store`]: the northbound store and its drivers |
 //! | engines | [`dispatch`]: readers to handlers; [`agent`]; [`publisher`] |
 //! | surface | [`config`], [`status`] |
 //! | wiring | [`app`]: the programs |
@@ -42,4 +42,5 @@ pub mod publisher;
 pub mod pubsub;
 pub mod replica;
 pub mod status;
+pub mod store;
 pub mod util;

@@ -3,10 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, never};
+
 use crate::dispatch::{Hub, Lane, LaneOptions};
 use crate::event::SEND_ALL;
-use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
+
+use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
+
+pub mod discovery;
 
 /// What an agent is made of.
 pub struct Parts {
@@ -16,6 +22,9 @@ pub struct Parts {
     pub subscriber: SubscriberOptions,
     /// The publishers.
     pub publishers: Vec<Endpoint>,
+    /// Whether publishers are also discovered by the table `publisher`: then what completes their
+    /// addresses. The owner must apply [`Agent::discoveries`].
+    pub discovery: Option<Defaults>,
     /// The topics; [`SEND_ALL`] is subscribed to beside them.
     pub topics: Vec<String>,
     /// The handlers.
@@ -29,6 +38,7 @@ pub struct Agent {
     subscriber: Box<dyn SubscriberApi>,
     hub: Arc<Hub>,
     lanes: Vec<Lane>,
+    desk: Option<Desk>,
     stop_timeout: Duration,
     stopped: bool,
     // Last: a driver's context ends after the sockets made from it.
@@ -53,6 +63,7 @@ impl Agent {
             subscriber,
             hub: Arc::clone(&hub),
             lanes: Vec::new(),
+            desk: None,
             stop_timeout: parts.stop_timeout,
             stopped: false,
             _driver: parts.driver,
@@ -65,7 +76,16 @@ impl Agent {
             })?;
             agent.lanes.push(lane);
         }
-        agent.subscriber.initialize(hub as Arc<dyn Callback>)?;
+        let callback: Arc<dyn Callback> = match parts.discovery {
+            None => hub,
+            Some(defaults) => {
+                let (scout, hints, overflow) = discovery::scout(&hub);
+                let discovery = Discovery::new(defaults, &parts.publishers, MAX_DISCOVERED);
+                agent.desk = Some(Desk::new(discovery, &hub, hints, overflow));
+                Arc::new(scout)
+            }
+        };
+        agent.subscriber.initialize(callback)?;
         agent.subscriber.daemonize()?;
         Ok(agent)
     }
@@ -73,6 +93,26 @@ impl Agent {
     /// The subscriber, to add and remove publishers and topics.
     pub fn subscriber(&mut self) -> &mut dyn SubscriberApi {
         self.subscriber.as_mut()
+    }
+
+    /// Changes of the table `publisher`: whoever owns the agent waits for them beside what else it
+    /// waits for, and gives each to [`Agent::discover`]. Never anything without discovery.
+    pub fn discoveries(&self) -> Receiver<Hint> {
+        let desk = self.desk.as_ref();
+        desk.map_or_else(never, |desk| desk.hints().clone())
+    }
+
+    /// Adds and removes publishers as the table `publisher` now says. Takes a moment where readers
+    /// are to be stopped, at most a second each.
+    pub fn discover(&mut self, hint: Hint) {
+        if let Some(desk) = &mut self.desk {
+            desk.apply(hint, self.subscriber.as_mut());
+        }
+    }
+
+    /// What discovery decided and counts; `None` where it is off.
+    pub fn discovery(&self) -> Option<&Discovery> {
+        self.desk.as_ref().map(Desk::discovery)
     }
 
     /// The publishers and what their readers count.

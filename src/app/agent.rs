@@ -2,19 +2,21 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
+use crossbeam_channel::{never, select, tick};
 
-use super::{CONFIG_FAULT, DaemonArgs, logging};
+use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
 use crate::agent::{Agent, Parts};
 use crate::config::{AgentConfig, HandlerConfig, Known, load_agent};
 use crate::dispatch::{Filter, LaneOptions, SeatOptions};
 use crate::handler::BuildError;
 use crate::handler::registry::Registry;
+use crate::pubsub::endpoint::Defaults;
 use crate::pubsub::{SubscriberOptions, registry};
 use crate::status;
-use crate::util::shutdown::{self, Request};
+use crate::util::shutdown;
 
 /// Follows every publisher and runs the local handlers.
 #[derive(Debug, Parser)]
@@ -41,19 +43,18 @@ pub fn run(modules: Registry) -> ExitCode {
             return ExitCode::from(CONFIG_FAULT);
         }
     };
-    logging::start(args.daemon.log_level.as_deref(), &config.log_level);
-    match serve(&config, modules) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            log::error!("cannot start: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    super::logged(&args.daemon, &config.log_level, || serve(&config, modules))
 }
 
+/// How often the agent looks for what it may forget.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// How long a deleted object is remembered; see [`crate::replica::Row`].
+const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
+
 fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::error::Error>> {
-    let requests = shutdown::requests()?;
-    let agent = Agent::start(parts(config, modules)?)?;
+    let requests = shutdown::requests(config.stop_timeout + STOP_MARGIN)?;
+    let mut agent = Agent::start(parts(config, modules)?)?;
     log::info!(
         "fanfare-agent {} started: {} publishers, {} handlers",
         env!("CARGO_PKG_VERSION"),
@@ -63,12 +64,21 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
-    for request in &requests {
-        match request {
-            Request::Stop => break,
-            Request::Reload => {
-                log::warn!("SIGHUP: this version reads its configuration at start only")
+    let mut discoveries = agent.discoveries();
+    // Not a timeout of the wait: discoveries would put it off.
+    let housekeeping = tick(HOUSEKEEPING);
+    loop {
+        select! {
+            recv(requests.stop) -> _ => break,
+            recv(requests.reload) -> _ => {
+                log::warn!("SIGHUP: this version reads its configuration at start only");
             }
+            recv(discoveries) -> hint => match hint {
+                Ok(hint) => agent.discover(hint),
+                // Only a signal ends the agent.
+                Err(_) => discoveries = never(),
+            },
+            recv(housekeeping) -> _ => agent.hub().forget(TOMBSTONE_TTL),
         }
     }
     let start = Instant::now();
@@ -95,7 +105,7 @@ fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
         .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
     let modules = Arc::new(modules);
     Ok(Parts {
-        driver: (driver.make)(),
+        driver: (driver.make)(&zmq::Context::new()),
         subscriber: SubscriberOptions {
             connect_timeout: config.connect_timeout,
             reconnect_min: config.reconnect_min,
@@ -107,6 +117,10 @@ fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
             ..SubscriberOptions::default()
         },
         publishers: config.publishers.clone(),
+        discovery: Some(Defaults {
+            transport: config.publisher_transport,
+            port: config.publisher_port,
+        }),
         topics: config.subscriptions(),
         handlers: config
             .handler

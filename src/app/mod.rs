@@ -27,3 +27,30 @@ impl DaemonArgs {
         crate::config::Sources::system(self.config.clone(), self.set.clone())
     }
 }
+
+/// Beyond its `stop_timeout` a daemon is given this long before it is ended the hard way.
+const STOP_MARGIN: std::time::Duration = std::time::Duration::from_millis(300);
+
+/// Runs a daemon with a log. Exit status 1 when it cannot start.
+fn logged(
+    args: &DaemonArgs,
+    configured: &str,
+    serve: impl FnOnce() -> Result<(), Box<dyn std::error::Error>>,
+) -> std::process::ExitCode {
+    let log = match logging::start(args.log_level.as_deref(), configured) {
+        Ok(log) => log,
+        Err(why) => {
+            logging::tell(format_args!("cannot start: no thread for the log: {why}"));
+            return std::process::ExitCode::FAILURE;
+        }
+    };
+    let status = match serve() {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(why) => {
+            log::error!("cannot start: {why}");
+            std::process::ExitCode::FAILURE
+        }
+    };
+    drop(log);
+    status
+}

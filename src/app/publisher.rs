@@ -9,12 +9,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 
-use super::{CONFIG_FAULT, DaemonArgs, logging};
+use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
 use crate::config::{Known, PublisherConfig, load_publisher};
 use crate::handler::registry::Registry;
 use crate::publisher::json_line::JsonLine;
 use crate::pubsub::{PublisherApi, PublisherOptions, registry};
-use crate::util::shutdown::{self, Request};
+use crate::util::shutdown;
 use crate::util::thread::Thread;
 
 /// Sends events to every subscribed agent.
@@ -40,26 +40,22 @@ pub fn main() -> ExitCode {
             return ExitCode::from(CONFIG_FAULT);
         }
     };
-    logging::start(args.daemon.log_level.as_deref(), &config.log_level);
-    match serve(&config, args.from.as_deref()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            log::error!("cannot start: {why}");
-            ExitCode::FAILURE
-        }
-    }
+    super::logged(&args.daemon, &config.log_level, || {
+        serve(&config, args.from.as_deref())
+    })
 }
 
 fn serve(config: &PublisherConfig, from: Option<&Path>) -> Result<(), Box<dyn Error>> {
-    let requests = shutdown::requests()?;
+    let requests = shutdown::requests(config.stop_timeout + STOP_MARGIN)?;
     let driver = registry::find(&config.pub_sub_driver)
         .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
-    let driver = (driver.make)();
+    let driver = (driver.make)(&zmq::Context::new());
     let mut publisher = driver.publisher(&PublisherOptions {
         endpoint: config.bind.clone(),
         send_hwm: config.send_hwm,
         send_timeout: config.stop_timeout,
         linger: config.stop_timeout,
+        subscriptions: false,
     })?;
     publisher.initialize()?;
     let mut lines = match from {
@@ -77,12 +73,10 @@ fn serve(config: &PublisherConfig, from: Option<&Path>) -> Result<(), Box<dyn Er
     let mut sent: u64 = 0;
     loop {
         select! {
-            recv(requests) -> request => match request {
-                Ok(Request::Reload) => {
-                    log::warn!("SIGHUP: this version reads its configuration at start only");
-                }
-                Ok(Request::Stop) | Err(_) => break,
-            },
+            recv(requests.stop) -> _ => break,
+            recv(requests.reload) -> _ => {
+                log::warn!("SIGHUP: this version reads its configuration at start only");
+            }
             recv(lines) -> line => match line {
                 Ok(line) => sent += u64::from(publish(config, publisher.as_mut(), &line)),
                 Err(_) => {

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod codec;
+pub mod hello;
 pub mod stamp;
 pub mod topic;
 

@@ -77,6 +77,16 @@ pub trait PublisherApi: Send {
     /// [`crate::event::SEND_ALL`]. Must not wait for a subscriber.
     fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError>;
 
+    /// Sends a payload that is in wire form already, on any topic, reserved ones too.
+    fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError>;
+
+    /// Shows every change of subscription since the last call, without waiting: the prefix, and
+    /// whether it was added. A driver without subscriptions shows nothing.
+    fn subscriptions(&mut self, see: &mut dyn FnMut(&[u8], bool)) -> Result<(), PubSubError> {
+        let _ = see;
+        Ok(())
+    }
+
     /// Closes the address; what was sent is given at most the options' `linger` to leave.
     fn close(&mut self);
 }
@@ -108,7 +118,7 @@ pub trait SubscriberApi: Send {
     /// The registered publishers.
     fn sources(&self) -> Vec<Arc<Source>>;
 
-    /// Stops the receiving threads and waits for them, at most a second. Dropping does the same.
+    /// Stops the receiving threads and waits for them, at most half a second. Dropping does the same.
     fn close(&mut self);
 }
 
@@ -141,7 +151,7 @@ crate::metrics! {
         events_received_total: Counter = "Events received and handed on.",
         bytes_received_total: Counter = "Bytes of messages received.",
         events_foreign_total: Counter = "Messages on a topic that only shares a prefix with a subscribed one; dropped.",
-        events_not_a_row_total: Counter = "Events that change no row (no table, no key, or an unknown action); dropped.",
+        events_not_a_row_total: Counter = "Events that change no row (no table, no key, an unknown action or a topic nobody can name); dropped.",
         messages_malformed_total: Counter = "Messages that are no event; dropped.",
         connects_total: Counter = "Connections made.",
         connects_failed_total: Counter = "Attempts to connect that failed.",
@@ -196,6 +206,8 @@ pub struct SubscriberOptions {
     pub batch_events: usize,
     /// A batch is handed on when it holds this many bytes.
     pub batch_bytes: usize,
+    /// Who beside its user may use the socket of a driver that binds one on ipc.
+    pub socket_group: Option<String>,
     /// Seed of the jitter; `None` takes one from the system.
     pub seed: Option<u64>,
 }
@@ -212,6 +224,7 @@ impl Default for SubscriberOptions {
             receive_hwm: 100_000,
             batch_events: 256,
             batch_bytes: 256 << 10,
+            socket_group: None,
             seed: None,
         }
     }
@@ -224,6 +237,9 @@ pub struct PublisherOptions {
     pub endpoint: Endpoint,
     /// Messages libzmq may hold per peer; beyond, a subscriber misses messages, and a worker waits.
     pub send_hwm: i32,
+    /// Whether [`PublisherApi::subscriptions`] will be called, often; the driver then keeps what it
+    /// shows until it is.
+    pub subscriptions: bool,
     /// Longest that a worker waits for the publisher service of its host.
     pub send_timeout: Duration,
     /// Most time that `close` gives to messages on their way.

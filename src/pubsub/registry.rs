@@ -1,5 +1,7 @@
 //! The drivers by alias, as `pub_sub_driver` names them.
 
+use ::zmq::Context;
+
 use super::api::PubSubApi;
 use super::driver::zmq::multiproc::{self, ZmqMultiproc};
 use super::driver::zmq::{self, ZmqPubSub};
@@ -10,8 +12,8 @@ pub struct Driver {
     pub alias: &'static str,
     /// One line for listings.
     pub about: &'static str,
-    /// Makes the driver. To be called once per process: it makes the context.
-    pub make: fn() -> Box<dyn PubSubApi>,
+    /// Makes the driver. A process has one context, whichever drivers it uses.
+    pub make: fn(&Context) -> Box<dyn PubSubApi>,
 }
 
 /// Every driver.
@@ -19,12 +21,12 @@ pub static DRIVERS: &[Driver] = &[
     Driver {
         alias: zmq::ALIAS,
         about: "ZeroMQ: PUB binds, SUB connects, over publisher_transport",
-        make: || Box::new(ZmqPubSub::new()),
+        make: |context| Box::new(ZmqPubSub::with_context(context)),
     },
     Driver {
         alias: multiproc::ALIAS,
         about: "ZeroMQ: PULL binds, PUSH connects, on publisher_multiproc_socket",
-        make: || Box::new(ZmqMultiproc::new()),
+        make: |context| Box::new(ZmqMultiproc::with_context(context)),
     },
 ];
 
@@ -42,7 +44,7 @@ mod tests {
         for driver in DRIVERS {
             assert!(std::ptr::eq(find(driver.alias).expect("found"), driver));
             assert!(!driver.about.is_empty());
-            (driver.make)();
+            (driver.make)(&Context::new());
         }
         assert!(find("no_such_driver").is_none());
     }

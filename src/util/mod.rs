@@ -2,6 +2,7 @@
 
 pub mod atomic_file;
 pub mod backoff;
+pub mod group;
 pub mod lock_file;
 pub mod poll;
 pub mod printable;
@@ -9,3 +10,4 @@ pub mod rate;
 pub mod shutdown;
 pub mod stop;
 pub mod thread;
+pub mod waker;

@@ -46,6 +46,8 @@ pub struct MemoryNetwork {
 struct Network {
     bound: HashSet<String>,
     links: HashMap<u64, Wire>,
+    /// Subscriptions added, by publisher, that [`PublisherApi::subscriptions`] is still to show.
+    news: HashMap<String, Vec<Vec<u8>>>,
     next: u64,
     refusing: bool,
     losing: u64,
@@ -234,7 +236,16 @@ impl MemoryLink {
 
 impl Link for MemoryLink {
     fn subscribe(&mut self, prefix: &[u8]) -> Result<(), PubSubError> {
-        self.with(|wire| wire.subscriptions.push(prefix.to_vec()));
+        let mut state = self.network.state();
+        let state = &mut *state;
+        if let Some(wire) = state.links.get_mut(&self.number) {
+            wire.subscriptions.push(prefix.to_vec());
+            state
+                .news
+                .entry(wire.uri.clone())
+                .or_default()
+                .push(prefix.to_vec());
+        }
         Ok(())
     }
 
@@ -305,12 +316,31 @@ impl PublisherApi for MemoryPublisher {
     fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
         let name = topic.unwrap_or_else(|| event.topic_or_all());
         topic::check(name)?;
-        let (mut frame, mut payload) = (Vec::new(), Vec::new());
-        topic::write_frame(name, &mut frame);
+        let mut payload = Vec::new();
         codec::encode(event, &mut payload);
+        self.send_payload(name, &payload)
+    }
+
+    fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {
+        let mut frame = Vec::new();
+        topic::write_frame(topic, &mut frame);
         self.network
             .state()
-            .deliver(&self.uri, vec![frame, payload]);
+            .deliver(&self.uri, vec![frame, payload.to_vec()]);
+        Ok(())
+    }
+
+    /// Shows what was added; the ends of subscriptions are not kept.
+    fn subscriptions(&mut self, see: &mut dyn FnMut(&[u8], bool)) -> Result<(), PubSubError> {
+        for prefix in self
+            .network
+            .state()
+            .news
+            .remove(&self.uri)
+            .unwrap_or_default()
+        {
+            see(&prefix, true);
+        }
         Ok(())
     }
 

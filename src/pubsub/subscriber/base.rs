@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::link::Transport;
 use super::reader::{Command, Parts, Reader};
-use super::waker::{self, Commands};
 use crate::event::topic;
 use crate::pubsub::api::{Callback, PubSubError, Source, SubscriberApi, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
 use crate::util::thread::Thread;
+use crate::util::waker::{self, Commands};
 
 /// How long `close` waits for the readers. They wait for nothing that could take longer.
-const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+const CLOSE_WITHIN: Duration = Duration::from_millis(500);
 
 /// One publisher.
 struct Publisher {

@@ -172,5 +172,8 @@ impl Intake {
 }
 
 fn is_row(event: &Event<'_>) -> bool {
-    !event.table.is_empty() && !event.key.is_empty() && !matches!(event.action, Action::Other(_))
+    !event.table.is_empty()
+        && !event.key.is_empty()
+        && !matches!(event.action, Action::Other(_))
+        && topic::check(event.topic_or_all()).is_ok()
 }

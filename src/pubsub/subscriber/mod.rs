@@ -6,7 +6,6 @@ pub mod link;
 mod reader;
 mod resolve;
 pub mod session;
-mod waker;
 
 pub use base::SubscriberAgentBase;
 pub use link::{Link, Received, Signal, Transport};

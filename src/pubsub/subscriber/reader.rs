@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,12 @@ use super::intake::{Intake, Round};
 use super::link::{Link, Signal, Transport};
 use super::resolve::{Found, look_up};
 use super::session::{Action, Input, Session};
-use super::waker::{Commands, Inbox};
 use crate::event::topic::{self, HELLO};
 use crate::pubsub::api::{Callback, PubSubError, Source, SubscriberOptions};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::util::poll;
 use crate::util::rate::RateLimit;
+use crate::util::waker::{Commands, Inbox};
 
 /// What others ask of a reader.
 #[derive(Debug)]
@@ -28,8 +29,8 @@ pub enum Command {
     Subscribe(String),
     /// Unsubscribe from a topic.
     Unsubscribe(String),
-    /// A look-up has ended; the number says which.
-    Found(u64, Found),
+    /// The look-up has ended.
+    Found(Found),
     /// End.
     Stop,
 }
@@ -51,6 +52,17 @@ pub struct Parts {
 const LINES: u32 = 6;
 const LINES_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Where the look-up of the publisher's name stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LookUp {
+    /// None is under way.
+    None,
+    /// One is.
+    UnderWay,
+    /// It has ended and no attempt was made with what it found.
+    Late,
+}
+
 pub struct Reader {
     parts: Parts,
     session: Session,
@@ -59,7 +71,7 @@ pub struct Reader {
     /// Where the last look-up led; the attempts take them in turn.
     addresses: Vec<SocketAddr>,
     attempt: usize,
-    look_up: u64,
+    look_up: LookUp,
     /// Whether the link carries the bare prefixes that legacy publishers need.
     legacy_subscriptions: bool,
     /// Inputs not yet given to the session.
@@ -80,7 +92,7 @@ impl Reader {
             link: None,
             addresses: Vec::new(),
             attempt: 0,
-            look_up: 0,
+            look_up: LookUp::None,
             legacy_subscriptions: false,
             inputs: vec![Input::Start],
             lines: RateLimit::new(LINES, LINES_INTERVAL),
@@ -90,10 +102,24 @@ impl Reader {
 
     /// Runs until [`Command::Stop`].
     pub fn run(mut self) {
+        while catch_unwind(AssertUnwindSafe(|| self.serve())).is_err() {
+            // libzmq's binding panics on error numbers it does not know. The publisher must not be
+            // lost for it: begin again with a new link.
+            log::error!(
+                "{}: its reader panicked and begins again",
+                self.parts.source.uri
+            );
+            self.link = None;
+            self.inputs = vec![Input::Down, Input::Start];
+        }
+        self.parts.source.metrics.live.set(0);
+    }
+
+    fn serve(&mut self) {
         loop {
             self.advance();
             if !self.take_commands() {
-                break;
+                return;
             }
             if !self.inputs.is_empty() {
                 continue;
@@ -103,9 +129,6 @@ impl Reader {
                 Ok(false) => {}
                 Err(error) => self.link_broke(&error),
             }
-        }
-        if self.parts.source.metrics.live.get() == 1 {
-            self.parts.source.metrics.live.set(0);
         }
     }
 
@@ -153,6 +176,8 @@ impl Reader {
                 metrics.legacy.set(0);
                 self.drop_legacy_subscriptions();
             }
+            // Workers of this host say no hello either, and nobody expects one of them.
+            Action::TreatAsLegacy if !self.parts.transport.selects() => {}
             Action::TreatAsLegacy => {
                 metrics.legacy.set(1);
                 self.say(
@@ -163,6 +188,15 @@ impl Reader {
             Action::CountSilence => {
                 metrics.silences_total.inc();
                 self.say(log::Level::Warn, format_args!("silent for too long"));
+            }
+            Action::CountRefusal => {
+                metrics.refusals_total.inc();
+                self.say(
+                    log::Level::Error,
+                    format_args!(
+                        "refused: the handshake broke off, the peer may speak another protocol"
+                    ),
+                );
             }
             Action::CountTimeout => {
                 metrics.connects_failed_total.inc();
@@ -181,8 +215,9 @@ impl Reader {
         }
     }
 
+    /// At most one look-up is under way: a name server that hangs must not collect threads. While
+    /// it hangs, or when it fails, the addresses last found are tried.
     fn resolve(&mut self) {
-        self.look_up += 1;
         let Endpoint::Tcp {
             host: Host::Name(name),
             port,
@@ -191,27 +226,43 @@ impl Reader {
             self.inputs.push(Input::Resolved);
             return;
         };
-        let number = self.look_up;
-        match self.parts.commands.try_clone() {
-            Ok(commands) => look_up(name.clone(), *port, move |found| {
-                if !commands.send(Command::Found(number, found)) {
-                    log::debug!("a look-up ended after its reader");
+        match self.look_up {
+            LookUp::Late => self.inputs.push(Input::Resolved),
+            LookUp::UnderWay if self.addresses.is_empty() => {}
+            LookUp::UnderWay => self.inputs.push(Input::Resolved),
+            LookUp::None => {
+                let started = self.parts.commands.try_clone().and_then(|commands| {
+                    look_up(name.clone(), *port, move |found| {
+                        if !commands.send(Command::Found(found)) {
+                            log::debug!("a look-up ended after its reader");
+                        }
+                    })
+                });
+                match started {
+                    Ok(()) => self.look_up = LookUp::UnderWay,
+                    Err(error) => self.found(Err(error.to_string())),
                 }
-            }),
-            Err(error) => self.found(Err(error.to_string())),
+            }
         }
     }
 
     fn found(&mut self, found: Found) {
+        self.look_up = LookUp::None;
         match found {
             Ok(addresses) => {
                 self.addresses = addresses;
+                // The session may have given the wait up; then the next attempt uses it.
+                self.look_up = LookUp::Late;
                 self.inputs.push(Input::Resolved);
             }
             Err(why) => {
-                self.parts.source.metrics.connects_failed_total.inc();
                 self.say(log::Level::Warn, format_args!("name not resolved: {why}"));
-                self.inputs.push(Input::ResolveFailed);
+                if self.addresses.is_empty() {
+                    self.parts.source.metrics.connects_failed_total.inc();
+                    self.inputs.push(Input::ResolveFailed);
+                } else {
+                    self.inputs.push(Input::Resolved);
+                }
             }
         }
     }
@@ -233,6 +284,9 @@ impl Reader {
     }
 
     fn open(&mut self) {
+        if self.look_up == LookUp::Late {
+            self.look_up = LookUp::None;
+        }
         let target = self.target();
         self.legacy_subscriptions = !self.session.is_fanfare();
         let opened = self.parts.transport.open(&target).and_then(|mut link| {
@@ -255,7 +309,8 @@ impl Reader {
         self.parts.source.metrics.connects_failed_total.inc();
         self.say(log::Level::Error, format_args!("{error}"));
         self.link = None;
-        self.inputs.push(Input::Down);
+        // Whichever fits; the other changes nothing.
+        self.inputs.extend([Input::ConnectFailed, Input::Down]);
     }
 
     /// `false` when it is time to end.
@@ -265,8 +320,7 @@ impl Reader {
             match command {
                 Command::Subscribe(topic) => self.subscribe(topic),
                 Command::Unsubscribe(topic) => self.unsubscribe(&topic),
-                Command::Found(number, found) if number == self.look_up => self.found(found),
-                Command::Found(..) => {}
+                Command::Found(found) => self.found(found),
                 Command::Stop => return false,
             }
         }
@@ -331,13 +385,15 @@ impl Reader {
             hello,
             drained,
         } = self.intake.receive(link.as_mut(), &self.parts.source)?;
-        if !events.is_empty() {
-            self.parts.callback.events(&self.parts.source, events);
-        }
+        // First the session, so that the connection is announced before its first event.
         if hello {
             self.inputs.push(Input::Hello);
         } else if heard {
             self.inputs.push(Input::Heard);
+        }
+        self.advance();
+        if !events.is_empty() {
+            self.parts.callback.events(&self.parts.source, events);
         }
         Ok(drained)
     }

@@ -3,8 +3,9 @@
 //! libzmq would resolve on its I/O thread, which serves all connections, and would use the first
 //! address only (design §11, 15). Here each look-up has a thread of its own: the system's resolver
 //! cannot be interrupted, and one that hangs must hold up neither a reader nor the end of the
-//! process. A reader has at most one look-up under way.
+//! process. A reader starts no look-up while another of its own is under way.
 
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use crate::util::thread::Thread;
@@ -12,9 +13,13 @@ use crate::util::thread::Thread;
 /// What a look-up found; the addresses are never empty.
 pub type Found = Result<Vec<SocketAddr>, String>;
 
-/// Looks `name` up and hands the result to `done`, on another thread.
-pub fn look_up(name: String, port: u16, done: impl FnOnce(Found) + Send + 'static) {
-    let what = format!("{name}:{port}");
+/// Looks `name` up and hands the result to `done`, on another thread. On error there is no thread
+/// to be had, and `done` is not called.
+pub fn look_up(
+    name: String,
+    port: u16,
+    done: impl FnOnce(Found) + Send + 'static,
+) -> io::Result<()> {
     let body = move || {
         let found = match (name.as_str(), port).to_socket_addrs() {
             Ok(addresses) => Ok(addresses.collect::<Vec<_>>()),
@@ -25,8 +30,5 @@ pub fn look_up(name: String, port: u16, done: impl FnOnce(Found) + Send + 'stati
             false => Ok(addresses),
         }));
     };
-    // Without a thread there is no answer; the session's deadline then counts as a failure.
-    if let Err(error) = Thread::spawn("resolve", body) {
-        log::error!("cannot look {what} up: no thread: {error}");
-    }
+    Thread::spawn("resolve", body).map(drop)
 }

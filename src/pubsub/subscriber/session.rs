@@ -63,6 +63,8 @@ pub enum Action {
     TreatAsLegacy,
     /// Count a silence.
     CountSilence,
+    /// Count a handshake that broke off without a reason.
+    CountRefusal,
     /// Count an attempt that did not end in time.
     CountTimeout,
 }
@@ -118,7 +120,7 @@ impl Session {
         }
     }
 
-    /// Whether the publisher has ever said hello: then bare-prefix subscriptions are not made.
+    /// Whether the publisher says hello: then bare-prefix subscriptions are not made.
     pub fn is_fanfare(&self) -> bool {
         self.nature == Nature::Fanfare
     }
@@ -148,9 +150,15 @@ impl Session {
                 vec![Action::Open]
             }
             (State::Resolving { .. }, Input::ResolveFailed)
-            | (State::Connecting { .. }, Input::ConnectFailed | Input::Down) => {
+            | (State::Connecting { .. }, Input::ConnectFailed) => {
                 let wait = self.backoff.wait();
                 self.back_off(now + wait)
+            }
+            (State::Connecting { .. }, Input::Down) => {
+                // Where the peer breaks the protocol within the handshake, libzmq says no more.
+                let wait = self.backoff.wait_longest();
+                self.back_off(now + wait);
+                vec![Action::CountRefusal]
             }
             (State::Resolving { until } | State::Connecting { until }, Input::Tick)
                 if now >= until =>
@@ -158,6 +166,12 @@ impl Session {
                 let wait = self.backoff.wait();
                 self.back_off(now + wait);
                 vec![Action::CountTimeout]
+            }
+            (State::Connecting { .. }, Input::Heard | Input::Hello) => {
+                // Under load the link is never drained, and only then is its `Up` looked for.
+                let mut actions = self.step(Input::Up, now);
+                actions.extend(self.step(input, now));
+                actions
             }
             (State::Connecting { .. }, Input::Up) => {
                 self.state = State::Live {
@@ -199,6 +213,9 @@ impl Session {
                 vec![Action::TreatAsLegacy]
             }
             Nature::Fanfare if now >= heard + self.silence => {
+                // It may have been replaced by one that says no hello and needs other
+                // subscriptions.
+                self.nature = Nature::Unknown;
                 self.lost(since, now);
                 vec![Action::CountSilence, Action::Announce(LinkChange::Down)]
             }

@@ -8,6 +8,10 @@ use std::fmt;
 /// `ZMQ_MULTICAST_LOOP`: whether a host hears its own multicast.
 pub const MULTICAST_LOOP: c_int = 96;
 
+/// `ZMQ_XPUB_VERBOSER`: every subscription is shown, not only the first to a prefix, and every end
+/// of one.
+pub const XPUB_VERBOSER: c_int = 78;
+
 /// An error number as libzmq reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SysError {

@@ -1,4 +1,7 @@
-//! Messages off a socket, in bounded memory whatever the peer sends.
+//! Messages off a socket. However many frames one has, two are kept.
+//!
+//! What libzmq itself holds of an endless message is out of reach here: it shows a message only
+//! when it is complete.
 
 use zmq::{Message, Socket};
 

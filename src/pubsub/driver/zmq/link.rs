@@ -69,8 +69,9 @@ fn configure(socket: &Socket, options: &SubscriberOptions) -> zmq::Result<()> {
     socket.set_linger(0)?;
     let hard_limit = options.max_message_size.saturating_mul(HARD_LIMIT_FACTOR);
     socket.set_maxmsgsize(i64::try_from(hard_limit).unwrap_or(i64::MAX))?;
-    // The session decides when to connect again.
-    socket.set_reconnect_ivl(-1)?;
+    // The session decides when to connect again. Not -1: with it libzmq throws away what was
+    // received from a lost connection and not yet read.
+    socket.set_reconnect_ivl(i32::MAX)?;
     socket.set_connect_timeout(millis(options.connect_timeout))?;
     socket.set_handshake_ivl(millis(options.connect_timeout))?;
     socket.set_heartbeat_ivl(5_000)?;

@@ -4,9 +4,9 @@
 //! belongs to the thread that uses it.
 
 pub mod ffi;
-mod frames;
+pub(crate) mod frames;
 mod link;
-mod monitor;
+pub(crate) mod monitor;
 pub mod multiproc;
 mod publisher;
 
@@ -37,6 +37,13 @@ impl ZmqPubSub {
     /// The driver with a context of its own.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The driver on the process's context.
+    pub fn with_context(context: &::zmq::Context) -> Self {
+        ZmqPubSub {
+            context: context.clone(),
+        }
     }
 }
 
@@ -100,7 +107,7 @@ impl Transport for ZmqTransport {
 }
 
 /// libzmq's reason for refusing `what`.
-fn failed(what: impl Into<String>) -> impl FnOnce(::zmq::Error) -> PubSubError {
+pub(crate) fn failed(what: impl Into<String>) -> impl FnOnce(::zmq::Error) -> PubSubError {
     let what = what.into();
     move |error| PubSubError::System {
         what,
@@ -121,7 +128,10 @@ fn configure_multicast(socket: &::zmq::Socket) -> ::zmq::Result<()> {
 }
 
 /// Binds, on ipc under a lock: a second bind would steal the path without a word (design §11, 13).
-fn bind(socket: &mut ::zmq::Socket, endpoint: &Endpoint) -> Result<Option<LockFile>, PubSubError> {
+pub(crate) fn bind(
+    socket: &mut ::zmq::Socket,
+    endpoint: &Endpoint,
+) -> Result<Option<LockFile>, PubSubError> {
     let uri = endpoint.to_string();
     let cannot = |why: String| PubSubError::System {
         what: format!("cannot bind {uri}"),
@@ -147,7 +157,7 @@ fn bind(socket: &mut ::zmq::Socket, endpoint: &Endpoint) -> Result<Option<LockFi
 }
 
 /// Waits for a message, a monitor's event or `wake`, at most `timeout`.
-fn wait(
+pub(crate) fn wait(
     socket: &::zmq::Socket,
     monitor: Option<::zmq::PollItem<'_>>,
     wake: BorrowedFd<'_>,

@@ -17,6 +17,7 @@ use crate::pubsub::api::{
 };
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal, SubscriberAgentBase, Transport};
+use crate::util::group;
 use crate::util::lock_file::LockFile;
 
 /// The driver's name in the configuration.
@@ -32,6 +33,13 @@ impl ZmqMultiproc {
     /// The driver with a context of its own.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The driver on the process's context.
+    pub fn with_context(context: &zmq::Context) -> Self {
+        ZmqMultiproc {
+            context: context.clone(),
+        }
     }
 }
 
@@ -54,6 +62,7 @@ impl PubSubApi for ZmqMultiproc {
         let transport = PullTransport {
             context: self.context.clone(),
             receive_hwm: options.receive_hwm,
+            socket_group: options.socket_group.clone(),
         };
         Ok(Box::new(SubscriberAgentBase::new(
             ALIAS,
@@ -116,13 +125,20 @@ impl PublisherApi for Worker {
     fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
         let name = topic.unwrap_or_else(|| event.topic_or_all());
         topic::check(name)?;
+        let mut payload = std::mem::take(&mut self.payload);
+        codec::encode(event, &mut payload);
+        let sent = self.send_payload(name, &payload);
+        self.payload = payload;
+        sent
+    }
+
+    fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
             None => self.connect()?,
         };
         let socket = self.socket.insert(socket);
-        topic::write_frame(name, &mut self.frame);
-        codec::encode(event, &mut self.payload);
+        topic::write_frame(topic, &mut self.frame);
         let cannot = |error: zmq::Error| match error {
             zmq::Error::EAGAIN => PubSubError::Busy {
                 uri: self.options.endpoint.to_string(),
@@ -130,7 +146,7 @@ impl PublisherApi for Worker {
             error => failed(format!("cannot send to {}", self.options.endpoint))(error),
         };
         socket.send(&self.frame[..], zmq::SNDMORE).map_err(cannot)?;
-        socket.send(&self.payload[..], 0).map_err(cannot)
+        socket.send(payload, 0).map_err(cannot)
     }
 
     fn close(&mut self) {
@@ -141,6 +157,7 @@ impl PublisherApi for Worker {
 struct PullTransport {
     context: zmq::Context,
     receive_hwm: i32,
+    socket_group: Option<String>,
 }
 
 impl Transport for PullTransport {
@@ -158,6 +175,7 @@ impl Transport for PullTransport {
         socket.set_linger(0).map_err(cannot())?;
         socket.set_rcvhwm(self.receive_hwm).map_err(cannot())?;
         let lock = bind(&mut socket, endpoint)?;
+        share(endpoint, self.socket_group.as_deref())?;
         Ok(Box::new(PullLink {
             uri: endpoint.to_string(),
             socket,
@@ -166,6 +184,24 @@ impl Transport for PullTransport {
             _lock: lock,
         }))
     }
+}
+
+/// Workers may run as other users, of the same group.
+fn share(endpoint: &Endpoint, group: Option<&str>) -> Result<(), PubSubError> {
+    let (Endpoint::Ipc { path }, Some(group)) = (endpoint, group) else {
+        return Ok(());
+    };
+    match group::share(path, group) {
+        Ok(true) => {}
+        Ok(false) => log::warn!("{endpoint}: no group {group}; only this user may use it"),
+        Err(error) => {
+            return Err(PubSubError::System {
+                what: format!("cannot set who may use {endpoint}"),
+                why: error.to_string(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The receiving side.

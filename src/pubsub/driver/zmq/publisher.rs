@@ -1,4 +1,4 @@
-//! A PUB socket.
+//! The sending side: a PUB or XPUB socket.
 
 use zmq::Socket;
 
@@ -29,6 +29,19 @@ impl ZmqPublisher {
         }
     }
 
+    /// XPUB shows who subscribes to what; its messages must then be read. Multicast has none.
+    fn tells_subscriptions(&self) -> bool {
+        self.options.subscriptions && !matches!(self.options.endpoint, Endpoint::Epgm { .. })
+    }
+
+    fn kind(&self) -> zmq::SocketType {
+        if self.tells_subscriptions() {
+            zmq::XPUB
+        } else {
+            zmq::PUB
+        }
+    }
+
     fn configure(&self, socket: &Socket) -> zmq::Result<()> {
         socket.set_sndhwm(self.options.send_hwm)?;
         let linger = i32::try_from(self.options.linger.as_millis()).unwrap_or(i32::MAX);
@@ -43,6 +56,8 @@ impl ZmqPublisher {
     }
 }
 
+const CLOSED: PubSubError = PubSubError::Misuse("initialize comes before send_event");
+
 impl PublisherApi for ZmqPublisher {
     fn initialize(&mut self) -> Result<(), PubSubError> {
         if self.socket.is_some() {
@@ -50,8 +65,16 @@ impl PublisherApi for ZmqPublisher {
         }
         let uri = self.options.endpoint.to_string();
         let cannot = || failed(format!("cannot open a socket for {uri}"));
-        let mut socket = self.context.socket(zmq::PUB).map_err(cannot())?;
+        let mut socket = self.context.socket(self.kind()).map_err(cannot())?;
         self.configure(&socket).map_err(cannot())?;
+        if self.tells_subscriptions() {
+            ffi::set_int(&mut socket, ffi::XPUB_VERBOSER, 1).map_err(|error| {
+                PubSubError::System {
+                    what: format!("cannot configure {uri}"),
+                    why: error.to_string(),
+                }
+            })?;
+        }
         if let Endpoint::Epgm { .. } = &self.options.endpoint {
             // Several agents and a publisher may share a host.
             ffi::set_int(&mut socket, ffi::MULTICAST_LOOP, 1)
@@ -68,20 +91,47 @@ impl PublisherApi for ZmqPublisher {
     }
 
     fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
-        let socket = self
-            .socket
-            .as_ref()
-            .ok_or(PubSubError::Misuse("initialize comes before send_event"))?;
         let name = topic.unwrap_or_else(|| event.topic_or_all());
         topic::check(name)?;
-        topic::write_frame(name, &mut self.frame);
-        codec::encode(event, &mut self.payload);
-        let cannot = || failed(format!("cannot send on {}", self.options.endpoint));
-        // A PUB socket never waits: a subscriber that is full misses the message.
-        socket
-            .send(&self.frame[..], zmq::SNDMORE)
-            .map_err(cannot())?;
-        socket.send(&self.payload[..], 0).map_err(cannot())
+        let mut payload = std::mem::take(&mut self.payload);
+        codec::encode(event, &mut payload);
+        let sent = self.send_payload(name, &payload);
+        self.payload = payload;
+        sent
+    }
+
+    fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {
+        topic::write_frame(topic, &mut self.frame);
+        let socket = self.socket.as_ref().ok_or(CLOSED)?;
+        // The text is made for an error only: this is called for every event.
+        let cannot =
+            |error: zmq::Error| failed(format!("cannot send on {}", self.options.endpoint))(error);
+        // It never waits: a subscriber that is full misses the message.
+        socket.send(&self.frame[..], zmq::SNDMORE).map_err(cannot)?;
+        socket.send(payload, 0).map_err(cannot)
+    }
+
+    fn subscriptions(&mut self, see: &mut dyn FnMut(&[u8], bool)) -> Result<(), PubSubError> {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.tells_subscriptions()) else {
+            return Ok(());
+        };
+        let mut message = zmq::Message::new();
+        loop {
+            match socket.recv(&mut message, zmq::DONTWAIT) {
+                Ok(()) => {}
+                Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Ok(()),
+                Err(error) => {
+                    let what = format!("cannot read subscriptions of {}", self.options.endpoint);
+                    return Err(failed(what)(error));
+                }
+            }
+            // Anything else is a message of a subscriber's own, which nobody asked for.
+            match message.split_first() {
+                Some((1, prefix)) => see(prefix, true),
+                Some((0, prefix)) => see(prefix, false),
+                _ => {}
+            }
+        }
     }
 
     fn close(&mut self) {

@@ -80,6 +80,18 @@ fn a_refusal_waits_long() {
     assert!(session.deadline().unwrap() >= now + max / 2);
 }
 
+/// Garbage within the handshake: libzmq reports a lost connection and nothing else.
+#[test]
+fn a_loss_within_the_handshake_is_a_refusal() {
+    let (mut session, now) = (session(), Instant::now());
+    session.step(Input::Start, now);
+    session.step(Input::Resolved, now);
+    assert_eq!(session.step(Input::Down, now), [Action::CountRefusal]);
+    let max = SubscriberOptions::default().reconnect_max;
+    assert!(session.deadline().unwrap() >= now + max / 2);
+    assert_eq!(session.step(Input::Down, now), [], "it is counted once");
+}
+
 #[test]
 fn a_loss_is_announced_and_the_return_says_so() {
     let (mut session, now) = (session(), Instant::now());
@@ -121,6 +133,33 @@ fn three_missed_hellos_are_silence() {
     assert_eq!(session.deadline(), Some(heard + idle * 3));
     let (_, actions) = tick(&mut session);
     assert_eq!(actions, [Action::CountSilence, DOWN]);
+}
+
+#[test]
+fn a_message_proves_the_connection() {
+    for (input, then) in [
+        (Input::Heard, vec![UP_FIRST]),
+        (
+            Input::Hello,
+            vec![UP_FIRST, Action::DropLegacySubscriptions],
+        ),
+    ] {
+        let (mut session, now) = (session(), Instant::now());
+        session.step(Input::Start, now);
+        session.step(Input::Resolved, now);
+        assert_eq!(session.step(input, now), then);
+        assert_eq!(session.step(Input::Up, now), [], "it is told once");
+    }
+}
+
+#[test]
+fn a_silent_publisher_may_come_back_as_a_legacy_one() {
+    let (mut session, now) = (session(), Instant::now());
+    go_live(&mut session, now);
+    session.step(Input::Hello, now);
+    assert!(session.is_fanfare());
+    tick(&mut session);
+    assert!(!session.is_fanfare());
 }
 
 #[test]

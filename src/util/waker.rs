@@ -1,17 +1,10 @@
-//! Commands to a thread that sleeps in a poll: a bounded channel and a byte on a socket pair.
+//! Commands to a thread that sleeps in a poll: a channel and a byte on a socket pair.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryIter, bounded};
-
-/// Commands that may wait. The reader takes them between batches, so that this is far from full.
-const WAITING: usize = 256;
-
-/// Longest a sender waits for room. A reader that takes no command for this long has ended.
-const PATIENCE: Duration = Duration::from_secs(1);
+use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 
 /// The sending side.
 #[derive(Debug)]
@@ -29,7 +22,9 @@ pub struct Inbox<T> {
 
 /// A new pair.
 pub fn channel<T>() -> io::Result<(Commands<T>, Inbox<T>)> {
-    let (sender, receiver) = bounded(WAITING);
+    // Unbounded: commands come from the operator and from our own threads, never from a peer, and
+    // one that were refused, such as a subscription, would be lost without a word.
+    let (sender, receiver) = unbounded();
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
@@ -43,15 +38,13 @@ pub fn channel<T>() -> io::Result<(Commands<T>, Inbox<T>)> {
 }
 
 impl<T> Commands<T> {
-    /// Sends one command and wakes its owner; `false` when the owner has ended.
+    /// Sends one command and wakes its owner, without waiting; `false` when the owner has ended.
     pub fn send(&self, command: T) -> bool {
-        match self.sender.send_timeout(command, PATIENCE) {
-            Ok(()) => {
-                self.ring();
-                true
-            }
-            Err(SendTimeoutError::Timeout(_) | SendTimeoutError::Disconnected(_)) => false,
+        let alive = self.sender.send(command).is_ok();
+        if alive {
+            self.ring();
         }
+        alive
     }
 
     fn ring(&self) {
@@ -59,7 +52,7 @@ impl<T> Commands<T> {
             Ok(_) => {}
             // Full: it is ringing already. Anything else: the owner has ended.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => log::debug!("a reader has ended: {error}"),
+            Err(error) => log::debug!("the owner of a bell has ended: {error}"),
         }
     }
 

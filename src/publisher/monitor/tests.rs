@@ -1,0 +1,139 @@
+use crossbeam_channel::{Receiver, bounded};
+
+use super::*;
+use crate::store::driver::memory::MemoryStore;
+use crate::store::publisher_row::id_text;
+use crate::store::{PUBLISHER_TABLE, PublisherRow};
+
+const ID: [u8; 16] = [1; 16];
+const SOON: Duration = Duration::from_secs(10);
+
+fn options(tables: &[&str], known: Option<BTreeMap<String, String>>) -> MonitorOptions {
+    MonitorOptions {
+        tables: tables.iter().map(|table| (*table).into()).collect(),
+        poll_time: Duration::from_millis(10),
+        publisher_timeout: Duration::from_millis(300),
+        identity: Identity {
+            id: ID,
+            uri: "tcp://a:1".into(),
+            incarnation: 1,
+        },
+        known: Box::new(move |_| known.clone()),
+        seed: Some(1),
+    }
+}
+
+fn start(options: MonitorOptions, store: &MemoryStore, events: Sender<EventBatch>) -> Monitors {
+    Monitors::start(options, Arc::new(store.clone()), events).unwrap()
+}
+
+/// Waits for a condition; what passes time is the monitors' own work.
+fn until(what: &str, mut met: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !met() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::yield_now();
+    }
+}
+
+fn next(events: &Receiver<EventBatch>) -> Vec<String> {
+    let batch = events.recv_timeout(SOON).unwrap();
+    let shown = batch.iter().map(|event| {
+        let value = event.value.unwrap_or("-");
+        format!(
+            "{} {} {} {value}",
+            event.action.as_str(),
+            event.table,
+            event.key
+        )
+    });
+    shown.collect()
+}
+
+#[test]
+fn differences_are_published_and_a_failing_store_never_ends_it() {
+    let store = MemoryStore::new();
+    store.set("t", "same", "1").unwrap();
+    store.set("t", "new", "1").unwrap();
+    let known = BTreeMap::from([("same".into(), "1".into()), ("old".into(), "1".into())]);
+    store.fail_next(20);
+    let (sender, events) = bounded(8);
+    let monitors = start(options(&["t", "t", ""], Some(known)), &store, sender);
+    assert_eq!(next(&events), ["create t new 1", "delete t old -"]);
+    assert_eq!(store.happened().failed, 20);
+    assert!(monitors.metrics().polls_failed_total.get() > 0);
+    store.fail_next(u64::MAX);
+    let before = store.happened().failed;
+    until("failures", || store.happened().failed > before + 20);
+    store.fail_next(0);
+    store.set("t", "same", "2").unwrap();
+    assert_eq!(next(&events), ["set t same 2"]);
+    assert!(monitors.is_running());
+    assert_eq!(monitors.metrics().changes_published_total.get(), 3);
+}
+
+#[test]
+fn stale_publishers_are_removed_and_the_own_lease_is_kept_while_nobody_takes_events() {
+    let store = MemoryStore::new();
+    let own = id_text(&ID);
+    let row = |at: f64| format!(r#"{{"id":"x","uri":"u","last_activity_timestamp":{at}}}"#);
+    let future = unix_seconds() + 60.0;
+    store.set(PUBLISHER_TABLE, "stale", &row(1.0)).unwrap();
+    store.set(PUBLISHER_TABLE, "odd", &row(future)).unwrap();
+    store.set("t", "a", "1").unwrap();
+    // Nobody ever receives and there is no room: the thread waits with its first batch.
+    let (sender, _events) = bounded(0);
+    let monitors = start(options(&["t"], Some(BTreeMap::new())), &store, sender);
+    let metrics = Arc::clone(monitors.metrics());
+    until("renewals", || metrics.lease_renewals_total.get() >= 4);
+    let row = store.get(PUBLISHER_TABLE, &own).unwrap().unwrap();
+    let row = PublisherRow::parse(&row).unwrap();
+    assert!(unix_seconds() - row.last_activity_timestamp.unwrap() < 5.0);
+    assert_eq!(store.get(PUBLISHER_TABLE, "stale").unwrap(), None);
+    assert!(store.get(PUBLISHER_TABLE, "odd").unwrap().is_some());
+    assert_eq!(metrics.publishers_removed_total.get(), 1);
+    assert_eq!(metrics.changes_published_total.get(), 0);
+    let stopping = Instant::now();
+    drop(monitors);
+    assert!(
+        stopping.elapsed() < CLOSE_WITHIN,
+        "a full channel holds it up"
+    );
+    // The row outlives a clean stop.
+    assert!(store.get(PUBLISHER_TABLE, &own).unwrap().is_some());
+}
+
+#[test]
+fn large_differences_come_in_bounded_batches_and_in_order() {
+    let store = MemoryStore::new();
+    let keys: Vec<String> = (0..1000).map(|n| format!("{n:04}")).collect();
+    for key in &keys {
+        store.set("t", key, "1").unwrap();
+    }
+    let (sender, events) = bounded(1);
+    let _monitors = start(options(&["t"], Some(BTreeMap::new())), &store, sender);
+    let mut got = Vec::new();
+    while got.len() < keys.len() {
+        let batch = events.recv_timeout(SOON).unwrap();
+        assert!(batch.len() <= 256);
+        got.extend(batch.iter().map(|event| event.key.to_owned()));
+    }
+    assert_eq!(got, keys);
+}
+
+#[test]
+fn it_ends_when_nobody_takes_events_any_more() {
+    let store = MemoryStore::new();
+    store.set("t", "a", "1").unwrap();
+    let (sender, events) = bounded(1);
+    drop(events);
+    let monitors = start(options(&["t"], Some(BTreeMap::new())), &store, sender);
+    until("the end", || !monitors.is_running());
+}
+
+fn unix_seconds() -> f64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
+}

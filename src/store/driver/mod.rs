@@ -1,0 +1,4 @@
+//! The drivers.
+
+pub mod embedded;
+pub mod memory;

@@ -1,0 +1,60 @@
+//! Groups of the system.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Lets the members of `group` read and write `path`, and nobody else but its owner. `false` when
+/// there is no such group; then only the owner may.
+pub fn share(path: &Path, group: &str) -> io::Result<bool> {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    let gid = find(&fs::read_to_string("/etc/group")?, group);
+    if let Some(gid) = gid {
+        chown(path, None, Some(gid))?;
+    }
+    let mode = if gid.is_some() { 0o660 } else { 0o600 };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    Ok(gid.is_some())
+}
+
+/// The number of `group` in the text of /etc/group. System groups, which a service runs with, are
+/// kept there; a directory service's are not looked up.
+fn find(text: &str, group: &str) -> Option<u32> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let gid = fields.nth(1)?;
+        (name == group && !group.is_empty())
+            .then(|| gid.parse().ok())
+            .flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_group_is_found_by_its_whole_name() {
+        let text = "root:x:0:\nfanfare2:x:7:\nfanfare:x:998:a,b\n";
+        assert_eq!(find(text, "fanfare"), Some(998));
+        assert_eq!(find(text, "fan"), None);
+        assert_eq!(find(text, ""), None);
+    }
+
+    #[test]
+    fn without_the_group_only_the_owner_may() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(!share(file.path(), "no-such-group").unwrap());
+        assert_eq!(
+            file.as_file().metadata().unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(share(file.path(), "root").unwrap());
+        assert_eq!(
+            file.as_file().metadata().unwrap().permissions().mode() & 0o777,
+            0o660
+        );
+    }
+}
