@@ -63,7 +63,7 @@ impl Handler for Counting {
 fn payload(number: u64, nanos: u64, out: &mut Vec<u8>) {
     let key = format!("{:036}", number % ROWS);
     let head = format!("{{\"at\":{nanos:020},\"fill\":\"");
-    let fixed = 74 + key.len() + head.len();
+    let fixed = 48 + key.len() + head.len();
     let value = format!("{head}{}\"}}", "x".repeat(PAYLOAD - fixed));
     codec::encode(&Event::set("lport", &key, &value).on(TOPIC), out);
 }

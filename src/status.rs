@@ -24,6 +24,13 @@ pub fn summary(
     lines
 }
 
+/// One line for the workers' side and one for each part of the publisher service.
+pub fn publisher_summary(sources: &[Arc<Source>], parts: &[(&str, Vec<Sample>)]) -> Vec<String> {
+    let mut lines: Vec<String> = sources.iter().map(|source| publisher(source)).collect();
+    lines.extend(parts.iter().map(|(name, samples)| line(name, samples)));
+    lines
+}
+
 fn publisher(source: &Source) -> String {
     let mut text = line(&format!("publisher {}", source.uri), &source.metrics.each());
     for (reason, count) in Malformed::REASONS.iter().zip(&source.malformed) {

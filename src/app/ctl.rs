@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::{CONFIG_FAULT, logging};
+use super::{CONFIG_FAULT, logging, publish};
 use crate::config::{Faults, Known, Sources, load_agent, load_publisher};
 use crate::handler::registry::Registry;
 
@@ -29,6 +29,8 @@ enum Command {
         #[arg(long = "for", value_name = "DAEMON")]
         daemon: Option<Daemon>,
     },
+    /// Hand events to the publisher service of this host and wait for its acknowledgement
+    Publish(Box<publish::PublishArgs>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -42,6 +44,7 @@ enum Daemon {
 pub fn main() -> ExitCode {
     match Args::parse().command {
         Command::CheckConfig { files, daemon } => check_config(files, daemon),
+        Command::Publish(args) => publish::run(&args),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod ctl;
 mod logging;
+mod publish;
 pub mod publisher;
 
 /// Exit status when the configuration must be mended.

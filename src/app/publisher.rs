@@ -1,31 +1,27 @@
-//! `fanfare-publisher`: parse → wire → publish until told to stop → stop.
+//! `fanfare-publisher`: parse → wire → wait → stop in order.
+
+mod wire;
 
 use std::error::Error;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
-use crossbeam_channel::{Receiver, Sender, bounded, never, select};
+use crossbeam_channel::select;
 
+use self::wire::Wired;
 use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
 use crate::config::{Known, PublisherConfig, load_publisher};
 use crate::handler::registry::Registry;
-use crate::publisher::json_line::JsonLine;
-use crate::pubsub::{PublisherApi, PublisherOptions, registry};
+use crate::status;
 use crate::util::shutdown;
-use crate::util::thread::Thread;
 
-/// Sends events to every subscribed agent.
+/// Takes the events of a host's API workers and sends them to every subscribed agent.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare-publisher", version)]
 struct Args {
     #[command(flatten)]
     daemon: DaemonArgs,
-    /// Publish the events in FILE, one JSON object a line; - for standard input
-    #[arg(long, value_name = "FILE")]
-    from: Option<PathBuf>,
 }
 
 /// Exit status 0 after SIGTERM or SIGINT, 2 when the configuration must be mended, 1 when something
@@ -40,28 +36,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(CONFIG_FAULT);
         }
     };
-    super::logged(&args.daemon, &config.log_level, || {
-        serve(&config, args.from.as_deref())
-    })
+    super::logged(&args.daemon, &config.log_level, || serve(&config))
 }
 
-fn serve(config: &PublisherConfig, from: Option<&Path>) -> Result<(), Box<dyn Error>> {
+fn serve(config: &PublisherConfig) -> Result<(), Box<dyn Error>> {
     let requests = shutdown::requests(config.stop_timeout + STOP_MARGIN)?;
-    let driver = registry::find(&config.pub_sub_driver)
-        .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
-    let driver = (driver.make)(&zmq::Context::new());
-    let mut publisher = driver.publisher(&PublisherOptions {
-        endpoint: config.bind.clone(),
-        send_hwm: config.send_hwm,
-        send_timeout: config.stop_timeout,
-        linger: config.stop_timeout,
-        subscriptions: false,
-    })?;
-    publisher.initialize()?;
-    let mut lines = match from {
-        Some(path) => read_lines(path)?,
-        None => never(),
-    };
+    let mut wired = Wired::new(config)?;
     log::info!(
         "fanfare-publisher {} sends on {}",
         env!("CARGO_PKG_VERSION"),
@@ -70,77 +50,22 @@ fn serve(config: &PublisherConfig, from: Option<&Path>) -> Result<(), Box<dyn Er
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
-    let mut sent: u64 = 0;
     loop {
         select! {
             recv(requests.stop) -> _ => break,
             recv(requests.reload) -> _ => {
                 log::warn!("SIGHUP: this version reads its configuration at start only");
             }
-            recv(lines) -> line => match line {
-                Ok(line) => sent += u64::from(publish(config, publisher.as_mut(), &line)),
-                Err(_) => {
-                    log::info!("all lines are read");
-                    lines = never();
-                }
-            },
         }
     }
-    publisher.close();
-    log::info!("stopped, {sent} events sent");
+    let in_time = wired.stop_by(Instant::now() + config.stop_timeout);
+    for line in status::publisher_summary(&wired.sources(), &wired.counted()) {
+        log::info!("{line}");
+    }
+    if in_time {
+        log::info!("stopped");
+    } else {
+        log::error!("not everything ended within {:?}", config.stop_timeout);
+    }
     Ok(())
-}
-
-/// Says whether the line was sent. A bad one costs nobody but itself.
-fn publish(config: &PublisherConfig, publisher: &mut dyn PublisherApi, line: &Line) -> bool {
-    let event = match &line.event {
-        Ok(event) => event,
-        Err(why) => {
-            log::error!("line {}: {why}", line.number);
-            return false;
-        }
-    };
-    let everyone =
-        (!config.enable_selective_topology_distribution).then_some(crate::event::SEND_ALL);
-    match publisher.send_event(&event.event(), everyone) {
-        Ok(()) => true,
-        Err(why) => {
-            log::error!("line {}: {why}", line.number);
-            false
-        }
-    }
-}
-
-struct Line {
-    number: u64,
-    event: Result<JsonLine, String>,
-}
-
-/// Lines that may wait to be sent.
-const WAITING: usize = 256;
-
-/// Reads on a thread of its own: a pipe may be silent for ever, and signals must be heard.
-fn read_lines(path: &Path) -> io::Result<Receiver<Line>> {
-    let input: Box<dyn BufRead + Send> = match path.to_str() {
-        Some("-") => Box::new(BufReader::new(io::stdin())),
-        _ => Box::new(BufReader::new(File::open(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-        })?)),
-    };
-    let (sender, lines) = bounded(WAITING);
-    Thread::spawn("lines", move || forward(input, &sender))?;
-    Ok(lines)
-}
-
-fn forward(input: Box<dyn BufRead + Send>, sender: &Sender<Line>) {
-    for (line, number) in input.lines().zip(1..) {
-        let event = match line {
-            Ok(line) if line.trim().is_empty() => continue,
-            Ok(line) => JsonLine::parse(&line).map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if sender.send(Line { number, event }).is_err() {
-            return;
-        }
-    }
 }

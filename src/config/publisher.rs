@@ -4,15 +4,29 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use figment::value::Value;
+
 use super::agent::AGENT_KEYS;
 use super::common::{self, Security, check_security, security_warning};
 use super::keys::{key, settings};
 use super::kind::Kind;
 use super::layers::Layers;
 use super::load::Program;
+use super::setting::Setting;
 use super::sources::Sources;
 use super::{Faults, Known};
+use crate::publisher::history::Durability;
 use crate::pubsub::endpoint::{Defaults, Endpoint, Host, Transport};
+
+impl Setting for Durability {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "sync" => Some(Durability::Sync),
+            "os" => Some(Durability::Os),
+            _ => None,
+        }
+    }
+}
 
 settings! {
     /// What `fanfare-publisher` is told.
@@ -59,6 +73,63 @@ settings! {
             r#""/run/fanfare/publisher.sock""#,
             Kind::Socket,
             "The unix socket on which API workers hand over events.",
+        ),
+        socket_group: String = key(
+            r#""fanfare""#,
+            Kind::Text,
+            "The group whose members may hand over events. Where it does not exist, only the user that\n\
+             the service runs as may.",
+        ),
+        publisher_uri: String = key(
+            r#""""#,
+            Kind::Text,
+            "The address under which agents reach this publisher, for the publisher table. Empty: the\n\
+             address it binds, or this host's name where that is *.",
+        ),
+        durability: Durability = key(
+            r#""sync""#,
+            Kind::Choice(&["sync", "os"]),
+            "What an acknowledged event survives. sync: loss of power; every group of events is\n\
+             written through to the disk first. os: the end of every process, but not of the machine;\n\
+             then agents are told that something may be missing.",
+        ),
+        version_field: String = key(
+            r#""""#,
+            Kind::Text,
+            "The field of a JSON value that holds the object's version, a number that rises with each\n\
+             change. Empty: the service gives versions by its clock. An older version than the known\n\
+             one is refused.",
+        ),
+        journal_max_events: u64 = key(
+            "1000000",
+            Kind::Count(1_000, 1_000_000_000, "events"),
+            "How many events are kept for agents that missed some.",
+        ),
+        journal_max_bytes: u64 = key(
+            "536870912",
+            Kind::Count(1 << 20, 1 << 40, "bytes"),
+            "How many bytes of events are kept, whichever limit is reached first.",
+        ),
+        journal_max_age: Duration = key(
+            "86400",
+            Kind::Seconds(1.0, 31_536_000.0),
+            "How long events are kept.",
+        ),
+        tombstone_ttl: Duration = key(
+            "604800",
+            Kind::Seconds(1.0, 31_536_000.0),
+            "How long a deleted object is remembered, so that a late older change does not bring it\n\
+             back. Longer than any publisher is away.",
+        ),
+        nb_store: String = key(
+            r#""embedded""#,
+            Kind::Choice(&["embedded", "memory"]),
+            "The northbound store: where monitored tables and the publishers' leases are.",
+        ),
+        monitor_tables: Vec<String> = key(
+            "[]",
+            Kind::Tables,
+            "Tables of the northbound store whose changes are found by polling and published.",
         ),
         publisher_timeout: Duration = key(
             "300",

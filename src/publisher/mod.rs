@@ -1,7 +1,13 @@
-//! The publishing side.
+//! The publishing side: the service of an API server host, and the client of its workers.
 
+pub mod client;
+pub mod group;
 pub mod heartbeat;
+pub mod history;
 pub mod json_line;
 pub mod lease;
 pub mod monitor;
+pub mod requests;
+pub mod service;
+pub mod submit;
 pub mod version;

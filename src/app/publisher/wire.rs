@@ -1,0 +1,292 @@
+//! How the publisher service's parts are put together, and taken apart in order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::config::PublisherConfig;
+use crate::event::EventBatch;
+use crate::metrics::Sample;
+use crate::publisher::group::Rules;
+use crate::publisher::history::{self, History, Moment};
+use crate::publisher::lease::Identity;
+use crate::publisher::monitor::{MonitorMetrics, MonitorOptions, Monitors};
+use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
+use crate::publisher::service::{self, Service};
+use crate::publisher::submit::request_path;
+use crate::publisher::version::VersionField;
+use crate::pubsub::endpoint::{Endpoint, Host};
+use crate::pubsub::{
+    Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
+    SubscriberOptions, registry,
+};
+use crate::store::publisher_row::id_text;
+use crate::store::registry::StoreOptions;
+use crate::store::{self, PUBLISHER_TABLE};
+use crate::util::lock_file::LockFile;
+
+/// Everything that runs.
+pub struct Wired {
+    workers: Box<dyn SubscriberApi>,
+    clients: Option<Requests>,
+    requests: Arc<RequestMetrics>,
+    monitors: Option<Monitors>,
+    monitored: Arc<MonitorMetrics>,
+    service: Service,
+    _lock: LockFile,
+}
+
+/// Batches of pushed events that may wait for the service.
+const PUSHED_WAITING: usize = 64;
+
+/// Batches of differences that may wait for the service.
+const MONITORED_WAITING: usize = 4;
+
+/// Requests of clients that may wait for the service.
+const SUBMITTED_WAITING: usize = 64;
+
+impl Wired {
+    /// Starts everything. Nothing is left running on error.
+    pub fn new(config: &PublisherConfig) -> Result<Self, Box<dyn Error>> {
+        for folder in [&config.state_dir, &config.run_dir] {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+        }
+        // Before anything is bound: a second service is told who the first is.
+        let lock = LockFile::acquire(&beside(&config.publisher_multiproc_socket, ".pid"))?;
+        let history = History::open(history_options(config), Moment::now())?;
+        let identity = Identity {
+            id: history.id(),
+            uri: reachable(config),
+            incarnation: history.incarnation(),
+        };
+        log::info!(
+            "publisher {}, incarnation {}, {} rows, last event {}",
+            id_text(&identity.id),
+            identity.incarnation,
+            history.rows().len(),
+            history.head()
+        );
+        let mut tables = config.monitor_tables.clone();
+        let listed = tables.iter().any(|table| table == PUBLISHER_TABLE);
+        if !listed {
+            tables.push(PUBLISHER_TABLE.to_owned());
+        }
+        let mut known = current_rows(&history, &tables);
+        if let Some(publishers) = known.get_mut(PUBLISHER_TABLE)
+            && !listed
+        {
+            // The store of this host knows no others: those were published as events, and that they
+            // are not in the store does not mean that they are gone.
+            publishers.retain(|key, _| *key == id_text(&identity.id));
+        }
+
+        let context = zmq::Context::new();
+        let publisher = network(config, &context)?;
+        let (pushed_to, pushed) = bounded(PUSHED_WAITING);
+        let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
+        let (monitored_to, monitored) = bounded(MONITORED_WAITING);
+        let service = Service::start(service::Parts {
+            publisher,
+            history,
+            pushed,
+            submitted,
+            monitored,
+            rules: Rules {
+                version_field: Some(config.version_field.as_str())
+                    .filter(|name| !name.is_empty())
+                    .map(VersionField::new),
+                selective: config.enable_selective_topology_distribution,
+            },
+            hello_interval: config.hello_interval,
+            max_idle_time: config.max_idle_time,
+        })?;
+        let clients = Requests::start(
+            &context,
+            &request_path(&config.publisher_multiproc_socket),
+            &RequestOptions {
+                socket_group: Some(config.socket_group.clone()),
+                max_event: config.max_message_size,
+                ..RequestOptions::default()
+            },
+            submit_to,
+        )?;
+        let store = store::registry::find(&config.nb_store)
+            .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
+        let store = (store.open)(&StoreOptions {
+            state_dir: config.state_dir.clone(),
+        })?;
+        let monitors = Monitors::start(
+            MonitorOptions {
+                tables,
+                poll_time: config.monitor_table_poll_time,
+                publisher_timeout: config.publisher_timeout,
+                identity,
+                known: Box::new(move |table| known.remove(table)),
+                seed: None,
+            },
+            store,
+            monitored_to,
+        )?;
+        let workers = ingress(config, &context, pushed_to)?;
+        Ok(Wired {
+            workers,
+            requests: Arc::clone(&clients.metrics),
+            clients: Some(clients),
+            monitored: Arc::clone(monitors.metrics()),
+            monitors: Some(monitors),
+            service,
+            _lock: lock,
+        })
+    }
+
+    /// Stops everything that brings events, while the service still takes them, then the service,
+    /// then the socket its answers go through. Says whether all was done by `deadline`.
+    pub fn stop_by(&mut self, deadline: Instant) -> bool {
+        self.workers.close();
+        self.monitors = None;
+        let in_time = self.service.stop_by(deadline);
+        self.clients = None;
+        in_time
+    }
+
+    /// The side of the workers that push.
+    pub fn sources(&self) -> Vec<Arc<Source>> {
+        self.workers.sources()
+    }
+
+    /// What the parts count.
+    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 3] {
+        [
+            ("requests", self.requests.each()),
+            ("monitors", self.monitored.each()),
+            ("service", self.service.metrics.each()),
+        ]
+    }
+}
+
+/// What is published of each table, so that only differences are published again.
+fn current_rows(history: &History, tables: &[String]) -> HashMap<String, BTreeMap<String, String>> {
+    let rows = history.rows();
+    let wanted = |table: &str, _: &str| tables.iter().any(|name| name == table);
+    let mut known: HashMap<String, BTreeMap<String, String>> = tables
+        .iter()
+        .map(|table| (table.clone(), BTreeMap::new()))
+        .collect();
+    for name in rows.keys(wanted) {
+        let row = rows.get(&name.table, &name.key);
+        if let (Some(value), Some(table)) = (
+            row.and_then(|row| row.value.clone()),
+            known.get_mut(&*name.table),
+        ) {
+            table.insert(name.key.to_string(), value);
+        }
+    }
+    known
+}
+
+/// The address that agents are told of.
+fn reachable(config: &PublisherConfig) -> String {
+    if !config.publisher_uri.is_empty() {
+        return config.publisher_uri.clone();
+    }
+    match &config.bind {
+        Endpoint::Tcp {
+            host: Host::Any,
+            port,
+        } => {
+            let name = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned();
+            format!("tcp://{name}:{port}")
+        }
+        Endpoint::Tcp {
+            host: Host::Ip(ip),
+            port,
+        } if ip.is_unspecified() => {
+            let name = rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned();
+            format!("tcp://{name}:{port}")
+        }
+        bind => bind.to_string(),
+    }
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn history_options(config: &PublisherConfig) -> history::Options {
+    let mut options = history::Options::new(config.state_dir.join("publisher.redb"));
+    options.id = config.publisher_id;
+    options.durability = config.durability;
+    options.max_events = config.journal_max_events;
+    options.max_bytes = config.journal_max_bytes;
+    options.max_age = config.journal_max_age;
+    options.tombstone_ttl = config.tombstone_ttl;
+    options
+}
+
+/// The network side, bound.
+fn network(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+) -> Result<Box<dyn PublisherApi>, Box<dyn Error>> {
+    let mut publisher = driver(&config.pub_sub_driver, context)?.publisher(&PublisherOptions {
+        endpoint: config.bind.clone(),
+        send_hwm: config.send_hwm,
+        send_timeout: Duration::ZERO,
+        subscriptions: true,
+        linger: config.stop_timeout / 2,
+    })?;
+    publisher.initialize()?;
+    Ok(publisher)
+}
+
+fn driver(alias: &str, context: &zmq::Context) -> Result<Box<dyn PubSubApi>, String> {
+    let driver = registry::find(alias).ok_or_else(|| format!("there is no driver {alias}"))?;
+    Ok((driver.make)(context))
+}
+
+/// The side of the workers that push.
+fn ingress(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    pushed: Sender<EventBatch>,
+) -> Result<Box<dyn SubscriberApi>, Box<dyn Error>> {
+    let driver = driver(&config.pub_sub_multiproc_driver, context)?;
+    let mut workers = driver.subscriber(&SubscriberOptions {
+        max_message_size: config.max_message_size,
+        socket_group: Some(config.socket_group.clone()),
+        ..SubscriberOptions::default()
+    })?;
+    workers.initialize(Arc::new(Pushed(pushed)))?;
+    let path = config.publisher_multiproc_socket.clone();
+    workers.register_listen_address(&Endpoint::Ipc { path })?;
+    workers.daemonize()?;
+    Ok(workers)
+}
+
+/// Hands pushed events to the service.
+struct Pushed(Sender<EventBatch>);
+
+impl Callback for Pushed {
+    /// Waits for the service: that is how workers come to wait when it can take nothing. The
+    /// service takes everything until its workers' side is closed.
+    fn events(&self, _source: &Source, events: EventBatch) {
+        if self.0.send(events).is_err() {
+            log::error!("events of workers lost: the service has ended");
+        }
+    }
+
+    fn link(&self, _source: &Source, _change: LinkChange) {}
+}

@@ -1,0 +1,269 @@
+//! Group commit: decide for each event, journal all in one transaction, then let them be seen.
+
+use std::io;
+
+use redb::Database;
+
+use super::error::Fault;
+use super::record::{self, RecordBuf};
+use super::state::{Map, Producer};
+use super::store::{JOURNAL, PRODUCERS};
+use super::version::{Content, judge, normal, stored_content};
+use super::{History, HistoryError, Moment, ProducerId};
+use crate::event::{Action, Event, Stamp, codec};
+
+/// Where a group is cut into blobs, bytes. redb keeps a blob in a page of the next power of two, so
+/// this is a little below one.
+const BLOB: usize = (256 << 10) - 512;
+
+/// One event handed over.
+#[derive(Debug, Clone, Copy)]
+pub struct Submission<'a> {
+    /// The event. The caller has checked its topic and size; a stamp in it is not looked at.
+    pub event: Event<'a>,
+    /// The writer's own version of the object; `None` to have one assigned.
+    pub version: Option<u64>,
+    /// Who handed it over and the number it gave it; numbers of one producer rise.
+    pub producer: Option<(ProducerId, u64)>,
+}
+
+impl<'a> Submission<'a> {
+    /// An event with neither version nor producer, as PUSH workers hand them over.
+    pub fn of(event: Event<'a>) -> Self {
+        Submission {
+            event,
+            version: None,
+            producer: None,
+        }
+    }
+}
+
+/// What became of a submission. All but [`Outcome::Older`] are a success to the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Journalled under this stamp.
+    Stamped(Stamp),
+    /// This very version is the current one already; nothing to send.
+    Duplicate,
+    /// A higher version, or the preferred content of the same version, is known; it was dropped.
+    Older {
+        /// The version known.
+        known: u64,
+    },
+    /// Its producer's number was taken before; nothing to send.
+    AlreadyDone,
+}
+
+/// Memory that commits use over and over.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) records: RecordBuf,
+    payload: Vec<u8>,
+    /// First seq of each blob and where it begins in `records`.
+    cuts: Vec<(u64, usize)>,
+}
+
+impl Scratch {
+    pub(super) fn clear(&mut self) {
+        self.records.clear();
+        self.cuts.clear();
+    }
+}
+
+/// What a group changes, until it is on the disk.
+#[derive(Default)]
+struct Pending<'g> {
+    rows: Map<(&'g str, &'g str), Content<'g>>,
+    heads: Map<&'g str, u64>,
+    producers: Map<ProducerId, u64>,
+    head: u64,
+}
+
+impl History {
+    /// Takes a group of events: stamps and journals those that are new and says, in order, what
+    /// became of each. Later ones of a group see the earlier ones. When this returns, what was
+    /// stamped is as durable as the options say; then [`History::committed`] has the events as they
+    /// are to be sent. After an error nothing of the group is visible, no outcome is known, and
+    /// the history must be reopened.
+    pub fn commit(
+        &mut self,
+        group: &[Submission<'_>],
+        now: Moment,
+    ) -> Result<Vec<Outcome>, HistoryError> {
+        self.scratch.clear();
+        self.database()?;
+        let (outcomes, pending) = match self.decide(group, now) {
+            Ok(decided) => decided,
+            Err(fault) => {
+                self.scratch.clear();
+                return Err(fault.at(&self.options.path));
+            }
+        };
+        // Where nothing was stamped, producers' numbers wait for the next group: sent again after a
+        // crash, such events are judged again.
+        if !self.scratch.records.is_empty() {
+            let written = match &self.database {
+                Some(database) => self.write(database, &pending, now),
+                None => Err(Fault::Stuck("not open".into())),
+            };
+            if let Err(fault) = written {
+                self.scratch.clear();
+                return Err(self.fail(fault));
+            }
+        }
+        self.show(group, &outcomes, pending, now);
+        Ok(outcomes)
+    }
+
+    fn decide<'g>(
+        &mut self,
+        group: &'g [Submission<'_>],
+        now: Moment,
+    ) -> Result<(Vec<Outcome>, Pending<'g>), Fault> {
+        let mut pending = Pending {
+            head: self.state.head,
+            ..Pending::default()
+        };
+        pending.rows.reserve(group.len());
+        let mut outcomes = Vec::with_capacity(group.len());
+        for submission in group {
+            let outcome = self.decide_one(submission, &mut pending, now)?;
+            outcomes.push(outcome);
+        }
+        Ok((outcomes, pending))
+    }
+
+    fn decide_one<'g>(
+        &mut self,
+        submission: &'g Submission<'_>,
+        pending: &mut Pending<'g>,
+        now: Moment,
+    ) -> Result<Outcome, Fault> {
+        let state = &self.state;
+        if let Some((producer, number)) = submission.producer {
+            let last = pending.producers.get(&producer).copied();
+            let last = last.or_else(|| state.producers.get(&producer).map(|last| last.number));
+            if last.is_some_and(|last| number <= last) {
+                return Ok(Outcome::AlreadyDone);
+            }
+            pending.producers.insert(producer, number);
+        }
+        let event = normal(&submission.event);
+        let version = match event.action {
+            // No change of a row: passed on, but there is nothing to compare it with.
+            Action::Other(_) => submission.version.unwrap_or(now.unix_micros),
+            _ => {
+                let name = (event.table, event.key);
+                let stored = pending.rows.get(&name).copied();
+                let stored = stored.or_else(|| stored_content(state, event.table, event.key));
+                match judge(&event, submission.version, stored, now) {
+                    Err(outcome) => return Ok(outcome),
+                    Ok(content) => {
+                        pending.rows.insert(name, content);
+                        content.version
+                    }
+                }
+            }
+        };
+        let topic = event.topic_or_all();
+        let seq = pending.head + 1;
+        let head = pending
+            .heads
+            .entry(topic)
+            .or_insert_with(|| state.topic_head(topic));
+        let stamp = Stamp {
+            publisher: state.meta.id,
+            incarnation: state.meta.incarnation,
+            seq,
+            prev: std::mem::replace(head, seq),
+            version,
+            unix_micros: now.unix_micros,
+        };
+        pending.head = seq;
+        self.scratch.add(&event, topic, stamp)?;
+        Ok(Outcome::Stamped(stamp))
+    }
+
+    fn write(&self, database: &Database, pending: &Pending<'_>, now: Moment) -> Result<(), Fault> {
+        let transaction = database.begin_write()?;
+        {
+            let mut journal = transaction.open_table(JOURNAL)?;
+            for (seq, blob) in self.scratch.blobs() {
+                journal.insert(seq, blob)?;
+            }
+            if !pending.producers.is_empty() {
+                let mut producers = transaction.open_table(PRODUCERS)?;
+                for (id, number) in &pending.producers {
+                    producers.insert(id, (*number, now.unix_secs()))?;
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Makes visible what is on the disk.
+    fn show(
+        &mut self,
+        group: &[Submission<'_>],
+        outcomes: &[Outcome],
+        pending: Pending<'_>,
+        now: Moment,
+    ) {
+        let state = &mut self.state;
+        for (submission, outcome) in group.iter().zip(outcomes) {
+            if let Outcome::Stamped(stamp) = outcome
+                && !matches!(submission.event.action, Action::Other(_))
+            {
+                let event = Event {
+                    stamp: Some(*stamp),
+                    ..normal(&submission.event)
+                };
+                state.rows.apply(&event, now.instant);
+            }
+        }
+        for (topic, seq) in pending.heads {
+            state.set_head(topic, seq);
+        }
+        if pending.head > state.head && self.chores.trim_at == u64::MAX {
+            self.chores.trim_at = now.unix_micros;
+        }
+        let unix_secs = now.unix_secs();
+        for (id, number) in pending.producers {
+            state.producers.insert(id, Producer { number, unix_secs });
+        }
+        state.head = pending.head;
+        state.bytes += self.scratch.records.bytes() as u64;
+    }
+}
+
+impl Scratch {
+    fn add(&mut self, event: &Event<'_>, topic: &str, stamp: Stamp) -> Result<(), Fault> {
+        let event = Event {
+            stamp: Some(stamp),
+            ..*event
+        };
+        codec::encode(&event, &mut self.payload);
+        let size = record::size(topic, &self.payload);
+        let start = self.records.bytes();
+        match self.cuts.last() {
+            Some((_, from)) if start - from + size <= BLOB => {}
+            _ => self.cuts.push((stamp.seq, start)),
+        }
+        match self.records.append(topic, &self.payload) {
+            true => Ok(()),
+            false => {
+                let why = "an event has a topic over 64 KiB or is over 4 GiB";
+                Err(Fault::Io(io::Error::new(io::ErrorKind::InvalidInput, why)))
+            }
+        }
+    }
+
+    fn blobs(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let all = self.records.as_bytes();
+        let ends = self.cuts.iter().skip(1).map(|(_, start)| *start);
+        let ends = ends.chain(std::iter::once(all.len()));
+        let cuts = self.cuts.iter().zip(ends);
+        cuts.map(|((seq, start), end)| (*seq, &all[*start..end]))
+    }
+}

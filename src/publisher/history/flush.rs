@@ -1,0 +1,69 @@
+//! Current rows and topics to the database.
+
+use redb::WriteTransaction;
+
+use super::error::Fault;
+use super::record;
+use super::state::State;
+use super::store::{ROWS, TOPICS, row_key};
+use crate::event::{Action, Event, codec};
+use crate::replica::RowKey;
+
+/// Names of the rows that changed since they were last written.
+pub(super) fn dirty_rows(state: &State) -> Vec<RowKey> {
+    let since = state.meta.rows_seq;
+    let changed = |seq: u64| seq > since;
+    state
+        .rows
+        .keys_any(|row| row.stamp.is_none_or(|stamp| changed(stamp.seq)))
+}
+
+/// Writes all rows and topics that changed since the last time.
+pub(super) fn write_all_rows(transaction: &WriteTransaction, state: &State) -> Result<(), Fault> {
+    write_rows(transaction, state, &dirty_rows(state))?;
+    write_topics(transaction, state)
+}
+
+/// Writes the rows as they are now; those that are no more are removed.
+pub(super) fn write_rows(
+    transaction: &WriteTransaction,
+    state: &State,
+    names: &[RowKey],
+) -> Result<(), Fault> {
+    let mut table = transaction.open_table(ROWS)?;
+    let (mut key, mut payload, mut value) = (Vec::new(), Vec::new(), Vec::new());
+    for name in names {
+        row_key(&name.table, &name.key, &mut key);
+        let Some(row) = state.rows.get_any(&name.table, &name.key) else {
+            table.remove(key.as_slice())?;
+            continue;
+        };
+        let action = match row.is_tombstone() {
+            true => Action::Delete,
+            false => Action::Set,
+        };
+        let event = Event {
+            table: &name.table,
+            key: &name.key,
+            action,
+            value: row.value.as_deref(),
+            topic: Some(&row.topic),
+            stamp: row.stamp,
+        };
+        codec::encode(&event, &mut payload);
+        value.clear();
+        if record::push(&row.topic, &payload, &mut value) {
+            table.insert(key.as_slice(), value.as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn write_topics(transaction: &WriteTransaction, state: &State) -> Result<(), Fault> {
+    let mut table = transaction.open_table(TOPICS)?;
+    let since = state.meta.rows_seq;
+    for (topic, seq) in state.heads.iter().filter(|(_, seq)| **seq > since) {
+        table.insert(&**topic, *seq)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! Opening: read what is there, decide whether it goes on without a break, say so durably.
+
+use std::path::{Path, PathBuf};
+
+use redb::Database;
+
+use super::backend::SyncSwitch;
+use super::error::Fault;
+use super::state::State;
+use super::store::{self, JOURNAL, Meta};
+use super::{Durability, History, HistoryError, Moment, Options, flush, identity};
+
+/// How far seq leaps when the incarnation rises on kept rows: numbers that were given away and lost
+/// with the end of the journal are never given a second time, so that an agent's old position
+/// cannot be taken for a new one.
+const LEAP: u64 = 1 << 40;
+
+/// What an earlier life in this process has proved.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Past {
+    /// The incarnation it used.
+    pub(super) incarnation: u64,
+    /// The last seq it gave away.
+    pub(super) head: u64,
+    /// Whether a write failed since, so that the kernel's copy of the file is not to be trusted.
+    pub(super) failed: bool,
+}
+
+/// Opens the database at `options.path` and reads it.
+pub(super) fn open(
+    options: &Options,
+    sync: &SyncSwitch,
+    now: Moment,
+    past: Past,
+) -> Result<(Database, State), HistoryError> {
+    let path = &options.path;
+    // Whatever the setting, what an opening decides is on the disk before anything is sent.
+    sync.set(true);
+    let opened = match attempt(options, sync, now, past) {
+        Err(Fault::Corrupt(what)) => {
+            let aside = move_aside(path, "corrupt", now)?;
+            log::error!(
+                "{}: {what}; moved to {}, starting a new history without rows",
+                path.display(),
+                aside.display()
+            );
+            attempt(options, sync, now, past).map_err(|fault| fault.at(path))?
+        }
+        other => other.map_err(|fault| fault.at(path))?,
+    };
+    let opened = match opened {
+        Opened::Ours(database, state) => (database, *state),
+        Opened::OfAnother(kept) => {
+            let aside = move_aside(path, "other", now)?;
+            log::warn!(
+                "{}: belongs to publisher {}; moved to {}, starting a new history",
+                path.display(),
+                hex(&kept),
+                aside.display()
+            );
+            match attempt(options, sync, now, past).map_err(|fault| fault.at(path))? {
+                Opened::Ours(database, state) => (database, *state),
+                Opened::OfAnother(_) => {
+                    return Err(Fault::corrupt("its id changed while opening").at(path));
+                }
+            }
+        }
+    };
+    sync.set(options.durability == Durability::Sync);
+    Ok(opened)
+}
+
+enum Opened {
+    Ours(Database, Box<State>),
+    OfAnother([u8; 16]),
+}
+
+fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Result<Opened, Fault> {
+    let drop_cache = past.failed && options.durability == Durability::Sync;
+    let database = store::open(
+        &options.path,
+        sync,
+        drop_cache,
+        #[cfg(test)]
+        options.faults.clone(),
+    )?;
+    let read = store::unpanicked(|| {
+        let transaction = database.begin_write()?;
+        let kept = Meta::read(&transaction)?;
+        if let (Some(kept), Some(id)) = (&kept, options.id)
+            && kept.id != id
+        {
+            transaction.abort()?;
+            return Ok(Err(kept.id));
+        }
+        let mut state = match kept {
+            Some(kept) => resume(&transaction, kept, options, now, past)?,
+            None => State::new(first(options, now, past)),
+        };
+        state.meta.clean = false;
+        state.meta.boot = options.boot;
+        state.meta.durability = options.durability;
+        state.meta.write(&transaction)?;
+        transaction.commit()?;
+        Ok(Ok(state))
+    })?;
+    Ok(match read {
+        Ok(state) => {
+            sync_folder(&options.path)?;
+            Opened::Ours(database, Box::new(state))
+        }
+        Err(kept) => Opened::OfAnother(kept),
+    })
+}
+
+/// A history that begins now.
+fn first(options: &Options, now: Moment, past: Past) -> Meta {
+    Meta {
+        id: options.id.unwrap_or_else(identity::host_id),
+        incarnation: (now.unix_micros / 1000).max(past.incarnation + 1),
+        base: past.head,
+        rows_seq: past.head,
+        forgotten: past.head,
+        boot: options.boot,
+        durability: options.durability,
+        clean: false,
+    }
+}
+
+/// Reads a kept history. Everything that was sent had been journalled before, so it goes on where
+/// the journal ends, if the journal is known to have kept its end.
+fn resume(
+    transaction: &redb::WriteTransaction,
+    kept: Meta,
+    options: &Options,
+    now: Moment,
+    past: Past,
+) -> Result<State, Fault> {
+    let same_boot = kept.boot.is_some() && kept.boot == options.boot;
+    let whole = kept.clean || kept.durability == Durability::Sync || same_boot;
+    let mut state = State::load(transaction, kept, now)?;
+    // A commit that was acknowledged earlier in this process must be there, whatever the disk said.
+    if whole && state.head >= past.head {
+        return Ok(state);
+    }
+    let (was, head) = (state.meta.incarnation, state.head.max(past.head));
+    flush::write_all_rows(transaction, &state)?;
+    transaction.open_table(JOURNAL)?.retain(|_, _| false)?;
+    let meta = &mut state.meta;
+    meta.incarnation = (now.unix_micros / 1000).max(was.max(past.incarnation) + 1);
+    meta.base = head + LEAP;
+    meta.rows_seq = meta.base;
+    (state.head, state.floor, state.bytes) = (meta.base, meta.base + 1, 0);
+    log::warn!(
+        "{}: the end of the journal may be lost; incarnation rises from {was} to {}",
+        options.path.display(),
+        state.meta.incarnation
+    );
+    Ok(state)
+}
+
+impl History {
+    /// Opens the history at `options.path`, or begins one. Id, incarnation and that the end was not
+    /// clean are on the disk when this returns. Takes time in proportion to the journal: about a
+    /// second per GiB after an unclean end, as redb then verifies all its pages.
+    pub fn open(options: Options, now: Moment) -> Result<Self, HistoryError> {
+        let sync = SyncSwitch::new(true);
+        let (database, state) = open(&options, &sync, now, Past::default())?;
+        Ok(History::with(options, sync, database, state, now))
+    }
+}
+
+fn move_aside(path: &Path, why: &str, now: Moment) -> Result<PathBuf, HistoryError> {
+    let seconds = now.unix_micros / 1_000_000;
+    let named = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{why}-{seconds}"));
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        PathBuf::from(name)
+    };
+    let free = (0..100).map(named).find(|aside| !aside.exists());
+    let aside = free.unwrap_or_else(|| named(100));
+    std::fs::rename(path, &aside).map_err(|error| Fault::Io(error).at(path))?;
+    Ok(aside)
+}
+
+/// Makes the file's name as durable as its contents.
+fn sync_folder(path: &Path) -> Result<(), Fault> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let folder = std::fs::File::open(folder).map_err(Fault::Io)?;
+    folder.sync_all().map_err(Fault::Io)
+}
+
+fn hex(id: &[u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(*id))
+}

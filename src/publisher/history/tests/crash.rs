@@ -1,0 +1,231 @@
+//! Crashes, power cuts, foreign files and failing disks.
+
+use super::*;
+
+fn filled(options: &Options, start: Instant) -> History {
+    let mut history = History::open(options.clone(), at(start, 0)).unwrap();
+    for n in 0..20 {
+        let value = n.to_string();
+        let group = [set("a", &value, "x"), set(&value, "v", "y")];
+        history.commit(&group, at(start, n)).unwrap();
+        if n == 10 {
+            maintain(&mut history, at(start, 40));
+        }
+    }
+    history
+}
+
+/// The file as it is while the history lives: what kill -9 leaves.
+fn killed(options: &Options) -> (tempfile::TempDir, Options) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut copy = options.clone();
+    copy.path = folder.path().join("publisher.redb");
+    std::fs::copy(&options.path, &copy.path).unwrap();
+    (folder, copy)
+}
+
+#[test]
+fn a_kill_loses_nothing() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+        let mut options = options(folder.path());
+        options.durability = durability;
+        let history = filled(&options, start);
+        let (_copy, copied) = killed(&options);
+        let crashed = History::open(copied, at(start, 50)).unwrap();
+        assert_eq!(picture(&crashed), picture(&history));
+    }
+}
+
+#[test]
+fn a_power_cut_raises_the_incarnation_unless_synced() {
+    for durability in [Durability::Sync, Durability::Os] {
+        let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+        let mut options = options(folder.path());
+        options.durability = durability;
+        let history = filled(&options, start);
+        let (_copy, mut copied) = killed(&options);
+        copied.boot = Some([2; 16]);
+        let mut crashed = History::open(copied.clone(), at(start, 50)).unwrap();
+        let (old, new) = (picture(&history), picture(&crashed));
+        assert_eq!((&old.4, &old.5), (&new.4, &new.5), "rows and topics stay");
+        if durability == Durability::Sync {
+            assert_eq!(old, new);
+            continue;
+        }
+        assert!(crashed.incarnation() > history.incarnation());
+        assert!(crashed.head() > history.head() && crashed.floor() == crashed.head() + 1);
+        assert_eq!(replayed(&crashed, Some("x"), 3), None);
+        assert_eq!(replayed(&crashed, Some("x"), old.1), Some(vec![]));
+        let outcome = crashed
+            .commit(&[set("a", "z", "x")], at(start, 51))
+            .unwrap();
+        let next = stamp(&outcome[0]);
+        assert_eq!((next.seq, next.prev), (new.1 + 1, history.topic_head("x")));
+        assert_eq!(replayed(&crashed, Some("x"), next.prev), Some(vec![next]));
+        let after = picture(&crashed);
+        drop(crashed);
+        let crashed = History::open(copied, at(start, 52)).unwrap();
+        assert_eq!(picture(&crashed), after);
+    }
+}
+
+#[test]
+fn a_clean_end_holds_over_a_reboot() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    let history = filled(&options, start);
+    let before = picture(&history);
+    history.close().unwrap();
+    options.boot = Some([2; 16]);
+    let history = History::open(options.clone(), at(start, 50)).unwrap();
+    assert_eq!(picture(&history), before);
+    // And is used up: the next end is not clean.
+    let (_copy, mut copied) = killed(&options);
+    copied.boot = Some([3; 16]);
+    let crashed = History::open(copied, at(start, 50)).unwrap();
+    assert!(crashed.incarnation() > before.0);
+}
+
+#[test]
+fn the_second_process_is_refused() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let _first = filled(&options(folder.path()), start);
+    let second = History::open(options(folder.path()), at(start, 1)).unwrap_err();
+    assert!(matches!(second, HistoryError::InUse { .. }), "{second}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_path_that_cannot_be_is_to_be_fixed() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let error = History::open(options(&folder.path().join("no")), at(start, 0)).unwrap_err();
+    assert!(matches!(error, HistoryError::Fix { .. }), "{error}");
+}
+
+#[test]
+fn foreign_and_damaged_files_are_moved_aside() {
+    for damage in ["foreign", "short", "holes"] {
+        let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+        let options = options(folder.path());
+        let old = filled(&options, start).incarnation();
+        let mut bytes = std::fs::read(&options.path).unwrap();
+        match damage {
+            "foreign" => bytes = b"something else\n".repeat(2000),
+            "short" => bytes.truncate(bytes.len() / 2),
+            _ => bytes.iter_mut().skip(4096).for_each(|byte| *byte ^= 0x55),
+        }
+        std::fs::write(&options.path, bytes).unwrap();
+        let mut history = History::open(options.clone(), at(start, 60)).unwrap();
+        assert!(history.incarnation() > old, "{damage}");
+        assert_eq!((history.head(), history.rows().len()), (0, 0), "{damage}");
+        let aside = folder.path().join("publisher.redb.corrupt-1700000060");
+        assert!(aside.exists(), "{damage}");
+        history
+            .commit(&[set("a", "1", "x")], at(start, 61))
+            .unwrap();
+    }
+}
+
+#[test]
+fn another_id_begins_another_history() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    filled(&options, start).close().unwrap();
+    options.id = None;
+    let history = History::open(options.clone(), at(start, 60)).unwrap();
+    assert_eq!((history.id(), history.head()), ([7; 16], 40));
+    drop(history);
+    options.id = Some([8; 16]);
+    let history = History::open(options, at(start, 60)).unwrap();
+    assert_eq!((history.id(), history.head()), ([8; 16], 0));
+}
+
+#[test]
+fn a_full_disk_takes_nothing_and_recovers() {
+    // Wherever in a commit the disk is full.
+    for left in (0..60_000).step_by(2_500) {
+        let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+        let options = options(folder.path());
+        let mut history = filled(&options, start);
+        let before = picture(&history);
+        let faults = &options.faults;
+        faults.full_after(left);
+        let big = "v".repeat(700);
+        let group: Vec<_> = (0..100).map(|_| set("big", &big, "x")).collect();
+        let mut taken = false;
+        while history.broken().is_none() {
+            let size = picture(&history);
+            match history.commit(&group, at(start, 50)) {
+                Ok(_) => taken = true,
+                Err(error) => {
+                    assert!(matches!(error, HistoryError::Retry { .. }), "{error}");
+                    assert!(history.committed().is_empty());
+                    assert_eq!(picture(&history), size, "nothing of the group is visible");
+                }
+            }
+        }
+        assert!(faults.hits() > 0);
+        let good = picture(&history);
+        assert!(taken || good == before);
+        let stuck = history.commit(&group, at(start, 51)).unwrap_err();
+        assert!(stuck.to_string().contains("reopened"), "{stuck}");
+        assert!(history.maintain(at(start, 51)).is_err());
+        faults.full_after(0);
+        let still = history.reopen(at(start, 52)).unwrap_err();
+        assert!(matches!(still, HistoryError::Retry { .. }), "{still}");
+        assert_eq!(picture(&history), good, "rows can be read all the time");
+        faults.heal();
+        history.reopen(at(start, 53)).unwrap();
+        assert_eq!(picture(&history), good);
+        history.commit(&group, at(start, 54)).unwrap();
+        assert_eq!(history.head(), good.1 + 100);
+        let after = picture(&history);
+        drop(history);
+        let history = History::open(options.clone(), at(start, 55)).unwrap();
+        assert_eq!(picture(&history), after);
+    }
+}
+
+#[test]
+fn a_failing_sync_acknowledges_nothing() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.durability = Durability::Sync;
+    let mut history = filled(&options, start);
+    let before = picture(&history);
+    options.faults.fail_sync();
+    let submission = Submission {
+        producer: Some(([1; 16], 1)),
+        ..set("a", "new", "x")
+    };
+    let error = history.commit(&[submission], at(start, 50)).unwrap_err();
+    assert!(matches!(error, HistoryError::Retry { .. }), "{error}");
+    assert!(options.faults.hits() > 0);
+    assert_eq!(picture(&history), before);
+    options.faults.heal();
+    history.reopen(at(start, 51)).unwrap();
+    assert_eq!(history.incarnation(), before.0);
+    // The group is there as a whole or not at all, and sent again it is there once.
+    let there = history.head() > before.1;
+    let outcome = history.commit(&[submission], at(start, 52)).unwrap()[0];
+    assert_eq!(outcome == Outcome::AlreadyDone, there);
+    assert_eq!(history.head(), before.1 + 1);
+}
+
+#[test]
+fn failing_chores_lose_nothing() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.max_events = 5;
+    let mut history = filled(&options, start);
+    let before = picture(&history);
+    options.faults.full_after(0);
+    history.maintain(at(start, 90)).unwrap_err();
+    assert_eq!(picture(&history), before);
+    options.faults.heal();
+    history.reopen(at(start, 91)).unwrap();
+    assert_eq!(picture(&history), before);
+    assert!(maintain(&mut history, at(start, 92)) > 0);
+    assert_eq!(picture(&history).5, before.5);
+}

@@ -1,0 +1,58 @@
+//! A disk that fails when it is told to.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+/// Shared by a test and the backend under its history.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    limited: AtomicBool,
+    left: AtomicI64,
+    no_sync: AtomicBool,
+    hits: AtomicI64,
+}
+
+impl Faults {
+    /// The disk is full after `bytes` more bytes.
+    pub fn full_after(&self, bytes: i64) {
+        self.0.left.store(bytes, Ordering::Relaxed);
+        self.0.limited.store(true, Ordering::Relaxed);
+    }
+
+    /// Every fsync fails.
+    pub fn fail_sync(&self) {
+        self.0.no_sync.store(true, Ordering::Relaxed);
+    }
+
+    /// All is well again.
+    pub fn heal(&self) {
+        self.0.limited.store(false, Ordering::Relaxed);
+        self.0.no_sync.store(false, Ordering::Relaxed);
+    }
+
+    /// How often something was refused.
+    pub fn hits(&self) -> i64 {
+        self.0.hits.load(Ordering::Relaxed)
+    }
+
+    pub fn before_write(&self, len: usize) -> io::Result<()> {
+        let left = self.0.left.fetch_sub(len as i64, Ordering::Relaxed);
+        if self.0.limited.load(Ordering::Relaxed) && left < len as i64 {
+            self.0.hits.fetch_add(1, Ordering::Relaxed);
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        }
+        Ok(())
+    }
+
+    pub fn before_sync(&self) -> io::Result<()> {
+        if self.0.no_sync.load(Ordering::Relaxed) {
+            self.0.hits.fetch_add(1, Ordering::Relaxed);
+            return Err(io::Error::other("injected fsync failure"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! Any order of commits, chores, restarts and crashes against a simple model.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::super::record::{self, Records};
+use super::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// Key, version, topic, whether it is a delete.
+    Commit(Vec<(u8, Option<u64>, u8, bool)>),
+    Maintain(u64),
+    Reopen,
+    Crash,
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let one = (
+        0..6u8,
+        proptest::option::of(1..20u64),
+        0..4u8,
+        any::<bool>(),
+    );
+    let step = prop_oneof![
+        6 => proptest::collection::vec(one, 1..8).prop_map(Step::Commit),
+        3 => (1..40u64).prop_map(Step::Maintain),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Crash),
+        1 => Just(Step::Restart),
+    ];
+    proptest::collection::vec(step, 1..40)
+}
+
+#[derive(Default)]
+struct Model {
+    /// Key → version, deleted, value.
+    rows: BTreeMap<u8, (u64, bool, Option<String>)>,
+    events: Vec<(String, Stamp)>,
+}
+
+fn check(history: &History, model: &Model) {
+    assert_eq!(history.head(), model.events.len() as u64);
+    assert_eq!(
+        history.rows().len(),
+        model.rows.values().filter(|row| !row.1).count()
+    );
+    for (key, (version, deleted, value)) in &model.rows {
+        let row = history.rows().get_any("t", &key.to_string()).unwrap();
+        assert_eq!(
+            (row.stamp.unwrap().version, row.is_tombstone()),
+            (*version, *deleted)
+        );
+        assert_eq!(&row.value, value);
+    }
+    let floor = history.floor();
+    for topic in [
+        None,
+        Some("0"),
+        Some("1"),
+        Some("2"),
+        Some("3"),
+        Some("none"),
+    ] {
+        let of = |name: &str| topic.is_none_or(|topic| topic == name);
+        for after in 0..=history.head() {
+            let wanted = model
+                .events
+                .iter()
+                .filter(|(name, stamp)| of(name) && stamp.seq > after);
+            let wanted: Vec<_> = wanted.map(|(_, stamp)| *stamp).collect();
+            let gone = wanted.first().is_some_and(|stamp| stamp.seq < floor);
+            assert_eq!(replayed(history, topic, after), (!gone).then_some(wanted));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_is_what_the_model_is(steps in steps(), max_events in 1..30u64) {
+        let (mut folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+        let mut options = options(folder.path());
+        options.max_events = max_events;
+        let (mut clock, mut model) = (1, Model::default());
+        let mut history = History::open(options.clone(), at(start, 0)).unwrap();
+        let incarnation = history.incarnation();
+        for step in steps {
+            match step {
+                Step::Commit(events) => {
+                    let events: Vec<_> = events.into_iter().enumerate().map(|(n, (key, version, topic, delete))| {
+                        (key, key.to_string(), version, topic.to_string(), (!delete).then(|| format!("{clock}.{n}")))
+                    }).collect();
+                    let group: Vec<_> = events.iter().map(|(_, key, version, topic, value)| {
+                        let event = match value {
+                            Some(value) => Event::set("t", key, value),
+                            None => Event::delete("t", key),
+                        };
+                        Submission { version: *version, ..Submission::of(event.on(topic)) }
+                    }).collect();
+                    let outcomes = history.commit(&group, at(start, clock)).unwrap();
+                    for ((key, _, version, topic, value), outcome) in events.into_iter().zip(outcomes) {
+                        let row = model.rows.get(&key);
+                        let version = version.unwrap_or_else(|| {
+                            at(start, clock).unix_micros.max(row.map_or(0, |row| row.0 + 1))
+                        });
+                        let new = (version, value.is_none(), value);
+                        let stamped = row.is_none_or(|row| new > *row);
+                        prop_assert_eq!(stamped, matches!(outcome, Outcome::Stamped(_)));
+                        if stamped {
+                            let seq = model.events.len() as u64 + 1;
+                            let prev = model.events.iter().rfind(|(name, _)| *name == topic);
+                            let prev = prev.map_or(0, |(_, stamp)| stamp.seq);
+                            let stamp = stamp(&outcome);
+                            prop_assert_eq!((stamp.seq, stamp.prev, stamp.version), (seq, prev, version));
+                            model.rows.insert(key, new);
+                            model.events.push((topic, stamp));
+                        }
+                    }
+                }
+                Step::Maintain(seconds) => {
+                    clock += seconds;
+                    maintain(&mut history, at(start, clock));
+                }
+                Step::Reopen => history.reopen(at(start, clock)).unwrap(),
+                Step::Crash => {
+                    let next = tempfile::tempdir().unwrap();
+                    let path = next.path().join("publisher.redb");
+                    std::fs::copy(&options.path, &path).unwrap();
+                    options.path = path;
+                    history = History::open(options.clone(), at(start, clock)).unwrap();
+                    folder = next;
+                }
+                Step::Restart => {
+                    history.close().unwrap();
+                    history = History::open(options.clone(), at(start, clock)).unwrap();
+                }
+            }
+            clock += 1;
+        }
+        prop_assert_eq!(history.incarnation(), incarnation);
+        check(&history, &model);
+        drop(folder);
+    }
+
+    #[test]
+    fn garbage_is_no_record(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut records = Records::new(&bytes);
+        let taken: usize = records.by_ref().map(|record| record.raw.len()).sum();
+        prop_assert!(taken <= bytes.len());
+        prop_assert_eq!(records.is_whole(), taken == bytes.len());
+        let _ = record::last_stamp(&bytes);
+    }
+
+    #[test]
+    fn what_is_pushed_is_read(topic in ".{0,20}", more in proptest::collection::vec(any::<u8>(), 0..50), cut in 1..60usize) {
+        let mut payload = more;
+        payload.extend_from_slice(&Stamp { seq: 9, ..Stamp::default() }.to_bytes());
+        let mut blob = Vec::new();
+        prop_assert!(record::push(&topic, &payload, &mut blob) && record::push(&topic, &payload, &mut blob));
+        let mut records = Records::new(&blob);
+        for record in records.by_ref() {
+            prop_assert_eq!((record.topic, record.payload, record.stamp.seq), (&*topic, &*payload, 9));
+        }
+        prop_assert!(records.is_whole());
+        let mut records = Records::new(&blob[..blob.len() - cut]);
+        prop_assert!(records.by_ref().count() < 2 && !records.is_whole());
+    }
+}
+
+#[test]
+fn a_large_group_is_many_blobs() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.max_bytes = 1 << 20;
+    let mut history = History::open(options.clone(), at(start, 0)).unwrap();
+    let value = "v".repeat(1000);
+    let group: Vec<_> = (0..3_000).map(|_| set("k", &value, "x")).collect();
+    history.commit(&group, at(start, 1)).unwrap();
+    assert!(maintain(&mut history, at(start, 2)) > 0);
+    assert!(history.journal_bytes() <= 1 << 20 && history.journal_bytes() > 700 << 10);
+    let before = picture(&history);
+    drop(history);
+    let history = History::open(options, at(start, 3)).unwrap();
+    assert_eq!(picture(&history), before);
+}
+
+#[test]
+fn forgotten_topics_are_never_taken_for_complete() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.max_events = 10;
+    let mut history = History::open(options.clone(), at(start, 0)).unwrap();
+    let topics: Vec<_> = (0..100_100).map(|n| n.to_string()).collect();
+    let group: Vec<_> = topics.iter().map(|topic| set("k", "v", topic)).collect();
+    for group in group.chunks(500) {
+        history.commit(group, at(start, 1)).unwrap();
+    }
+    maintain(&mut history, at(start, 2));
+    maintain(&mut history, at(start, 3));
+    assert_eq!(history.topic_heads().count(), 90_000);
+    drop(history);
+    let mut history = History::open(options, at(start, 4)).unwrap();
+    let forgotten = history.topic_head("0");
+    assert_eq!(forgotten, 10_100);
+    assert_eq!(replayed(&history, Some("0"), 0), None);
+    let outcome = history.commit(&[set("k", "w", "0")], at(start, 5)).unwrap();
+    assert_eq!(stamp(&outcome[0]).prev, forgotten);
+    assert_eq!(replayed(&history, Some("0"), 0), None);
+}

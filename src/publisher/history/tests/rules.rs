@@ -1,0 +1,174 @@
+//! What becomes of a submission, and what a restart keeps.
+
+use super::*;
+use crate::event::Action;
+
+#[test]
+fn stamps_run_and_a_restart_goes_on() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    assert_eq!((history.head(), history.floor()), (0, 1));
+    let group = [set("a", "1", "x"), set("b", "1", "y"), set("a", "2", "x")];
+    let outcomes = history.commit(&group, at(start, 1)).unwrap();
+    let stamps: Vec<_> = outcomes.iter().map(stamp).collect();
+    let places: Vec<_> = stamps.iter().map(|s| (s.seq, s.prev)).collect();
+    assert_eq!(places, [(1, 0), (2, 0), (3, 1)]);
+    assert!(stamps[2].version > stamps[0].version);
+    assert!(history.committed().iter().map(|r| r.stamp).eq(stamps));
+    let gone = Submission::of(Event::delete("t", "b"));
+    history.commit(&[gone], at(start, 2)).unwrap();
+    assert_eq!((history.topic_head("x"), history.topic_head("D")), (3, 4));
+    let before = picture(&history);
+    history.close().unwrap();
+    let mut other_boot = options(folder.path());
+    other_boot.boot = None;
+    let mut history = History::open(other_boot, at(start, 3)).unwrap();
+    assert_eq!(picture(&history), before);
+    assert_eq!(history.rows().len(), 1);
+    let outcomes = history.commit(&[set("b", "3", "x")], at(start, 3)).unwrap();
+    assert_eq!((stamp(&outcomes[0]).seq, stamp(&outcomes[0]).prev), (5, 3));
+}
+
+#[test]
+fn versions_decide() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    let given = |value, version| Submission {
+        version: Some(version),
+        ..set("k", value, "x")
+    };
+    let group = [
+        given("b", 5),
+        given("b", 5),
+        given("a", 5),
+        given("c", 5),
+        given("z", 4),
+    ];
+    let outcomes = history.commit(&group, at(start, 1)).unwrap();
+    assert_eq!(stamp(&outcomes[0]).version, 5);
+    assert_eq!(outcomes[1], Outcome::Duplicate);
+    assert_eq!(outcomes[2], Outcome::Older { known: 5 });
+    assert_eq!(stamp(&outcomes[3]).seq, 2);
+    assert_eq!(outcomes[4], Outcome::Older { known: 5 });
+    // The same over groups as within one.
+    let outcomes = history
+        .commit(&[given("c", 5), given("b", 5)], at(start, 1))
+        .unwrap();
+    assert_eq!(outcomes, [Outcome::Duplicate, Outcome::Older { known: 5 }]);
+    let far = 9_000_000_000_000_000_000;
+    history.commit(&[given("f", far)], at(start, 1)).unwrap();
+    let outcomes = history.commit(&[set("k", "g", "x")], at(start, 1)).unwrap();
+    assert_eq!(stamp(&outcomes[0]).version, far + 1);
+    let gone = Submission::of(Event::delete("t", "k"));
+    let outcomes = history
+        .commit(&[gone, given("h", far)], at(start, 1))
+        .unwrap();
+    assert_eq!(outcomes[1], Outcome::Older { known: far + 2 });
+    assert_eq!(history.rows().len(), 0);
+}
+
+#[test]
+fn numbers_are_taken_once_over_restarts() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    let from = |producer: u8, number, value| Submission {
+        producer: Some(([producer; 16], number)),
+        ..set("k", value, "x")
+    };
+    let group = [
+        from(1, 1, "a"),
+        from(1, 1, "a"),
+        from(2, 1, "b"),
+        from(1, 3, "c"),
+    ];
+    let outcomes = history.commit(&group, at(start, 1)).unwrap();
+    assert_eq!(outcomes[1], Outcome::AlreadyDone);
+    assert_eq!(stamp(&outcomes[3]).seq, 3);
+    drop(history);
+    let mut history = History::open(options(folder.path()), at(start, 2)).unwrap();
+    assert_eq!(history.last_number(&[1; 16]), Some(3));
+    let outcomes = history
+        .commit(&[from(1, 2, "z"), from(2, 2, "d")], at(start, 2))
+        .unwrap();
+    assert_eq!(outcomes[0], Outcome::AlreadyDone);
+    assert_eq!(stamp(&outcomes[1]).seq, 4);
+    maintain(&mut history, at(start, 100_000));
+    assert_eq!(history.last_number(&[1; 16]), None);
+    drop(history);
+    let history = History::open(options(folder.path()), at(start, 100_001)).unwrap();
+    assert_eq!(history.last_number(&[1; 16]), None);
+}
+
+#[test]
+fn producers_are_bounded() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    let group: Vec<_> = (0..20_000u128)
+        .map(|n| Submission {
+            producer: Some((n.to_be_bytes(), 1)),
+            ..set("k", "v", "x")
+        })
+        .collect();
+    history.commit(&group, at(start, 1)).unwrap();
+    maintain(&mut history, at(start, 1));
+    assert_eq!(history.state.producers.len(), 16_384);
+}
+
+#[test]
+fn what_is_no_change_of_a_row_is_passed_on() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    let other = Submission::of(Event {
+        action: Action::Other("log"),
+        ..Event::set("t", "k", "v")
+    });
+    stamp(&history.commit(&[other], at(start, 1)).unwrap()[0]);
+    drop(history);
+    let history = History::open(options(folder.path()), at(start, 1)).unwrap();
+    assert_eq!((history.head(), history.rows().len()), (1, 0));
+}
+
+#[test]
+fn tombstones_last_their_time() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.tombstone_ttl = Duration::from_secs(100);
+    let mut history = History::open(options.clone(), at(start, 0)).unwrap();
+    history.commit(&[set("k", "v", "x")], at(start, 1)).unwrap();
+    let gone = Submission::of(Event::delete("t", "k"));
+    history.commit(&[gone], at(start, 10)).unwrap();
+    maintain(&mut history, at(start, 50));
+    drop(history);
+    let mut history = History::open(options.clone(), at(start, 60)).unwrap();
+    maintain(&mut history, at(start, 109));
+    assert!(history.rows().get_any("t", "k").is_some());
+    maintain(&mut history, at(start, 120));
+    assert!(history.rows().get_any("t", "k").is_none());
+    history.close().unwrap();
+    let history = History::open(options, at(start, 121)).unwrap();
+    assert!(
+        history.rows().get_any("t", "k").is_none(),
+        "nor in the database"
+    );
+}
+
+#[test]
+fn an_idle_history_has_no_chores() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.max_age = Duration::from_secs(5);
+    let mut history = History::open(options, at(start, 0)).unwrap();
+    history.commit(&[set("k", "v", "x")], at(start, 1)).unwrap();
+    history.commit(&[set("k", "w", "x")], at(start, 2)).unwrap();
+    assert_eq!(maintain(&mut history, at(start, 60)), 1);
+    assert_eq!((history.floor(), history.head()), (2, 2));
+    history.options.faults.full_after(0);
+    for second in 61..200 {
+        history.maintain(at(start, second)).unwrap();
+    }
+    history.options.faults.heal();
+    history
+        .commit(&[set("k", "x", "x")], at(start, 200))
+        .unwrap();
+    assert_eq!(maintain(&mut history, at(start, 201)), 1);
+}

@@ -1,0 +1,183 @@
+//! The request socket of the publisher service: the side of [`super::submit`] that answers.
+//!
+//! One thread owns the ROUTER socket. It reads and checks requests, hands them to the service over
+//! a bounded channel, and sends the answers that the service gives from its own thread. While the
+//! channel is full, or too many bytes await an answer, it reads nothing: the clients' windows and
+//! spools fill, and their callers are told.
+
+mod desk;
+mod reply_to;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::submit::{MAX_EVENT, MAX_REQUEST, MAX_WINDOW, Producer};
+use crate::event::EventBatch;
+use crate::pubsub::PubSubError;
+use crate::pubsub::driver::zmq::{bind, failed};
+use crate::pubsub::endpoint::{Endpoint, check_ipc_path};
+use crate::util::group;
+use crate::util::thread::Thread;
+use crate::util::waker::{self, Commands};
+
+pub use reply_to::ReplyTo;
+
+use self::desk::Desk;
+use self::reply_to::Command;
+use self::server::Server;
+
+crate::metrics! {
+    /// What the request socket counts.
+    pub struct RequestMetrics {
+        requests_total: Counter = "Requests of publishing clients handed to the service.",
+        requests_malformed_total: Counter = "Requests that could not be read; answered and dropped.",
+        request_events_refused_total: Counter = "Events in requests that no publisher would take.",
+        replies_total: Counter = "Answers sent to publishing clients.",
+        replies_lost_total: Counter = "Answers whose client is gone or does not read.",
+    }
+}
+
+/// Events that a client awaits an answer for.
+#[derive(Debug)]
+pub struct Submitted {
+    /// Who numbered them.
+    pub producer: Producer,
+    /// The producer's first number that is not acknowledged; see [`super::submit::hole`].
+    pub floor: u64,
+    /// Number of the first.
+    pub first: u64,
+    /// The events, without stamps. One that no publisher would take ([`super::submit::check`]) is
+    /// there without table, key, action and with an empty topic, so that numbers match places; it
+    /// must not be published, and [`ReplyTo::send`] adds its refusal.
+    pub events: EventBatch,
+    /// The writer's version of each.
+    pub versions: Vec<Option<u64>>,
+    /// Whom to answer.
+    pub reply: ReplyTo,
+}
+
+/// How the request socket behaves.
+#[derive(Debug, Clone)]
+pub struct RequestOptions {
+    /// The group whose members may use the socket; `None`: the group that the file is made with.
+    pub socket_group: Option<String>,
+    /// Longest event in wire form, bytes (`max_message_size`).
+    pub max_event: usize,
+    /// Requests are read while fewer bytes than this await an answer.
+    pub max_waiting: usize,
+}
+
+impl Default for RequestOptions {
+    fn default() -> Self {
+        RequestOptions {
+            socket_group: None,
+            max_event: 4 << 20,
+            max_waiting: 64 << 20,
+        }
+    }
+}
+
+/// Most that the answers on their way are waited for at the end.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// How long `Drop` waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Requests libzmq may hold per client; the others wait in the client.
+const RECEIVE_HWM: i32 = 4;
+
+/// The running socket. Dropping it sends the answers that were given, closes the socket and waits
+/// for the thread.
+pub struct Requests {
+    commands: Arc<Commands<Command>>,
+    thread: Thread,
+    /// What it counts.
+    pub metrics: Arc<RequestMetrics>,
+}
+
+impl Requests {
+    /// Binds `path` and starts the thread; requests go to `sink`, which should be bounded.
+    pub fn start(
+        context: &zmq::Context,
+        path: &Path,
+        options: &RequestOptions,
+        sink: Sender<Submitted>,
+    ) -> Result<Self, PubSubError> {
+        check_ipc_path(&path.to_string_lossy())?;
+        let endpoint = Endpoint::Ipc { path: path.into() };
+        let cannot = |why: std::io::Error| PubSubError::System {
+            what: format!("cannot serve {endpoint}"),
+            why: why.to_string(),
+        };
+        let mut socket = context
+            .socket(zmq::ROUTER)
+            .and_then(|socket| configure(&socket).map(|()| socket))
+            .map_err(failed(format!("cannot open a socket for {endpoint}")))?;
+        let lock = bind(&mut socket, &endpoint)?;
+        share(path, options.socket_group.as_deref()).map_err(cannot)?;
+        let (commands, inbox) = waker::channel().map_err(cannot)?;
+        let commands = Arc::new(commands);
+        let metrics = Arc::new(RequestMetrics::default());
+        let desk = Desk::new(options.max_event.min(MAX_EVENT), Arc::clone(&metrics));
+        let server = Server::new(server::Parts {
+            socket,
+            uri: endpoint.to_string(),
+            inbox,
+            commands: Arc::clone(&commands),
+            sink,
+            desk,
+            max_waiting: options.max_waiting,
+            metrics: Arc::clone(&metrics),
+            _lock: lock,
+        });
+        let thread = Thread::spawn("requests", move || server.run()).map_err(cannot)?;
+        Ok(Requests {
+            commands,
+            thread,
+            metrics,
+        })
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.commands.send(Command::Stop);
+        if !self.thread.join_by(Instant::now() + PATIENCE) {
+            log::error!("the thread of the request socket does not end; left behind");
+        }
+    }
+}
+
+fn configure(socket: &zmq::Socket) -> zmq::Result<()> {
+    // A client that does not read costs this many replies; more are dropped and counted, where
+    // without the flag they would be dropped in silence.
+    socket.set_sndhwm(2 * MAX_WINDOW as i32)?;
+    socket.set_router_mandatory(true)?;
+    socket.set_rcvhwm(RECEIVE_HWM)?;
+    // Up to twice the limit a request is answered with a reason; beyond, the connection is cut.
+    socket.set_maxmsgsize(2 * MAX_REQUEST as i64)?;
+    socket.set_handshake_ivl(5_000)?;
+    socket.set_linger(LINGER.as_millis() as i32)
+}
+
+fn share(path: &Path, group: Option<&str>) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    match group {
+        None => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)),
+        Some(name) => {
+            if !group::share(path, name)? {
+                log::warn!(
+                    "{}: no group {name}; only this user may use it",
+                    path.display()
+                );
+            }
+            Ok(())
+        }
+    }
+}

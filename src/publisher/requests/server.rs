@@ -1,0 +1,200 @@
+//! The thread that owns the ROUTER socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, TrySendError};
+use zmq::Socket;
+
+use super::desk::Desk;
+use super::reply_to::{Command, ReplyTo, Waiting};
+use super::{RequestMetrics, Submitted};
+use crate::publisher::submit::{Reply, SubmitError};
+use crate::pubsub::driver::zmq::frames::Frames;
+use crate::pubsub::driver::zmq::wait;
+use crate::pubsub::subscriber::Received;
+use crate::util::lock_file::LockFile;
+use crate::util::poll;
+use crate::util::waker::{Commands, Inbox};
+
+/// Messages read before answers and the stop are looked at again.
+const ROUND: usize = 64;
+
+/// How soon the service's channel is tried again while it is full and no answer rings the bell.
+const FULL: Duration = Duration::from_millis(2);
+
+/// The wait after an error of the socket, which has no known cause.
+const BROKEN: Duration = Duration::from_millis(100);
+
+pub(super) struct Parts {
+    pub socket: Socket,
+    pub uri: String,
+    pub inbox: Inbox<Command>,
+    pub commands: Arc<Commands<Command>>,
+    pub sink: Sender<Submitted>,
+    pub desk: Desk,
+    pub max_waiting: usize,
+    pub metrics: Arc<RequestMetrics>,
+    /// Held until the socket is closed.
+    pub _lock: Option<LockFile>,
+}
+
+pub(super) struct Server {
+    parts: Parts,
+    frames: Frames,
+    /// What the service had no room for.
+    held: Option<Submitted>,
+    /// Bytes of requests that await an answer.
+    waiting: Arc<AtomicUsize>,
+    out: Vec<u8>,
+}
+
+impl Server {
+    pub fn new(parts: Parts) -> Self {
+        Server {
+            parts,
+            frames: Frames::new(),
+            held: None,
+            waiting: Arc::default(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Runs until [`Command::Stop`].
+    pub fn run(mut self) {
+        while self.take_commands() {
+            let mut reading = self.has_room();
+            for _ in 0..ROUND {
+                if !reading || !self.receive() {
+                    break;
+                }
+                reading = self.has_room();
+            }
+            self.wait(reading);
+        }
+    }
+
+    /// Sends the answers that were given; `false` when it is time to end.
+    fn take_commands(&mut self) -> bool {
+        let Parts {
+            socket,
+            inbox,
+            metrics,
+            ..
+        } = &mut self.parts;
+        for command in inbox.drain() {
+            match command {
+                Command::Answer(client, answer) => {
+                    answer.encode(&mut self.out);
+                    send(socket, metrics, &client, &self.out);
+                }
+                Command::Stop => return false,
+            }
+        }
+        true
+    }
+
+    /// Whether another request may be read.
+    fn has_room(&mut self) -> bool {
+        if let Some(submitted) = self.held.take() {
+            self.hand_on(submitted);
+        }
+        self.held.is_none() && self.waiting.load(Ordering::Relaxed) < self.parts.max_waiting
+    }
+
+    fn hand_on(&mut self, submitted: Submitted) {
+        match self.parts.sink.try_send(submitted) {
+            Ok(()) => self.parts.metrics.requests_total.inc(),
+            Err(TrySendError::Full(submitted)) => self.held = Some(submitted),
+            Err(TrySendError::Disconnected(submitted)) => submitted.reply.send(Reply::Busy {
+                retry_after_ms: 500,
+                reason: "the service is stopping".into(),
+            }),
+        }
+    }
+
+    /// Reads one message; `false` when none is waiting.
+    fn receive(&mut self) -> bool {
+        let Parts {
+            socket,
+            desk,
+            uri,
+            metrics,
+            ..
+        } = &self.parts;
+        let (client, payload) = match self.frames.receive(socket, uri) {
+            Ok(Received::Message { topic, payload }) => (topic, payload),
+            Ok(Received::Malformed(_)) => {
+                // Whose it was is not known any more, so it gets no answer.
+                desk.malformed(&[], SubmitError::FrameCount);
+                return true;
+            }
+            Ok(Received::Nothing) => return false,
+            Err(error) => {
+                log::error!("{error}");
+                std::thread::sleep(BROKEN);
+                return false;
+            }
+        };
+        match desk.take(payload) {
+            Err(answer) => {
+                answer.encode(&mut self.out);
+                send(socket, metrics, client, &self.out);
+            }
+            Ok(taken) => {
+                let reply = ReplyTo {
+                    commands: Arc::clone(&self.parts.commands),
+                    client: client.into(),
+                    tag: taken.head.tag,
+                    first: taken.head.first,
+                    refused: taken.refused,
+                    waiting: Waiting::new(&self.waiting, taken.events.bytes()),
+                };
+                let submitted = Submitted {
+                    producer: taken.head.producer,
+                    floor: taken.head.floor,
+                    first: taken.head.first,
+                    events: taken.events,
+                    versions: taken.versions,
+                    reply,
+                };
+                self.hand_on(submitted);
+            }
+        }
+        true
+    }
+
+    fn wait(&self, reading: bool) {
+        let Parts {
+            socket, inbox, uri, ..
+        } = &self.parts;
+        let waited = match reading {
+            true => wait(socket, None, inbox.fd(), None, uri).map_err(|error| error.to_string()),
+            false => poll::readable([inbox.fd()], Some(FULL)).map_err(|error| error.to_string()),
+        };
+        if let Err(error) = waited {
+            log::error!("{error}");
+            std::thread::sleep(BROKEN);
+        }
+    }
+}
+
+/// Sends an answer without waiting for anybody: a client that is gone or does not read loses it,
+/// and asks again when it comes back.
+fn send(socket: &Socket, metrics: &RequestMetrics, client: &[u8], answer: &[u8]) {
+    let address = || socket.send(client, zmq::DONTWAIT | zmq::SNDMORE);
+    let sent = match address() {
+        // libzmq hears only now and then of what a client has read, and takes one that reads fast
+        // for one that does not. Asked for events it looks at once.
+        Err(zmq::Error::EAGAIN) => socket.get_events().and_then(|_| address()),
+        other => other,
+    };
+    match sent.and_then(|()| socket.send(answer, zmq::DONTWAIT)) {
+        Ok(()) => metrics.replies_total.inc(),
+        Err(error) => {
+            metrics.replies_lost_total.inc();
+            log::debug!("an answer is lost: {error}");
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The service over a network in memory.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::event::{Event, Stamp, codec};
+use crate::publisher::history::Options;
+use crate::publisher::requests::{RequestOptions, Requests};
+use crate::publisher::submit::{Answer, Head, Item, encode};
+use crate::pubsub::driver::memory::MemoryNetwork;
+use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::{PubSubApi, PubSubError, PublisherOptions};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What was sent: topic and payload, hellos too.
+type Sent = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+/// A publisher that writes down what it sends.
+struct Recorder {
+    inner: Box<dyn PublisherApi>,
+    sent: Sent,
+    /// Events cannot be sent; hellos can.
+    failing: bool,
+}
+
+impl PublisherApi for Recorder {
+    fn initialize(&mut self) -> Result<(), PubSubError> {
+        self.inner.initialize()
+    }
+
+    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
+        self.inner.send_event(event, topic)
+    }
+
+    fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {
+        if self.failing && topic != HELLO {
+            return Err(PubSubError::Misuse("told to fail"));
+        }
+        let entry = (topic.to_owned(), payload.to_vec());
+        self.sent.lock().unwrap().push(entry);
+        self.inner.send_payload(topic, payload)
+    }
+
+    fn close(&mut self) {
+        self.inner.close();
+    }
+}
+
+struct Rig {
+    folder: TempDir,
+    sent: Sent,
+    pushed: Sender<EventBatch>,
+    submitted: Sender<Submitted>,
+    monitored: Sender<EventBatch>,
+}
+
+fn options(folder: &Path) -> Options {
+    let mut options = Options::new(folder.join("publisher.redb"));
+    options.id = Some([7; 16]);
+    options
+}
+
+/// What a service is made of, and the other ends.
+fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
+    let folder = tempfile::tempdir().unwrap();
+    let sent = Sent::default();
+    let mut inner = MemoryNetwork::new()
+        .publisher(&PublisherOptions {
+            endpoint: Endpoint::Memory { name: "p".into() },
+            send_hwm: 1_000,
+            subscriptions: true,
+            send_timeout: Duration::ZERO,
+            linger: Duration::ZERO,
+        })
+        .unwrap();
+    inner.initialize().unwrap();
+    let publisher = Recorder {
+        inner,
+        sent: Arc::clone(&sent),
+        failing,
+    };
+    let (push_to, pushed) = bounded(64);
+    let (submit_to, submitted) = bounded(64);
+    let (monitor_to, monitored) = bounded(64);
+    let parts = Parts {
+        publisher: Box::new(publisher),
+        history: History::open(options(folder.path()), Moment::now()).unwrap(),
+        pushed,
+        submitted,
+        monitored,
+        rules: Rules {
+            version_field: None,
+            selective,
+        },
+        hello_interval: Duration::from_millis(50),
+        max_idle_time: Duration::from_secs(60),
+    };
+    let rig = Rig {
+        folder,
+        sent,
+        pushed: push_to,
+        submitted: submit_to,
+        monitored: monitor_to,
+    };
+    (parts, rig)
+}
+
+impl Rig {
+    /// The events sent so far: topic, key and stamp.
+    fn events(&self) -> Vec<(String, String, Stamp)> {
+        let sent = self.sent.lock().unwrap();
+        let events = sent.iter().filter(|(topic, _)| topic != HELLO);
+        let events = events.map(|(topic, payload)| {
+            let event = codec::decode(payload).unwrap();
+            (topic.clone(), event.key.to_owned(), event.stamp.unwrap())
+        });
+        events.collect()
+    }
+
+    fn hellos(&self) -> Vec<Hello> {
+        let sent = self.sent.lock().unwrap();
+        let hellos = sent.iter().filter(|(topic, _)| topic == HELLO);
+        hellos
+            .map(|(_, payload)| Hello::decode(payload).unwrap())
+            .collect()
+    }
+
+    fn history(&self) -> History {
+        History::open(options(self.folder.path()), Moment::now()).unwrap()
+    }
+}
+
+fn batch<'a>(events: impl IntoIterator<Item = Event<'a>>) -> EventBatch {
+    let mut batch = EventBatch::new();
+    for event in events {
+        batch.push(&event);
+    }
+    batch
+}
+
+fn within(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn soon() -> Instant {
+    Instant::now() + PATIENCE
+}
+
+/// A request socket before a service, and a client without rules.
+struct Front {
+    _folder: TempDir,
+    _requests: Requests,
+    peer: zmq::Socket,
+}
+
+impl Front {
+    fn new(sink: Sender<Submitted>) -> Front {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, context) = (folder.path().join("p.sock.req"), zmq::Context::new());
+        let requests = Requests::start(&context, &path, &RequestOptions::default(), sink).unwrap();
+        let peer = context.socket(zmq::DEALER).unwrap();
+        peer.set_linger(0).unwrap();
+        peer.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
+        peer.connect(&format!("ipc://{}", path.display())).unwrap();
+        Front {
+            _folder: folder,
+            _requests: requests,
+            peer,
+        }
+    }
+
+    /// One event, the producer's number `first`, of whom nothing is acknowledged.
+    fn send(&self, first: u64, key: &str) {
+        let mut payload = Vec::new();
+        codec::encode(&Event::set("t", key, "v"), &mut payload);
+        let head = Head {
+            tag: 1,
+            producer: [2; 16],
+            floor: 1,
+            first,
+        };
+        let item = Item {
+            version: None,
+            payload: &payload,
+        };
+        let mut request = Vec::new();
+        encode(&head, std::iter::once(item), usize::MAX, &mut request);
+        self.peer.send(request, 0).unwrap();
+    }
+
+    fn answer(&self) -> Reply {
+        Answer::decode(&self.peer.recv_bytes(0).unwrap())
+            .unwrap()
+            .reply
+    }
+}
+
+fn accepted(upto: u64) -> Reply {
+    Reply::Accepted {
+        upto,
+        refused: Vec::new(),
+    }
+}
+
+#[test]
+fn what_is_pushed_and_monitored_is_stamped_in_order() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    rig.pushed
+        .send(batch([
+            Event::set("t", "a", "1").on("x"),
+            Event::set("t", "b", "1").on("y"),
+            Event::set("t", "c", "1"),
+        ]))
+        .unwrap();
+    within("the first batch", || rig.events().len() == 3);
+    rig.monitored
+        .send(batch([
+            Event::set("t", "a", "2").on("x"),
+            Event::delete("t", "c"),
+        ]))
+        .unwrap();
+    within("the second batch", || rig.events().len() == 5);
+    let events = rig.events();
+    let places: Vec<_> = events
+        .iter()
+        .map(|(topic, key, stamp)| (topic.as_str(), key.as_str(), stamp.seq, stamp.prev))
+        .collect();
+    assert_eq!(
+        places,
+        [
+            ("x", "a", 1, 0),
+            ("y", "b", 2, 0),
+            ("D", "c", 3, 0),
+            ("x", "a", 4, 1),
+            ("D", "c", 5, 3),
+        ]
+    );
+    assert!(events[3].2.version > events[0].2.version);
+    within("a hello follows", || {
+        rig.hellos().last().is_some_and(|hello| hello.head == 5)
+    });
+    assert!(service.stop_by(soon()));
+    let history = rig.history();
+    assert_eq!(history.head(), 5);
+    assert_eq!(
+        history.rows().get("t", "a").unwrap().stamp,
+        Some(events[3].2)
+    );
+    assert_eq!(service.metrics.events_published_total.get(), 5);
+    assert_eq!(service.metrics.head_seq.get(), 5);
+}
+
+#[test]
+fn without_selection_everything_goes_to_everyone() {
+    let (parts, rig) = parts(false, false);
+    let mut service = Service::start(parts).unwrap();
+    let events = ["a", "b", "c"].map(|key| Event::set("t", key, "1").on(key));
+    rig.pushed.send(batch(events)).unwrap();
+    assert!(service.stop_by(soon()));
+    let places: Vec<_> = rig
+        .events()
+        .into_iter()
+        .map(|(topic, _, stamp)| (topic, stamp.seq, stamp.prev))
+        .collect();
+    let all = |seq| ("D".to_owned(), seq, seq - 1);
+    assert_eq!(places, [all(1), all(2), all(3)]);
+}
+
+#[test]
+fn what_nobody_can_subscribe_to_is_left_out() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    rig.pushed
+        .send(batch([
+            Event::set("t", "a", "1").on(HELLO),
+            Event::set("", "b", "1"),
+            Event::set("t", "c", "1").on(&"x".repeat(241)),
+            Event::set("t", "good", "1").on("x"),
+        ]))
+        .unwrap();
+    assert!(service.stop_by(soon()));
+    let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
+    assert_eq!(keys, ["good"]);
+}
+
+#[test]
+fn a_hole_in_a_producers_numbers_is_told_and_nothing_of_it_taken() {
+    let (parts, rig) = parts(true, false);
+    let _service = Service::start(parts).unwrap();
+    let front = Front::new(rig.submitted.clone());
+    front.send(3, "early");
+    assert_eq!(front.answer(), Reply::Expect { number: 1 });
+    front.send(1, "one");
+    assert_eq!(front.answer(), accepted(1));
+    // Sent again: done already, and not sent to anybody again.
+    front.send(1, "one");
+    assert_eq!(front.answer(), accepted(1));
+    front.send(3, "early");
+    assert_eq!(front.answer(), Reply::Expect { number: 2 });
+    front.send(2, "two");
+    assert_eq!(front.answer(), accepted(2));
+    let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
+    assert_eq!(keys, ["one", "two"]);
+}
+
+#[test]
+fn an_event_that_cannot_be_sent_is_durable_and_acknowledged() {
+    let (parts, rig) = parts(true, true);
+    let mut service = Service::start(parts).unwrap();
+    let front = Front::new(rig.submitted.clone());
+    front.send(1, "one");
+    assert_eq!(front.answer(), accepted(1));
+    // It is found missing by the hello.
+    within("a hello follows", || {
+        rig.hellos().last().is_some_and(|hello| hello.head == 1)
+    });
+    assert_eq!(service.metrics.sends_failed_total.get(), 1);
+    assert!(service.stop_by(soon()));
+    assert!(rig.history().rows().get("t", "one").is_some());
+}
+
+/// Clients keep what is not acknowledged; what others pushed is nowhere else.
+#[test]
+fn at_the_end_clients_are_sent_away_and_the_rest_is_published() {
+    let (parts, rig) = parts(true, false);
+    let (stop, stopped) = bounded(1);
+    let front = Front::new(rig.submitted.clone());
+    front.send(1, "submitted");
+    within("the request waits", || !rig.submitted.is_empty());
+    rig.pushed
+        .send(batch([Event::set("t", "pushed", "1")]))
+        .unwrap();
+    let metrics = Arc::new(ServiceMetrics::default());
+    let mut core = Core::new(parts, stopped, metrics);
+    drop(stop);
+    core.finish(soon());
+    match front.answer() {
+        Reply::Busy { reason, .. } => assert_eq!(reason, "the service is stopping"),
+        other => panic!("{other:?}"),
+    }
+    let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
+    assert_eq!(keys, ["pushed"]);
+    assert_eq!(core.history.last_number(&[2; 16]), None);
+}
+
+/// One that never stops submitting must not keep the service from its clean end.
+#[test]
+fn the_end_does_not_wait_for_clients() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    let front = Front::new(rig.submitted.clone());
+    front.send(1, "one");
+    assert_eq!(front.answer(), accepted(1));
+    let begun = Instant::now();
+    assert!(service.stop_by(soon()));
+    assert!(begun.elapsed() < PATIENCE / 4);
+    // The request socket is still there, and says that nobody is behind it.
+    front.send(2, "two");
+    assert!(matches!(front.answer(), Reply::Busy { .. }));
+    let mut elsewhere = options(rig.folder.path());
+    elsewhere.boot = Some([9; 16]);
+    let incarnation = rig.hellos()[0].incarnation;
+    let history = History::open(elsewhere, Moment::now()).unwrap();
+    assert_eq!(history.incarnation(), incarnation, "no clean end");
+}
