@@ -1,0 +1,127 @@
+//! Configuration as an operator meets it: faults, exit statuses, logging.
+
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::rig::config::{AGENT, Folder, PUBLISHER, TOOL};
+use crate::rig::process::Process;
+use crate::rig::wait_for;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Exit status and what is said on standard error.
+fn outcome(command: Command) -> (Option<i32>, Vec<String>) {
+    let mut process = Process::start(command);
+    let code = process.ends_within(LIMIT).code();
+    (code, process.err.all())
+}
+
+#[test]
+fn all_faults_at_once_and_the_same_from_check_config_and_a_start() {
+    let folder = Folder::new();
+    let agent = folder.write(
+        "agent.toml",
+        "publishers_ips = [\"10.0.0.1\", \"tcp://*:1\", \"norm://x\"]\npublisher_port = 99999\n\
+         topicz = [\"a\"]\nmax_message_size = -1\nreconnect_min = 5.0\nreconnect_max = 1.0\n\
+         [[handler]]\nmodule = \"fil\"\n[[handler]]\nmodule = \"exec\"\ncommand = \"ls -l\"\n",
+    );
+    let publisher = folder.write(
+        "publisher.toml",
+        "publisher_port = 0\npublisher_bind_address = \"api1.example.org\"\nsend_hwm = \"x\"\n",
+    );
+    for (file, program, least) in [(&agent, AGENT, 9), (&publisher, PUBLISHER, 4)] {
+        let mut start = Command::new(program);
+        start.arg("--config").arg(file);
+        let (code, told) = outcome(start);
+        assert_eq!(code, Some(2), "{told:?}");
+        assert!(told.len() >= least, "{} faults: {told:#?}", told.len());
+        let name = file.display().to_string();
+        assert!(
+            told.iter()
+                .all(|line| line.starts_with(&name) || line.starts_with("built-in"))
+        );
+        let mut check = Command::new(TOOL);
+        check.arg("check-config").arg(file);
+        assert_eq!(outcome(check), (Some(2), told));
+    }
+}
+
+#[test]
+fn a_good_one_is_called_good() {
+    let folder = Folder::new();
+    let text = folder.agent_config(&["api1:9000", "fd00::1"], &["t1"], "security = \"none\"");
+    let file = folder.write("agent.toml", &text);
+    let mut check = Command::new(TOOL);
+    check.arg("check-config").arg(&file);
+    let mut process = Process::start(check);
+    assert!(process.ends_within(LIMIT).success());
+    let ok = format!("{}: ok", file.display());
+    assert_eq!(process.out.all(), [ok]);
+    assert!(
+        !folder.path("rows.json").exists(),
+        "checking changes nothing"
+    );
+}
+
+#[test]
+fn an_unknown_variable_of_the_environment_is_a_fault() {
+    let folder = Folder::new();
+    let mut command = folder.command(AGENT, "publishers_ips = []\n");
+    command.env("FANFARE_TOPICZ", "x");
+    let (code, told) = outcome(command);
+    assert_eq!(code, Some(2));
+    assert!(
+        told[0].contains("FANFARE_TOPICZ") && told[0].contains("`topics`"),
+        "{told:?}"
+    );
+}
+
+/// Everything an agent logs, from its start to its end.
+fn logged(prepare: impl FnOnce(&mut Command)) -> String {
+    let folder = Folder::new();
+    let text = folder.agent_config(&["127.0.0.1:1"], &[], "log_level = \"info\"");
+    let mut command = folder.command(AGENT, &text);
+    prepare(&mut command);
+    let mut agent = Process::start(command);
+    // The rows file is there once the handler has started over for the first time.
+    wait_for("the agent runs", || folder.path("rows.json").exists());
+    agent.signal(Signal::TERM);
+    assert!(agent.ends_within(LIMIT).success());
+    agent.errors()
+}
+
+#[test]
+fn the_flag_wins_over_rust_log_which_wins_over_the_configuration() {
+    let started = |log: &str| log.contains("fanfare-agent 0.1.0 started");
+    let debug = |log: &str| log.contains("handler file: starts over (started)");
+
+    let log = logged(|_| {});
+    assert!(started(&log) && !debug(&log), "{log}");
+    let log = logged(|command| {
+        command.env("RUST_LOG", "error");
+    });
+    assert!(!started(&log), "{log}");
+    let log = logged(|command| {
+        command.env("RUST_LOG", "fanfare=debug");
+    });
+    assert!(started(&log) && debug(&log), "{log}");
+    let log = logged(|command| {
+        command
+            .env("RUST_LOG", "off")
+            .args(["--log-level", "debug"]);
+    });
+    assert!(started(&log) && debug(&log), "{log}");
+}
+
+#[test]
+fn what_is_in_the_way_of_a_start_is_status_1() {
+    let folder = Folder::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let config = format!("publisher_bind_address = \"127.0.0.1\"\npublisher_port = {port}\n");
+    let (code, told) = outcome(folder.command(PUBLISHER, &config));
+    assert_eq!(code, Some(1));
+    assert!(told.iter().any(|line| line.contains("in use")), "{told:?}");
+}

@@ -1,0 +1,213 @@
+//! Peers that are no publishers: whatever they answer, the agent keeps trying, ever more rarely,
+//! and is there when a publisher takes the port.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fanfare::pubsub::driver::zmq::ZmqPubSub;
+use fanfare::pubsub::{Source, SubscriberOptions};
+
+use crate::rig::agent::{live, options, source, start};
+use crate::rig::logs;
+use crate::rig::peer::Publisher;
+use crate::rig::port::Port;
+use crate::rig::tape::Tape;
+use crate::rig::wait_for;
+
+/// A TCP server that says the same to everyone.
+struct Server {
+    accepted: Arc<std::sync::Mutex<Vec<Instant>>>,
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// It sends the parts of the answer, each after something was heard. `hold`: connections stay
+    /// open, otherwise they are closed then.
+    fn start(port: &Port, answer: Vec<Vec<u8>>, hold: bool) -> Server {
+        let listener = TcpListener::bind(("127.0.0.1", port.number)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let accepted = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let end = Arc::new(AtomicBool::new(false));
+        let (seen, ended) = (Arc::clone(&accepted), Arc::clone(&end));
+        let thread = std::thread::spawn(move || {
+            let mut held: Vec<TcpStream> = Vec::new();
+            while !ended.load(Ordering::SeqCst) {
+                let Ok((mut stream, _)) = listener.accept() else {
+                    std::thread::sleep(Duration::from_millis(2));
+                    continue;
+                };
+                seen.lock().unwrap().push(Instant::now());
+                stream.set_nonblocking(false).unwrap();
+                let limit = Some(Duration::from_millis(100));
+                stream.set_read_timeout(limit).unwrap();
+                for part in &answer {
+                    // Either fails when the peer has gone.
+                    let _ = stream.read(&mut [0; 1024]);
+                    let _ = stream.write_all(part);
+                }
+                if hold {
+                    held.push(stream);
+                }
+            }
+        });
+        Server {
+            accepted,
+            end,
+            thread: Some(thread),
+        }
+    }
+
+    fn accepted(&self) -> Vec<Instant> {
+        self.accepted.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// The first 64 bytes of ZMTP 3.
+fn greeting(mechanism: &str) -> Vec<u8> {
+    let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
+    greeting.extend_from_slice(mechanism.as_bytes());
+    greeting.resize(64, 0);
+    greeting
+}
+
+/// The second part of a handshake, complete as far as a socket of this kind is concerned.
+fn ready(kind: &str) -> Vec<u8> {
+    let value = [&[0, 0, 0, kind.len() as u8], kind.as_bytes()].concat();
+    let command = [b"\x05READY\x0bSocket-Type", &value[..]].concat();
+    [&[4, command.len() as u8], &command[..]].concat()
+}
+
+/// Lets an agent meet the server until it has been there five times, then a publisher. `counted` is
+/// what must have moved.
+fn meet(answer: &[&[u8]], hold: bool, counted: impl Fn(&Source) -> u64) {
+    let port = Port::free();
+    let server = Server::start(
+        &port,
+        answer.iter().map(|part| part.to_vec()).collect(),
+        hold,
+    );
+    let tape = Tape::default();
+    let options = SubscriberOptions {
+        connect_timeout: Duration::from_millis(250),
+        ..options()
+    };
+    let driver = Box::new(ZmqPubSub::new());
+    let agent = start(
+        driver,
+        options,
+        &[&port.uri()],
+        &["t1"],
+        vec![tape.handler()],
+    );
+    wait_for("the agent tries again and again", || {
+        server.accepted().len() >= 5
+    });
+    let accepted = server.accepted();
+    let took = accepted[4] - accepted[0];
+    // Half of 20, 40, 80 and 160 ms at least.
+    assert!(
+        took >= Duration::from_millis(120),
+        "five attempts in {took:?}"
+    );
+    let source = source(&agent, &port.uri());
+    wait_for("every attempt is counted", || counted(&source) >= 4);
+    let said = logs::with(&port.uri());
+    assert!(!said.is_empty(), "nobody was told");
+    drop(server);
+
+    let mut publisher = Publisher::bind(&port.uri());
+    publisher.has_agent(&["D", "t1"]);
+    live(&agent, &port.uri());
+    publisher.set("t1", "recovered", "x");
+    tape.has("recovered");
+    assert_eq!(agent.stop(), 0);
+}
+
+fn failed(source: &Source) -> u64 {
+    source.metrics.connects_failed_total.get()
+}
+
+fn refused(source: &Source) -> u64 {
+    source.metrics.refusals_total.get()
+}
+
+fn lost(source: &Source) -> u64 {
+    source.metrics.disconnects_total.get()
+}
+
+#[test]
+fn one_that_speaks_http() {
+    let answer = b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(20);
+    meet(&[&answer], true, failed);
+}
+
+#[test]
+fn one_that_closes_at_once() {
+    meet(&[], false, failed);
+}
+
+#[test]
+fn one_that_says_nothing() {
+    meet(&[], true, failed);
+}
+
+#[test]
+fn one_that_wants_another_mechanism() {
+    meet(&[&greeting("BOGUS")], true, refused);
+}
+
+#[test]
+fn one_that_breaks_off_within_the_greeting() {
+    meet(&[&greeting("NULL")[..30]], false, failed);
+}
+
+#[test]
+fn one_that_breaks_the_protocol_in_the_handshake() {
+    meet(&[&greeting("NULL"), &[0xee; 300]], true, refused);
+}
+
+/// Here libzmq reports nothing but a lost connection.
+#[test]
+fn one_that_breaks_the_protocol_in_one_piece_with_the_greeting() {
+    let garbage = [greeting("NULL"), ready("PUB"), vec![0xee; 300]].concat();
+    meet(&[&garbage], true, refused);
+}
+
+#[test]
+fn one_that_breaks_the_protocol_after_the_handshake() {
+    meet(
+        &[&greeting("NULL"), &ready("PUB"), &[0xee; 300]],
+        true,
+        lost,
+    );
+}
+
+#[test]
+fn one_that_announces_an_endless_message() {
+    let header = [2, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+    meet(&[&greeting("NULL"), &ready("PUB"), &header], true, lost);
+}
+
+#[test]
+fn one_that_closes_after_the_handshake() {
+    meet(&[&greeting("NULL"), &ready("PUB")], false, lost);
+}
+
+#[test]
+fn one_that_is_no_publisher() {
+    meet(&[&greeting("NULL"), &ready("PUSH")], true, refused);
+}

@@ -1,0 +1,22 @@
+//! Fanfare from outside: real sockets, real processes, peers that know nothing of this crate.
+//!
+//! Every test that injects a fault also proves that the fault happened. Nothing waits for a fixed
+//! time to synchronise: [`rig::until`] waits for a condition, and fails at a deadline.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod rig;
+
+mod configuration;
+mod hostile;
+mod interop;
+mod malformed;
+mod memory;
+mod multiproc;
+mod names;
+mod registration;
+mod restart;
+mod service;
+mod slow;
+mod stop;
+mod transports;

@@ -1,0 +1,140 @@
+//! The programs with their configuration in a folder of their own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::until;
+
+pub const AGENT: &str = env!("CARGO_BIN_EXE_fanfare-agent");
+pub const PUBLISHER: &str = env!("CARGO_BIN_EXE_fanfare-publisher");
+pub const TOOL: &str = env!("CARGO_BIN_EXE_fanfare");
+
+/// A folder that goes away with its test.
+pub struct Folder(TempDir);
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A program with `text` as its configuration, in plain text on the network.
+    pub fn command(&self, program: &str, text: &str) -> Command {
+        let name = Path::new(program).file_name().unwrap().to_str().unwrap();
+        let text = format!("security = \"none\"\n{text}");
+        let path = self.write(&format!("{name}.toml"), &text);
+        let mut command = Command::new(program);
+        command.arg("--config").arg(path);
+        command
+    }
+
+    /// A publisher service and a worker whose lines it publishes.
+    pub fn serve(&self, config: &str) -> Served {
+        let at = |name: &str| format!("{:?}", self.path(name));
+        let config = format!(
+            "{config}publisher_multiproc_socket = {}\nstate_dir = {}\nrun_dir = {}\n",
+            at("publisher.sock"),
+            at("state"),
+            at("run"),
+        );
+        let service = Process::start(self.command(PUBLISHER, &config));
+        service.err.find("the service has started", |line| {
+            line.contains("sends on").then_some(())
+        });
+        let mut worker = Command::new(TOOL);
+        worker
+            .args(["publish", "--from", "-", "--socket"])
+            .arg(self.path("publisher.sock"));
+        Served {
+            service,
+            worker: Process::start(worker),
+        }
+    }
+
+    /// An agent that follows `publishers`, with the rows in `rows.json`.
+    pub fn agent(&self, publishers: &[&str], topics: &[&str], more: &str) -> Process {
+        Process::start(self.command(AGENT, &self.agent_config(publishers, topics, more)))
+    }
+
+    pub fn agent_config(&self, publishers: &[&str], topics: &[&str], more: &str) -> String {
+        format!(
+            "publishers_ips = {publishers:?}\ntopics = {topics:?}\nreconnect_min = 0.02\n\
+             reconnect_max = 0.3\n{more}\n[[handler]]\nmodule = \"file\"\npath = {:?}\n\
+             interval = 0.05\n",
+            self.path("rows.json")
+        )
+    }
+
+    /// The rows in `rows.json`; nothing while there is no file.
+    pub fn rows(&self) -> Option<Rows> {
+        let text = std::fs::read(self.path("rows.json")).ok()?;
+        Some(serde_json::from_slice(&text).expect("the rows file is always whole"))
+    }
+
+    /// Waits until the rows file is `rows`.
+    #[track_caller]
+    pub fn has_rows(&self, rows: &Rows) {
+        until("the rows file is as expected", || {
+            (self.rows().as_ref() == Some(rows)).then_some(())
+        });
+    }
+
+    /// Waits until `key` of `table` is in the rows file.
+    #[track_caller]
+    pub fn has_key(&self, table: &str, key: &str) {
+        until(&format!("{table} {key} is in the rows file"), || {
+            self.rows()?.get(table)?.get(key).map(|_| ())
+        });
+    }
+}
+
+/// A running service.
+pub struct Served {
+    pub service: Process,
+    worker: Process,
+}
+
+impl Served {
+    /// Has the worker publish one event.
+    pub fn write(&mut self, line: &str) {
+        self.worker.write(line);
+    }
+
+    /// Ends the worker's input; it ends when everything is acknowledged.
+    #[track_caller]
+    pub fn all_acknowledged(&mut self) {
+        self.worker.stdin = None;
+        let status = self.worker.ends_within(super::PATIENCE);
+        assert!(status.success(), "{}", self.worker.errors());
+    }
+}
+
+/// What the file handler writes.
+pub type Rows = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
+
+/// The number that `name` has in the agent's summary line about `what`, 0 where it is left out.
+pub fn summary(agent: &Process, what: &str, name: &str) -> u64 {
+    let lines = agent.err.all();
+    let line = lines
+        .iter()
+        .rev()
+        .find(|line| line.contains(what) && line.contains('=') | line.ends_with(':'))
+        .unwrap_or_else(|| panic!("no summary of {what}"));
+    let mut values = line.split(' ').filter_map(|word| word.split_once('='));
+    let value = values.find(|(found, _)| *found == name);
+    value.map_or(0, |(_, value)| value.parse().unwrap())
+}

@@ -1,0 +1,39 @@
+//! What the tests are made with.
+
+pub mod agent;
+pub mod config;
+pub mod logs;
+pub mod peer;
+pub mod port;
+pub mod process;
+pub mod tape;
+
+use std::time::{Duration, Instant};
+
+/// Longest wait for what must happen; far above what it takes on a loaded machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until `found` gives something; fails when it has not within [`PATIENCE`].
+#[track_caller]
+pub fn until<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, what, found)
+}
+
+/// Waits until `found` gives something; fails when it has not within `limit`.
+#[track_caller]
+pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until `holds`.
+#[track_caller]
+pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    until(what, || holds().then_some(()));
+}

@@ -1,0 +1,108 @@
+//! Stopping in order, and being the only one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use fanfare::event::Event;
+use fanfare::publisher::client::{ClientError, ClientOptions, PublisherClient};
+use fanfare::publisher::history::{History, Moment, Options};
+
+use super::host::{Host, counts, journal};
+use super::listener::Listener;
+use crate::rig::process::Process;
+use crate::rig::wait_for;
+
+const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// Publishes from now on until told to end; gives how many events were acknowledged of how many.
+fn load(client: &Arc<PublisherClient>, end: &Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
+    let (client, end) = (Arc::clone(client), Arc::clone(end));
+    std::thread::spawn(move || {
+        let mut count = 0;
+        while !end.load(Ordering::Relaxed) {
+            let key = format!("k{count}");
+            match client.publish(&Event::set("t", &key, "v").on("t1"), None) {
+                Ok(_) => count += 1,
+                Err(ClientError::SpoolFull { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        count
+    })
+}
+
+#[test]
+fn stopped_under_load_it_goes_on_where_it_was() {
+    // A power cut would be noticed with "os", unless the end was clean.
+    let mut host = Host::new("durability = \"os\"\nhello_interval = 0.1\n");
+    let first = host.start();
+    let listener = Listener::joined(&host.port.uri(), &[b"t1\0"]);
+    let options = ClientOptions {
+        spool_events: 2_000,
+        ..host.options()
+    };
+    let client = Arc::new(PublisherClient::new(options));
+    let end = Arc::new(AtomicBool::new(false));
+    let load = load(&client, &end);
+    wait_for("events are acknowledged", || {
+        client.summary().acknowledged > 2_000
+    });
+
+    let begun = Instant::now();
+    let said = host.stop(STOP_TIMEOUT + MARGIN);
+    assert!(begun.elapsed() < STOP_TIMEOUT + MARGIN);
+    assert!(said.contains("journal closed in order"), "{said}");
+    assert!(said.contains("stopped"), "{said}");
+    let summary = client.summary();
+    assert!(summary.pending > 0, "it was not stopped under load");
+    // As if the machine had been started anew.
+    let mut elsewhere = Options::new(host.state_dir.join("publisher.redb"));
+    elsewhere.boot = Some([9; 16]);
+    let history = History::open(elsewhere, Moment::now()).unwrap();
+    assert_eq!(history.incarnation(), first.incarnation, "no clean end");
+    assert!(history.head() >= summary.acknowledged);
+    let head = history.head();
+    history.close().unwrap();
+
+    let second = host.start();
+    assert_eq!((second.incarnation, second.head), (first.incarnation, head));
+    wait_for("events are acknowledged again", || {
+        client.summary().acknowledged > summary.acknowledged + 1_000
+    });
+    end.store(true, Ordering::Relaxed);
+    let published = load.join().unwrap();
+    let summary = client.flush(Duration::from_secs(20)).unwrap();
+    assert_eq!((summary.acknowledged, summary.pending), (published, 0));
+    wait_for("the subscriber is back", || listener.head() > head);
+
+    let history = host.stop_and_open();
+    let entries = journal(&history);
+    let after = entries.iter().find(|entry| entry.stamp.seq == head + 1);
+    assert_eq!(after.unwrap().stamp.incarnation, first.incarnation);
+    let counts = counts(&entries, "t");
+    assert_eq!(counts.len() as u64, published);
+    assert!(counts.values().all(|count| *count == 1));
+    for n in 0..published {
+        assert!(history.rows().get("t", &format!("k{n}")).is_some(), "k{n}");
+    }
+}
+
+#[test]
+fn a_second_one_is_refused_at_once() {
+    let mut host = Host::running("");
+    host.set("t1", "before", "1");
+    let begun = Instant::now();
+    let mut second = Process::start(host.command());
+    let status = second.ends_within(Duration::from_secs(2));
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    assert_eq!(status.code(), Some(1));
+    let pid = format!("process {}", host.process().id());
+    assert!(second.errors().contains(&pid), "{}", second.errors());
+    // The first is as it was.
+    host.set("t1", "after", "1");
+    let history = host.stop_and_open();
+    assert!(history.rows().get("t", "before").is_some());
+    assert!(history.rows().get("t", "after").is_some());
+}

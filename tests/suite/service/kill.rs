@@ -1,0 +1,217 @@
+//! kill -9 at random points (design §13, I4 and I5).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare::event::Event;
+use fanfare::publisher::client::{ClientError, ClientOptions, PublisherClient, Summary};
+use serde_json::Value;
+
+use super::host::{Entry, Host, counts, journal};
+use super::listener::{Listener, Told};
+use crate::rig::process::Process;
+use crate::rig::within;
+
+/// Events of each worker; 50,000 for a soak.
+const EVENTS: u64 = 12_000;
+const WORKERS: usize = 4;
+const KILLS: u64 = 6;
+
+/// For all that is published to be acknowledged.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const TOTAL: u64 = WORKERS as u64 * EVENTS;
+
+/// Half of the events have a key of their own, half change a few keys again and again.
+fn key(number: u64) -> String {
+    match number % 2 {
+        0 => format!("once-{number}"),
+        _ => format!("often-{}", number % 20),
+    }
+}
+
+fn value(number: u64) -> String {
+    format!("{{\"n\": {number}}}")
+}
+
+fn number(value: Option<&str>) -> u64 {
+    let value: Value = serde_json::from_str(value.unwrap()).unwrap();
+    value["n"].as_u64().unwrap()
+}
+
+/// Where to kill: once in each of so many parts of the work.
+fn places(kills: u64) -> impl Iterator<Item = u64> {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    // The last part is left for the end.
+    let part = TOTAL / (kills + 1);
+    (0..kills).map(move |place| place * part + random.u64(part / 10..part))
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_and_the_incarnation_goes_on() {
+    let mut host = Host::new("durability = \"sync\"\nhello_interval = 0.1\n");
+    let first = host.start();
+    let listener = Listener::joined(&host.port.uri(), &[b"t0\0", b"t1\0", b"t2\0", b"t3\0"]);
+    let clients: Vec<Arc<PublisherClient>> = (0..WORKERS)
+        .map(|_| {
+            // Small, so that there is much on its way at any time and acknowledged often.
+            Arc::new(PublisherClient::new(ClientOptions {
+                batch_events: 32,
+                window: 4,
+                spool_events: 500,
+                resend: Duration::from_secs(2),
+                ..host.options()
+            }))
+        })
+        .collect();
+    let publishing: Vec<_> = clients
+        .iter()
+        .enumerate()
+        .map(|(worker, client)| {
+            let client = Arc::clone(client);
+            std::thread::spawn(move || publish(&client, worker))
+        })
+        .collect();
+    let sum = |count: fn(Summary) -> u64| -> u64 {
+        clients.iter().map(|client| count(client.summary())).sum()
+    };
+
+    let mut in_flight = 0;
+    for place in places(KILLS) {
+        within(PATIENCE, "the workers get on", || {
+            (sum(|summary| summary.acknowledged) >= place).then_some(())
+        });
+        host.kill();
+        let acknowledged = sum(|summary| summary.acknowledged);
+        in_flight += u64::from(sum(|summary| summary.pending) > 0);
+        let start = host.start();
+        assert_eq!(start.incarnation, first.incarnation);
+        assert!(start.head >= acknowledged, "{start:?}, {acknowledged}");
+    }
+    for thread in publishing {
+        let summary = thread.join().unwrap();
+        assert_eq!((summary.acknowledged, summary.refused), (EVENTS, 0));
+    }
+    assert!(
+        in_flight >= 5,
+        "only {in_flight} kills met events in flight"
+    );
+    complete(&mut host, first.incarnation);
+    in_order(&listener.told(), first.incarnation);
+}
+
+fn publish(client: &PublisherClient, worker: usize) -> Summary {
+    let (table, topic) = (format!("w{worker}"), format!("t{worker}"));
+    for n in 0..EVENTS {
+        let (key, value) = (key(n), value(n));
+        let event = Event::set(&table, &key, &value).on(&topic);
+        loop {
+            match client.publish(&event, None) {
+                Ok(_) => break,
+                Err(ClientError::SpoolFull { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    client.flush(PATIENCE).unwrap()
+}
+
+/// The same with processes, and with the other durability.
+#[test]
+fn worker_processes_do_not_notice() {
+    let mut host = Host::new("durability = \"os\"\nhello_interval = 0.1\n");
+    let first = host.start();
+    let topics: [&[u8]; 4] = [b"t0\0", b"t1\0", b"t2\0", b"t3\0"];
+    let listener = Listener::joined(&host.port.uri(), &topics);
+    let mut workers: Vec<Process> = (0..WORKERS)
+        .map(|worker| {
+            let line = |n: u64| {
+                let (key, value) = (key(n), value(n));
+                format!(
+                    "{{\"table\":\"w{worker}\",\"key\":\"{key}\",\"value\":{value},\
+                     \"topic\":\"t{worker}\"}}\n"
+                )
+            };
+            let lines: String = (0..EVENTS).map(line).collect();
+            let path = host.folder.write(&format!("w{worker}.jsonl"), &lines);
+            let path = path.to_str().unwrap();
+            Process::start(host.publish(&["--from", path, "--timeout", "60"]))
+        })
+        .collect();
+
+    let mut in_flight = 0;
+    for place in places(KILLS) {
+        within(PATIENCE, "the workers get on", || {
+            (listener.head() >= place).then_some(())
+        });
+        host.kill();
+        // The rest is with the workers or on its way.
+        in_flight += u64::from(listener.head() < TOTAL);
+        let start = host.start();
+        assert_eq!(start.incarnation, first.incarnation);
+        assert!(start.head >= place, "{start:?}");
+    }
+    for worker in &mut workers {
+        let status = worker.ends_within(PATIENCE);
+        let said = worker.out.all().join("\n");
+        assert!(status.success(), "{said}\n{}", worker.errors());
+        assert_eq!(said, format!("acknowledged {EVENTS}, refused 0"));
+    }
+    assert!(
+        in_flight >= 5,
+        "only {in_flight} kills met events in flight"
+    );
+    complete(&mut host, first.incarnation);
+    in_order(&listener.told(), first.incarnation);
+}
+
+/// Every event is in the rows, and was journalled once, in its worker's order.
+#[track_caller]
+fn complete(host: &mut Host, incarnation: u64) {
+    let history = host.stop_and_open();
+    assert_eq!(history.incarnation(), incarnation);
+    let entries = journal(&history);
+    assert_eq!(
+        entries.last().map(|last| last.stamp.seq),
+        Some(history.head())
+    );
+    for worker in 0..WORKERS {
+        let table = format!("w{worker}");
+        let mut newest = BTreeMap::new();
+        for n in 0..EVENTS {
+            newest.insert(key(n), n);
+        }
+        for (key, n) in &newest {
+            let row = history.rows().get(&table, key);
+            let row = row.unwrap_or_else(|| panic!("{table} {key} is not in the rows"));
+            assert_eq!(number(row.value.as_deref()), *n, "{table} {key}");
+        }
+        let of_worker = |entry: &&Entry| entry.table == table;
+        let numbers = entries.iter().filter(of_worker);
+        let numbers = numbers.map(|entry| number(entry.value.as_deref()));
+        assert!(numbers.eq(0..EVENTS), "{table} is not journalled in order");
+        assert_eq!(counts(&entries, &table).len(), newest.len());
+    }
+    history.close().unwrap();
+}
+
+/// No state went backwards and no number came twice.
+#[track_caller]
+fn in_order(told: &[Told], incarnation: u64) {
+    assert!(told.len() as u64 > TOTAL / 4, "only {} events", told.len());
+    let mut last = 0;
+    let mut states = BTreeMap::new();
+    for told in told {
+        assert_eq!(told.stamp.incarnation, incarnation);
+        assert!(told.stamp.seq > last, "{} after {last}", told.stamp.seq);
+        last = told.stamp.seq;
+        let state = (told.stamp.version, number(told.value.as_deref()));
+        let name = (told.table.clone(), told.key.clone());
+        if let Some((version, n)) = states.insert(name, state) {
+            assert!(state.0 > version && state.1 > n, "{told:?} after {n}");
+        }
+    }
+}
