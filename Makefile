@@ -1,0 +1,119 @@
+# What a developer needs. Each target installs what it needs first (Debian: by apt, with sudo
+# where necessary) and is silent about what is there already.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+QUICKSTART := examples/quickstart
+
+# FANFARE_* in the environment are configuration; an unknown one is a fault.
+$(foreach name,$(filter FANFARE_%,$(.VARIABLES)),$(eval unexport $(name)))
+
+# To build, and to test beside that. A package counts as there when its check succeeds.
+BUILD_PACKAGES := libzmq3-dev pkg-config
+TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck
+
+# $(call install,PACKAGES): those of them that are missing.
+define install
+	missing=(); \
+	for package in $(1); do \
+		status=$$(dpkg-query -W -f='$${db:Status-Abbrev}' "$$package" 2>/dev/null) || status=; \
+		[[ $$status == ii* ]] || missing+=("$$package"); \
+	done; \
+	if (($${#missing[@]})); then \
+		sudo=(); ((EUID == 0)) || sudo=(sudo); \
+		echo "installing $${missing[*]}"; \
+		"$${sudo[@]}" apt-get update -qq; \
+		"$${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+			apt-get install -y -qq --no-install-recommends "$${missing[@]}"; \
+	fi
+endef
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | column -t -s $$'\t'
+
+.PHONY: run
+run: build ## a publisher, an agent and sample changes on this machine (RUN_SECONDS=n ends it)
+	@exec $(QUICKSTART)/run.sh "$(TARGET_DIR)/debug"
+
+.PHONY: build
+build: deps ## the programs, for developers
+	@$(CARGO) build --bins
+
+.PHONY: release
+release: deps ## the programs, for use
+	@$(CARGO) build --release --bins
+
+# The tests come last, so that their summary does.
+.PHONY: test
+test: lint deps-test smoke doctest ## everything that tells whether it works
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --no-fail-fast --no-tests=warn; \
+	else \
+		$(CARGO) test --no-fail-fast --lib --bins --tests; \
+	fi
+
+.PHONY: doctest
+doctest: build # the examples in the sources and in the documents
+	@$(CARGO) test --quiet --doc
+	@for document in README.md docs/handlers.md; do \
+		rustdoc --test "$$document" --edition 2024 --test-args --quiet \
+			-L "dependency=$(TARGET_DIR)/debug/deps" \
+			--extern "fanfare=$(TARGET_DIR)/debug/libfanfare.rlib"; \
+	done
+
+# `make run` as a newcomer sees it: it must end by itself, have shown what it is for, and leave
+# nothing in its temporary directory.
+.PHONY: smoke
+smoke: build
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; mkdir "$$dir/tmp"; \
+	TMPDIR=$$dir/tmp RUN_SECONDS=6 $(QUICKSTART)/run.sh "$(TARGET_DIR)/debug" \
+		</dev/null >"$$dir/out" 2>&1 || { cat "$$dir/out"; exit 1; }; \
+	for text in 'set table=lport key=red-web-1' 'connection lost' 'resync ended, 6 rows' \
+		'delete table=lport key=red-web-2' '"blue-db-2": {' 'rows.json as the agent left it'; do \
+		grep -qF -- "$$text" "$$dir/out" || \
+			{ cat "$$dir/out"; echo "make run: not shown: $$text" >&2; exit 1; }; \
+	done; \
+	if grep -F green "$$dir/out"; then echo "make run: a topic nobody asked for" >&2; exit 1; fi; \
+	rmdir "$$dir/tmp"; \
+	echo "make run: ok"
+
+.PHONY: bench
+bench: deps ## all benches; they print ratios within one run
+	@$(CARGO) bench --benches
+
+.PHONY: lint
+lint: deps deps-test ## format, clippy (benches too), rustdoc, shell scripts
+	@$(CARGO) fmt --check
+	@$(CARGO) clippy --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
+	@shellcheck .ci/run $(QUICKSTART)/run.sh
+
+.PHONY: fmt
+fmt: ## formats the sources
+	@$(CARGO) fmt
+
+.PHONY: deps
+deps: ## installs what building needs
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: see https://rustup.rs" >&2; exit 1; }
+	@if command -v cc >/dev/null && pkg-config --exists 'libzmq >= 4.3' 2>/dev/null; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then \
+		echo "This is no Debian: install a C compiler, pkg-config and libzmq 4.3 with its headers" \
+			"and CURVE by hand, then try again." >&2; \
+		exit 1; \
+	fi; \
+	$(call install,$(BUILD_PACKAGES) $$(command -v cc >/dev/null || echo build-essential))
+
+.PHONY: deps-test
+deps-test: ## installs what testing needs
+	@if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then \
+		echo "This is no Debian: the tests want what these packages hold: $(TEST_PACKAGES)" >&2; \
+		exit 0; \
+	fi; \
+	$(call install,$(TEST_PACKAGES))
+	@$(CARGO) clippy --version >/dev/null 2>&1 && $(CARGO) fmt --version >/dev/null 2>&1 || \
+		rustup component add clippy rustfmt
