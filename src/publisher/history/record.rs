@@ -58,7 +58,7 @@ pub(super) fn push(topic: &str, payload: &[u8], out: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The records of a blob. Ends at the first byte that is no record; [`Records::is_whole`] tells.
+/// The records of a blob. Ends at the first byte that is no record; `is_whole` tells.
 #[derive(Debug, Clone)]
 pub struct Records<'a> {
     rest: &'a [u8],
