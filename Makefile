@@ -60,11 +60,6 @@ test: lint deps-test smoke doctest ## everything that tells whether it works
 .PHONY: doctest
 doctest: build # the examples in the sources and in the documents
 	@$(CARGO) test --quiet --doc
-	@for document in README.md docs/handlers.md; do \
-		rustdoc --test "$$document" --edition 2024 --test-args --quiet \
-			-L "dependency=$(TARGET_DIR)/debug/deps" \
-			--extern "fanfare=$(TARGET_DIR)/debug/libfanfare.rlib"; \
-	done
 
 # `make run` as a newcomer sees it: it must end by itself, have shown what it is for, and leave
 # nothing in its temporary directory.

@@ -44,3 +44,9 @@ pub mod replica;
 pub mod status;
 pub mod store;
 pub mod util;
+
+/// The examples of the documents, so that they compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../docs/handlers.md")]
+pub struct Documents;
