@@ -86,7 +86,7 @@ impl Link {
 
     /// Waits for an answer, a signal or `wake`, at most `timeout`.
     pub fn wait(&self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
-        let monitor = Some(self.monitor.poll_item());
+        let monitor = Some(self.monitor.socket());
         wait(&self.socket, monitor, wake, timeout, &self.uri)
     }
 }

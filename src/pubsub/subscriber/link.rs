@@ -67,6 +67,7 @@ pub trait Link {
     fn signal(&mut self) -> Result<Option<Signal>, PubSubError>;
 
     /// Waits until there may be something to receive, a signal, or `wake` is readable, at most
-    /// `timeout` (`None`: without end). May return early.
+    /// `timeout` (`None`: without end). May return early. To be called only when `receive` and
+    /// then `signal` have just had nothing.
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError>;
 }

@@ -395,7 +395,9 @@ impl Reader {
         if !events.is_empty() {
             self.parts.callback.events(&self.parts.source, events);
         }
-        Ok(drained)
+        // A hello may have led to calls on the link, after which only a receive knows whether
+        // something is waiting.
+        Ok(drained && !hello)
     }
 
     /// Called when the link is drained, so that a loss is seen after all that came before it.

@@ -4,6 +4,7 @@
 
 use std::ffi::{CStr, CString, c_int};
 use std::fmt;
+use std::os::fd::BorrowedFd;
 
 /// `ZMQ_MULTICAST_LOOP`: whether a host hears its own multicast.
 pub const MULTICAST_LOOP: c_int = 96;
@@ -84,4 +85,14 @@ pub fn connect(socket: &mut zmq::Socket, uri: &str) -> Result<(), SysError> {
 pub fn stop_monitor(socket: &mut zmq::Socket) -> Result<(), SysError> {
     // SAFETY: a live socket held exclusively; a null address is documented to end the monitoring.
     check(unsafe { zmq_sys::zmq_socket_monitor(socket.as_mut_ptr(), std::ptr::null(), 0) })
+}
+
+/// The descriptor that becomes readable when the socket has news: a message, or something to do
+/// inside libzmq. It is edge-triggered: only after a receive has said that nothing is waiting does
+/// its next becoming readable mean anything.
+pub fn fd(socket: &zmq::Socket) -> zmq::Result<BorrowedFd<'_>> {
+    let fd = socket.get_fd()?;
+    // SAFETY: the descriptor belongs to the socket and stays open as long as it; the borrow keeps
+    // the socket from being closed meanwhile.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }

@@ -10,15 +10,10 @@ use crate::event::codec::Malformed;
 use crate::pubsub::api::PubSubError;
 use crate::pubsub::subscriber::Received;
 
-/// Surplus frames thrown away per call.
-const DISCARD_AT_ONCE: usize = 1024;
-
 /// The two frames of the last message; their memory is used again.
 pub struct Frames {
     topic: Message,
     payload: Message,
-    /// In the middle of a message with too many frames.
-    discarding: bool,
 }
 
 impl Frames {
@@ -26,52 +21,39 @@ impl Frames {
         Frames {
             topic: Message::new(),
             payload: Message::new(),
-            discarding: false,
         }
     }
 
     /// The next message, without waiting. `recv_multipart` would collect as many frames as a peer
     /// cares to send (design §11, 12).
     pub fn receive(&mut self, socket: &Socket, uri: &str) -> Result<Received<'_>, PubSubError> {
-        if self.discarding {
-            return self.discard(socket, uri);
-        }
         if !frame(socket, &mut self.topic, uri)? {
             return Ok(Received::Nothing);
         }
-        // libzmq makes a message visible only when all its frames are there, so the second is.
+        // libzmq makes a message visible only when all its frames are there, so the others are.
         if !self.topic.get_more() || !frame(socket, &mut self.payload, uri)? {
             return Ok(Received::Malformed(Malformed::FrameCount));
         }
-        if self.payload.get_more() {
-            self.discarding = true;
-            return self.discard(socket, uri);
+        if !self.payload.get_more() {
+            return Ok(Received::Message {
+                topic: &self.topic,
+                payload: &self.payload,
+            });
         }
-        Ok(Received::Message {
-            topic: &self.topic,
-            payload: &self.payload,
-        })
-    }
-
-    fn discard(&mut self, socket: &Socket, uri: &str) -> Result<Received<'_>, PubSubError> {
-        for _ in 0..DISCARD_AT_ONCE {
-            if !frame(socket, &mut self.payload, uri)? {
-                break;
-            }
-            if !self.payload.get_more() {
-                self.discarding = false;
-                return Ok(Received::Malformed(Malformed::FrameCount));
-            }
-        }
-        Ok(Received::Nothing)
+        while self.payload.get_more() && frame(socket, &mut self.payload, uri)? {}
+        Ok(Received::Malformed(Malformed::FrameCount))
     }
 }
 
 /// Receives one frame; `false` when nothing is waiting.
 fn frame(socket: &Socket, into: &mut Message, uri: &str) -> Result<bool, PubSubError> {
-    match socket.recv(into, zmq::DONTWAIT) {
-        Ok(()) => Ok(true),
-        Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => Ok(false),
-        Err(error) => Err(failed(format!("cannot receive from {uri}"))(error)),
+    loop {
+        return match socket.recv(into, zmq::DONTWAIT) {
+            Ok(()) => Ok(true),
+            Err(zmq::Error::EAGAIN) => Ok(false),
+            // Not yet known to be drained.
+            Err(zmq::Error::EINTR) => continue,
+            Err(error) => Err(failed(format!("cannot receive from {uri}"))(error)),
+        };
     }
 }

@@ -7,7 +7,7 @@ use zmq::Socket;
 
 use super::frames::Frames;
 use super::monitor::Monitor;
-use super::{failed, ffi, wait};
+use super::{failed, ffi, wait_drained};
 use crate::pubsub::api::{PubSubError, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal};
@@ -122,7 +122,7 @@ impl Link for ZmqLink {
         if self.up.is_some() {
             return Ok(());
         }
-        let monitor = self.monitor.as_ref().map(Monitor::poll_item);
-        wait(&self.socket, monitor, wake, timeout, &self.uri)
+        let monitor = self.monitor.as_ref().map(Monitor::socket);
+        wait_drained(&self.socket, monitor, wake, timeout, &self.uri)
     }
 }

@@ -20,6 +20,7 @@ use crate::pubsub::api::{
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, SubscriberAgentBase, Transport};
 use crate::util::lock_file::{LockError, LockFile};
+use crate::util::poll;
 
 use self::link::ZmqLink;
 use self::publisher::ZmqPublisher;
@@ -156,10 +157,35 @@ pub(crate) fn bind(
     }
 }
 
+/// As [`wait`], for sockets that are only received from: to be called when a receive on `socket` and
+/// on `monitor` has just said that nothing is waiting. libzmq's own poll takes half a dozen system
+/// calls more for each event.
+fn wait_drained(
+    socket: &::zmq::Socket,
+    monitor: Option<&::zmq::Socket>,
+    wake: BorrowedFd<'_>,
+    timeout: Option<Duration>,
+    uri: &str,
+) -> Result<(), PubSubError> {
+    let cannot = || failed(format!("cannot wait for {uri}"));
+    let data = ffi::fd(socket).map_err(cannot())?;
+    let polled = match monitor {
+        Some(monitor) => {
+            let monitor = ffi::fd(monitor).map_err(cannot())?;
+            poll::readable([data, wake, monitor], timeout)
+        }
+        None => poll::readable([data, wake], timeout),
+    };
+    polled.map_err(|error| PubSubError::System {
+        what: format!("cannot wait for {uri}"),
+        why: error.to_string(),
+    })
+}
+
 /// Waits for a message, a monitor's event or `wake`, at most `timeout`.
 pub(crate) fn wait(
     socket: &::zmq::Socket,
-    monitor: Option<::zmq::PollItem<'_>>,
+    monitor: Option<&::zmq::Socket>,
     wake: BorrowedFd<'_>,
     timeout: Option<Duration>,
     uri: &str,
@@ -171,7 +197,10 @@ pub(crate) fn wait(
     let data = socket.as_poll_item(::zmq::POLLIN);
     let wake = ::zmq::PollItem::from_fd(wake.as_raw_fd(), ::zmq::POLLIN);
     let polled = match monitor {
-        Some(monitor) => ::zmq::poll(&mut [data, wake, monitor], millis),
+        Some(monitor) => {
+            let monitor = monitor.as_poll_item(::zmq::POLLIN);
+            ::zmq::poll(&mut [data, wake, monitor], millis)
+        }
         None => ::zmq::poll(&mut [data, wake], millis),
     };
     match polled {

@@ -38,9 +38,9 @@ impl Monitor {
         Ok(Monitor { socket })
     }
 
-    /// For polling.
-    pub fn poll_item(&self) -> zmq::PollItem<'_> {
-        self.socket.as_poll_item(zmq::POLLIN)
+    /// For [`super::wait`].
+    pub fn socket(&self) -> &zmq::Socket {
+        &self.socket
     }
 
     /// The next signal, without waiting.
@@ -49,7 +49,8 @@ impl Monitor {
         loop {
             match self.socket.recv(&mut frame, zmq::DONTWAIT) {
                 Ok(()) => {}
-                Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Ok(None),
+                Err(zmq::Error::EAGAIN) => return Ok(None),
+                Err(zmq::Error::EINTR) => continue,
                 Err(error) => return Err(failed("cannot read a socket monitor")(error)),
             }
             let signal = read(&frame);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use zmq::Socket;
 
 use super::frames::Frames;
-use super::{bind, failed, ffi, wait};
+use super::{bind, failed, ffi, wait_drained};
 use crate::event::{Event, codec, topic};
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
@@ -233,7 +233,7 @@ impl Link for PullLink {
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
         match self.up {
             Some(_) => Ok(()),
-            None => wait(&self.socket, None, wake, timeout, &self.uri),
+            None => wait_drained(&self.socket, None, wake, timeout, &self.uri),
         }
     }
 }
