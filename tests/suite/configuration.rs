@@ -120,7 +120,13 @@ fn what_is_in_the_way_of_a_start_is_status_1() {
     let folder = Folder::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let config = format!("publisher_bind_address = \"127.0.0.1\"\npublisher_port = {port}\n");
+    let config = format!(
+        "publisher_bind_address = \"127.0.0.1\"\npublisher_port = {port}\n\
+         publisher_multiproc_socket = {:?}\nstate_dir = {:?}\nrun_dir = {:?}\n",
+        folder.path("publisher.sock"),
+        folder.path("state"),
+        folder.path("run"),
+    );
     let (code, told) = outcome(folder.command(PUBLISHER, &config));
     assert_eq!(code, Some(1));
     assert!(told.iter().any(|line| line.contains("in use")), "{told:?}");
