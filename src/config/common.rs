@@ -41,15 +41,15 @@ pub(super) const SECURITY: Spec = key(
 pub(super) const STATE_DIR: Spec = key(
     r#""/var/lib/fanfare""#,
     Kind::Folder(1024),
-    "Where state is kept over restarts. Removing it costs a full resync, not correctness.\n\
-     Accepted, but without effect in this version.",
+    "Where state is kept over restarts: the publisher's journal and rows. Removing a publisher's\n\
+     loses what only it knew. An agent keeps nothing there in this version.",
 );
 
 pub(super) const RUN_DIR: Spec = key(
     r#""/run/fanfare""#,
     Kind::Folder(80),
     "Where the control socket and locks are. Short, because the path of a unix socket is.\n\
-     Accepted, but without effect in this version.",
+     Nothing is put there in this version.",
 );
 
 pub(super) const LOG_LEVEL: Spec = key(

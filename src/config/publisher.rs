@@ -53,7 +53,8 @@ settings! {
             "true",
             Kind::Flag,
             "Whether API workers hand their events to this service. false: they publish by\n\
-             pub_sub_driver themselves.",
+             pub_sub_driver themselves.\n\
+             Accepted, but without effect in this version: they hand them over.",
         ),
         publisher_bind_address: String = key(
             r#""*""#,
