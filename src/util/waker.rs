@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 
@@ -11,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
 pub struct Commands<T> {
     sender: Sender<T>,
     bell: UnixStream,
+    rung: Arc<AtomicBool>,
 }
 
 /// The receiving side: its owner polls [`Inbox::fd`] and then takes what [`Inbox::drain`] gives.
@@ -18,6 +21,9 @@ pub struct Commands<T> {
 pub struct Inbox<T> {
     receiver: Receiver<T>,
     bell: UnixStream,
+    /// Set after the byte was written, so that an owner who comes by for another reason, a reader
+    /// with every event, need not ask the system whether there is one.
+    rung: Arc<AtomicBool>,
 }
 
 /// A new pair.
@@ -28,11 +34,17 @@ pub fn channel<T>() -> io::Result<(Commands<T>, Inbox<T>)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
+    let rung = Arc::new(AtomicBool::new(false));
     Ok((
-        Commands { sender, bell: ours },
+        Commands {
+            sender,
+            bell: ours,
+            rung: Arc::clone(&rung),
+        },
         Inbox {
             receiver,
             bell: theirs,
+            rung,
         },
     ))
 }
@@ -54,6 +66,7 @@ impl<T> Commands<T> {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => log::debug!("the owner of a bell has ended: {error}"),
         }
+        self.rung.store(true, Ordering::Release);
     }
 
     /// Another sender for the same owner.
@@ -61,6 +74,7 @@ impl<T> Commands<T> {
         Ok(Commands {
             sender: self.sender.clone(),
             bell: self.bell.try_clone()?,
+            rung: Arc::clone(&self.rung),
         })
     }
 }
@@ -71,10 +85,13 @@ impl<T> Inbox<T> {
         self.bell.as_fd()
     }
 
-    /// Silences the bell, then gives what is waiting: in this order no command is overlooked.
+    /// Silences the bell, then gives what is waiting: in this order no command is overlooked. A
+    /// byte that is there before its mark wakes the owner again until the mark is there too.
     pub fn drain(&mut self) -> TryIter<'_, T> {
-        let mut sink = [0; 64];
-        while matches!(self.bell.read(&mut sink), Ok(n) if n > 0) {}
+        if self.rung.swap(false, Ordering::AcqRel) {
+            let mut sink = [0; 64];
+            while matches!(self.bell.read(&mut sink), Ok(n) if n > 0) {}
+        }
         self.receiver.try_iter()
     }
 }
@@ -82,6 +99,29 @@ impl<T> Inbox<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bell_that_was_answered_is_silent() {
+        let (commands, mut inbox) = channel().unwrap();
+        let ringing = |inbox: &Inbox<u32>| {
+            crate::util::poll::readable([inbox.fd()], Some(std::time::Duration::ZERO)).unwrap()
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..10_000).all(|number| commands.send(number)));
+            let mut expected = 0;
+            while expected < 10_000 {
+                for number in inbox.drain() {
+                    assert_eq!(number, expected);
+                    expected += 1;
+                }
+            }
+        });
+        // The last mark may have come after its command was taken.
+        assert_eq!(inbox.drain().count(), 0);
+        assert_eq!(ringing(&inbox), [false]);
+        assert!(commands.send(1));
+        assert_eq!(ringing(&inbox), [true]);
+    }
 
     #[test]
     fn commands_come_in_order_and_a_dead_owner_is_noticed() {

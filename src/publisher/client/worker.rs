@@ -221,7 +221,9 @@ impl Worker {
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let wake = self.inbox.fd();
         let slept = match &self.state {
-            State::Down(_) => poll::readable([wake], timeout).map_err(|error| error.to_string()),
+            State::Down(_) => poll::readable([wake], timeout)
+                .map(drop)
+                .map_err(|error| error.to_string()),
             State::Opening(link, _) | State::Up(link) => {
                 link.wait(wake, timeout).map_err(|error| error.to_string())
             }

@@ -171,7 +171,9 @@ impl Server {
         } = &self.parts;
         let waited = match reading {
             true => wait(socket, None, inbox.fd(), None, uri).map_err(|error| error.to_string()),
-            false => poll::readable([inbox.fd()], Some(FULL)).map_err(|error| error.to_string()),
+            false => poll::readable([inbox.fd()], Some(FULL))
+                .map(drop)
+                .map_err(|error| error.to_string()),
         };
         if let Err(error) = waited {
             log::error!("{error}");

@@ -276,11 +276,10 @@ impl Link for MemoryLink {
     }
 
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
-        poll::readable([wake, self.bell.as_fd()], timeout).map_err(|error| {
-            PubSubError::System {
-                what: "cannot wait".into(),
-                why: error.to_string(),
-            }
+        let polled = poll::readable([wake, self.bell.as_fd()], timeout);
+        polled.map(drop).map_err(|error| PubSubError::System {
+            what: "cannot wait".into(),
+            why: error.to_string(),
         })?;
         let mut sink = [0; 64];
         while matches!(self.bell.read(&mut sink), Ok(n) if n > 0) {}

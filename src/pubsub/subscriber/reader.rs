@@ -415,10 +415,13 @@ impl Reader {
         let wake = self.parts.inbox.fd();
         let waited = match &mut self.link {
             Some(link) => link.wait(wake.as_fd(), timeout),
-            None => poll::readable([wake], timeout).map_err(|error| PubSubError::System {
-                what: "cannot wait for commands".into(),
-                why: error.to_string(),
-            }),
+            None => match poll::readable([wake], timeout) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(PubSubError::System {
+                    what: "cannot wait for commands".into(),
+                    why: error.to_string(),
+                }),
+            },
         };
         if let Err(error) = waited {
             self.link_broke(&error);

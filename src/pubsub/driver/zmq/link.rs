@@ -21,6 +21,8 @@ pub struct ZmqLink {
     socket: Socket,
     /// `None` over epgm, which has no connections.
     monitor: Option<Monitor>,
+    /// Whether the monitor may have something to say: asking it costs two system calls.
+    monitor_ready: bool,
     /// Given out once, where there is no monitor.
     up: Option<Signal>,
     frames: Frames,
@@ -55,6 +57,7 @@ impl ZmqLink {
             uri: uri.clone(),
             socket,
             monitor,
+            monitor_ready: true,
             up: multicast.then_some(Signal::Up),
             frames: Frames::new(),
         })
@@ -112,10 +115,15 @@ impl Link for ZmqLink {
     }
 
     fn signal(&mut self) -> Result<Option<Signal>, PubSubError> {
-        match &mut self.monitor {
-            Some(monitor) => monitor.next(),
-            None => Ok(self.up.take()),
+        let Some(monitor) = &mut self.monitor else {
+            return Ok(self.up.take());
+        };
+        if !self.monitor_ready {
+            return Ok(None);
         }
+        let signal = monitor.next()?;
+        self.monitor_ready = signal.is_some();
+        Ok(signal)
     }
 
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
@@ -123,6 +131,7 @@ impl Link for ZmqLink {
             return Ok(());
         }
         let monitor = self.monitor.as_ref().map(Monitor::socket);
-        wait_drained(&self.socket, monitor, wake, timeout, &self.uri)
+        self.monitor_ready = wait_drained(&self.socket, monitor, wake, timeout, &self.uri)?;
+        Ok(())
     }
 }

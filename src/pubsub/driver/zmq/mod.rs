@@ -159,22 +159,22 @@ pub(crate) fn bind(
 
 /// As [`wait`], for sockets that are only received from: to be called when a receive on `socket` and
 /// on `monitor` has just said that nothing is waiting. libzmq's own poll takes half a dozen system
-/// calls more for each event.
+/// calls more for each event. Says whether `monitor` has something to say.
 fn wait_drained(
     socket: &::zmq::Socket,
     monitor: Option<&::zmq::Socket>,
     wake: BorrowedFd<'_>,
     timeout: Option<Duration>,
     uri: &str,
-) -> Result<(), PubSubError> {
+) -> Result<bool, PubSubError> {
     let cannot = || failed(format!("cannot wait for {uri}"));
     let data = ffi::fd(socket).map_err(cannot())?;
     let polled = match monitor {
         Some(monitor) => {
             let monitor = ffi::fd(monitor).map_err(cannot())?;
-            poll::readable([data, wake, monitor], timeout)
+            poll::readable([data, wake, monitor], timeout).map(|[_, _, ready]| ready)
         }
-        None => poll::readable([data, wake], timeout),
+        None => poll::readable([data, wake], timeout).map(|_| false),
     };
     polled.map_err(|error| PubSubError::System {
         what: format!("cannot wait for {uri}"),

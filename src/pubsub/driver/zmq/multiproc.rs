@@ -233,7 +233,7 @@ impl Link for PullLink {
     fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
         match self.up {
             Some(_) => Ok(()),
-            None => wait_drained(&self.socket, None, wake, timeout, &self.uri),
+            None => wait_drained(&self.socket, None, wake, timeout, &self.uri).map(drop),
         }
     }
 }
