@@ -67,8 +67,13 @@ pub enum BadHello {
 /// FNV-1a, 64 bits: a name for a topic that is the same everywhere. A collision costs a question
 /// that was not needed, never a loss.
 pub fn topic_hash(topic: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    topic.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    fnv(topic.as_bytes())
+}
+
+/// FNV-1a, 64 bits.
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 impl Hello {
