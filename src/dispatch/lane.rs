@@ -10,7 +10,7 @@ use fastrand::Rng;
 use super::Filter;
 use super::catchup::Step;
 use super::hub::{Hub, Seat, SeatOptions, Work};
-use crate::event::{Event, EventBatch};
+use crate::event::EventBatch;
 use crate::handler::{BuildError, Closing, Handler, HandlerError, SyncReason};
 use crate::util::backoff::Backoff;
 use crate::util::rate::RateLimit;
@@ -25,6 +25,7 @@ crate::metrics! {
         resyncs_total: Counter = "Times the handler was told to start over.",
         overflows_total: Counter = "Times the handler's queue was full, so that it fell behind.",
         panics_total: Counter = "Times the handler panicked.",
+        losses_total: Counter = "Times the handler was lost, as when its child died.",
         starts_failed_total: Counter = "Times the handler could not be started.",
         behind: Gauge = "Whether the handler has yet to be given rows beside its queue (1).",
         rows_waiting: Gauge = "Changed rows remembered for a handler that is behind.",
@@ -58,6 +59,9 @@ pub struct Lane {
 /// Waits between starts of a handler that fails.
 const RESTART_MIN: Duration = Duration::from_millis(200);
 const RESTART_MAX: Duration = Duration::from_secs(30);
+/// A life that lasts so many times the wait before it ends the series of waits: so a handler that
+/// dies again and again is down for a fifth of the time at most, or is waited for longer each time.
+const WORTH_ITS_WAIT: u32 = 4;
 
 /// Complaints about one handler per [`COMPLAINT_INTERVAL`].
 const COMPLAINTS: u32 = 5;
@@ -80,6 +84,7 @@ impl Lane {
             metrics: Arc::clone(&metrics),
             complaints: RateLimit::new(COMPLAINTS, COMPLAINT_INTERVAL),
             backoff: Backoff::new(RESTART_MIN, RESTART_MAX, Rng::new()),
+            lost: false,
         };
         let thread = Thread::spawn(options.name.clone(), move || worker.run())?;
         Ok(Lane {
@@ -129,6 +134,8 @@ struct Worker {
     metrics: Arc<LaneMetrics>,
     complaints: RateLimit,
     backoff: Backoff,
+    /// The handler said [`HandlerError::Lost`].
+    lost: bool,
 }
 
 /// The times of a lane's end.
@@ -145,11 +152,14 @@ enum Death {
     Closed,
     /// It panicked.
     Panicked,
+    /// It said that it is lost.
+    Lost,
 }
 
 impl Worker {
     fn run(mut self) {
         let mut lives = 0;
+        let mut waited = Duration::ZERO;
         loop {
             match (self.build)(&self.token) {
                 Ok(handler) => {
@@ -160,14 +170,16 @@ impl Worker {
                     self.metrics.running.set(1);
                     let born = Instant::now();
                     let end = self.live(handler);
-                    // One that fails on the first row it is given must not be hammered.
-                    if born.elapsed() >= RESTART_MAX {
+                    // One that fails on the first row it is given must not be hammered; but one that
+                    // ran for much longer than it was waited for has proved that it can run.
+                    if born.elapsed() >= waited * WORTH_ITS_WAIT {
                         self.backoff.reset();
                     }
                     self.metrics.running.set(0);
                     match end {
                         Death::Closed => return,
                         Death::Panicked => self.metrics.panics_total.inc(),
+                        Death::Lost => self.metrics.losses_total.inc(),
                     }
                 }
                 Err(error) => {
@@ -175,8 +187,8 @@ impl Worker {
                     self.complain(format_args!("cannot start: {error}"));
                 }
             }
-            let wait = self.backoff.wait();
-            if !self.idle_until(Instant::now() + wait) {
+            waited = self.backoff.wait();
+            if !self.idle_until(Instant::now() + waited) {
                 return;
             }
         }
@@ -197,8 +209,12 @@ impl Worker {
     /// One life of the handler. It is owned by the closure: after a panic nothing is called on it,
     /// it is only dropped.
     fn live(&mut self, mut handler: Box<dyn Handler>) -> Death {
+        self.lost = false;
         let lived = catch_unwind(AssertUnwindSafe(|| {
             self.work(handler.as_mut());
+            if self.lost {
+                return;
+            }
             let deadline = self
                 .closing
                 .get()
@@ -206,19 +222,21 @@ impl Worker {
             let closed = handler.close(Closing { deadline });
             self.report(closed);
         }));
-        match lived {
-            Ok(()) => Death::Closed,
+        let death = match lived {
+            Ok(()) if self.lost => Death::Lost,
+            Ok(()) => return Death::Closed,
             Err(panic) => {
                 let text = panic.downcast_ref::<&str>().copied();
                 let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
                 self.complain(format_args!("panicked: {}", text.unwrap_or("no text")));
-                // Its drop may panic as well.
-                if catch_unwind(AssertUnwindSafe(|| drop(handler))).is_err() {
-                    self.complain(format_args!("panicked while it was dropped"));
-                }
                 Death::Panicked
             }
+        };
+        // Its drop may panic as well.
+        if catch_unwind(AssertUnwindSafe(|| drop(handler))).is_err() {
+            self.complain(format_args!("panicked while it was dropped"));
         }
+        death
     }
 
     /// Until the hub is closed and all is worked off, or time is up.
@@ -230,7 +248,7 @@ impl Worker {
             // former life of the handler.
             if self.seat.work.is_empty() {
                 self.catch_up(handler);
-                if closed || self.is_late() {
+                if closed || self.is_over() {
                     return;
                 }
                 if self.seat.work.is_empty() {
@@ -238,7 +256,11 @@ impl Worker {
                         self.report(Err(error));
                         Some(Instant::now() + RESTART_MIN)
                     });
+                    self.late_failures(handler);
                 }
+            }
+            if self.lost {
+                return;
             }
             let received = match wake {
                 Some(at) => self.seat.work.recv_deadline(at),
@@ -261,7 +283,7 @@ impl Worker {
 
     fn catch_up(&mut self, handler: &mut dyn Handler) {
         // What is queued comes first: it is older.
-        while self.seat.work.is_empty() && self.seat.is_behind() && !self.is_late() {
+        while self.seat.work.is_empty() && self.seat.is_behind() && !self.is_over() {
             match self.seat.next() {
                 Step::Begin(reason) => self.begin(handler, reason),
                 Step::Rows(rows) => self.apply_all(handler, &rows, false),
@@ -283,35 +305,43 @@ impl Worker {
             if filter && !self.filter.wants_event(&event) {
                 continue;
             }
-            if self.is_late() {
+            if self.is_over() {
                 break;
             }
             match handler.apply(&event) {
                 Ok(()) => applied += 1,
-                Err(error) => self.failed(&event, &error),
+                Err(error) => self.failed(event.action.as_str(), event.table, event.key, &error),
             }
+            self.late_failures(handler);
         }
         self.metrics.events_applied_total.add(applied);
     }
 
-    /// Whether the time to end has come, done or not.
-    fn is_late(&self) -> bool {
-        self.closing
-            .get()
-            .is_some_and(|end| Instant::now() >= end.work_until)
+    /// Rows that were taken and failed after that.
+    fn late_failures(&mut self, handler: &mut dyn Handler) {
+        handler.late_failures(&mut |event, error| {
+            self.failed(event.action.as_str(), event.table, event.key, &error);
+        });
+    }
+
+    /// Whether nothing more is to be given: the time to end has come, or the handler is lost.
+    fn is_over(&self) -> bool {
+        let late = |end: &End| Instant::now() >= end.work_until;
+        self.lost || self.closing.get().is_some_and(late)
     }
 
     #[cold]
-    fn failed(&self, event: &Event<'_>, error: &HandlerError) {
+    fn failed(&mut self, action: &str, table: &str, key: &str, error: &HandlerError) {
         use crate::util::printable::name;
+        self.lost |= matches!(error, HandlerError::Lost(_));
         self.metrics.events_failed_total.inc();
-        let (table, key) = (name(event.table, 64), name(event.key, 128));
-        let action = event.action.as_str();
+        let (table, key) = (name(table, 64), name(key, 128));
         self.complain(format_args!("{action} of {table} {key} failed: {error}"));
     }
 
-    fn report(&self, result: Result<(), HandlerError>) {
+    fn report(&mut self, result: Result<(), HandlerError>) {
         if let Err(error) = result {
+            self.lost |= matches!(error, HandlerError::Lost(_));
             self.complain(format_args!("{error}"));
         }
     }

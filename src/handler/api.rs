@@ -44,6 +44,10 @@ pub enum HandlerError {
     /// It will never work for this event.
     #[error("{0}")]
     Permanent(String),
+    /// The handler is lost, as when its child died: it is dropped, made again after a wait, and
+    /// starts over.
+    #[error("{0}; the handler must be made again")]
+    Lost(String),
 }
 
 /// The bounds within which a handler must come to an end.
@@ -81,6 +85,12 @@ pub trait Handler: Send {
     fn idle(&mut self, now: Instant) -> Result<Option<Instant>, HandlerError> {
         let _ = now;
         Ok(None)
+    }
+
+    /// Called after events were given and after `idle`: names events that `apply` took and that
+    /// have failed since, such as those a child did not acknowledge.
+    fn late_failures(&mut self, tell: &mut dyn FnMut(&Event<'_>, HandlerError)) {
+        let _ = tell;
     }
 
     /// The last call. Anything that must survive is written here, before `closing.deadline`.

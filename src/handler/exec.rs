@@ -9,16 +9,13 @@
 //! It runs in a process group of its own, which is killed when the command runs too long or when
 //! the agent stops. What it leaves running in the background when it exits is left alone.
 
-mod pipes;
-mod run;
-
 use std::time::{Duration, Instant};
 
+use super::command::{self, run::Runner};
 use super::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason, json};
 use crate::event::Event;
 use crate::util::printable;
 use crate::util::stop::StopToken;
-use run::Runner;
 
 /// Longest run of a command when `timeout` is not set.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +35,7 @@ pub const MODULE: Module = Module {
 };
 
 struct Exec {
-    runner: Runner,
+    runner: Runner<()>,
     sync_events: bool,
     in_sync: bool,
 }
@@ -51,26 +48,9 @@ fn build(
     Ok(Box::new(Exec::new(settings, stop)?))
 }
 
-fn command(settings: &Settings) -> Result<Vec<String>, BuildError> {
-    const HINT: &str = "must be a list, program first, such as [\"/usr/bin/logger\", \"-t\", \"net\"]; \
-                        there is no shell unless you name one";
-    let fault = |why: &str| Err(BuildError::setting("command", why));
-    if let Ok(Some(_)) = settings.get::<String>("command") {
-        return fault(HINT);
-    }
-    let command: Vec<String> = settings.require("command")?;
-    if command.first().is_none_or(String::is_empty) {
-        return fault(HINT);
-    }
-    if command.iter().any(|part| part.contains('\0')) {
-        return fault("must not contain NUL");
-    }
-    Ok(command)
-}
-
 impl Exec {
     fn new(settings: &Settings, stop: &StopToken) -> Result<Self, BuildError> {
-        let command = command(settings)?;
+        let command = command::required(settings)?;
         let timeout = settings.seconds("timeout", TIMEOUT, MIN_TIMEOUT, MAX_TIMEOUT)?;
         let sync_events = settings.get("sync_events")?.unwrap_or(false);
         Ok(Exec {
@@ -102,7 +82,7 @@ impl Exec {
                 )));
             }
         }
-        self.runner.run(&environment, input.as_bytes())
+        self.runner.run(&environment, input.into_bytes())
     }
 
     fn mark(&mut self, action: &str, reason: Option<&str>) -> Result<(), HandlerError> {

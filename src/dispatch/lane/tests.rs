@@ -1,5 +1,6 @@
 use super::*;
 use crate::event::Action;
+use crate::event::Event;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
