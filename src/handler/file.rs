@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::mode::mode;
 use super::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason, json};
 use crate::event::{Action, Event};
 use crate::util::atomic_file::AtomicFile;
@@ -61,25 +62,10 @@ fn build(
     Ok(Box::new(JsonFile::new(settings)?))
 }
 
-fn mode(settings: &Settings) -> Result<u32, BuildError> {
-    let wrong = || BuildError::setting("mode", "must be octal digits in quotes, such as \"0640\"");
-    match settings.get::<String>("mode").map_err(|_| wrong())? {
-        None => Ok(0o644),
-        // from_str_radix would take a sign, and bits above these change what the file is.
-        Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            match u32::from_str_radix(&text, 8) {
-                Ok(mode) if mode <= 0o777 => Ok(mode),
-                _ => Err(wrong()),
-            }
-        }
-        Some(_) => Err(wrong()),
-    }
-}
-
 impl JsonFile {
     fn new(settings: &Settings) -> Result<Self, BuildError> {
         let interval = settings.seconds("interval", INTERVAL, MIN_INTERVAL, MAX_INTERVAL)?;
-        let mode = mode(settings)?;
+        let mode = mode(settings, 0o644)?;
         let path: String = settings.require("path")?;
         let fault = |why: String| BuildError::setting("path", why);
         let file = AtomicFile::new(&path, mode).map_err(|error| fault(error.to_string()))?;

@@ -6,7 +6,9 @@ pub mod exec;
 pub mod file;
 pub mod json;
 pub mod log;
+mod mode;
 pub mod pipe;
 pub mod registry;
+pub mod socket;
 
 pub use api::{Build, BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason};

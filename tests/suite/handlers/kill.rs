@@ -13,8 +13,8 @@ use crate::rig::{until, wait_for, within};
 
 const KILLS: u64 = 50;
 const KEYS: u64 = 300;
-/// A life that ends the lane's series of waits: four times the shortest of them.
-const LIFE: Duration = Duration::from_millis(850);
+/// A life so many times as long as the wait before it ends the lane's series of waits.
+const WORTH_ITS_WAIT: u32 = 4;
 
 #[test]
 fn fifty_deaths_of_a_child_lose_nothing_and_disturb_nobody() {
@@ -40,7 +40,7 @@ fn fifty_deaths_of_a_child_lose_nothing_and_disturb_nobody() {
 
     // Load for as long as there is something to kill: the kills are by time, the load in between.
     let (mut sent, mut killed, mut last) = (0u64, 0, 0);
-    let (mut seen, mut born) = (0, Instant::now());
+    let (mut seen, mut down, mut born) = (0, Duration::ZERO, Instant::now());
     let start = Instant::now();
     while killed < KILLS {
         let (key, gone) = (format!("k{}", sent % KEYS), sent % 7 == 3);
@@ -62,14 +62,14 @@ fn fifty_deaths_of_a_child_lose_nothing_and_disturb_nobody() {
             continue;
         };
         if pid != seen {
-            (seen, born) = (pid, Instant::now());
+            (seen, down, born) = (pid, born.elapsed(), Instant::now());
         }
         // Some as soon as they are there, before or in the resync; the others when they have lived
         // for long enough that the lane does not wait longer for the next.
-        let is_early = killed % 10 == 5;
-        if is_early || born.elapsed() >= LIFE {
+        let is_early = killed % 10 == 9;
+        if is_early || born.elapsed() >= down * WORTH_ITS_WAIT {
             kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-            (killed, last) = (killed + 1, pid);
+            (killed, last, born) = (killed + 1, pid, Instant::now());
         }
     }
     stage.set("t", "last", "1");
