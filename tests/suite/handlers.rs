@@ -1,5 +1,8 @@
 //! The modules in the box as an operator uses them: in an agent, with real programs.
 
+mod attach;
+mod custom;
+mod dnsmasq;
 mod kill;
 mod pipe;
 
