@@ -12,7 +12,7 @@ use super::{Parts, ServiceMetrics};
 use crate::event::EventBatch;
 use crate::publisher::group::{Group, Rules};
 use crate::publisher::heartbeat::Heartbeat;
-use crate::publisher::history::{History, HistoryError, Moment, Outcome};
+use crate::publisher::history::{History, HistoryError, Moment, Outcome, Replay};
 use crate::publisher::requests::Submitted;
 use crate::publisher::submit::Reply;
 use crate::util::rate::RateLimit;
@@ -222,16 +222,42 @@ impl Worker {
     /// Opens the journal again; whether it did.
     fn reopen(&mut self, now: Instant) -> bool {
         match self.history.reopen(Moment::now()) {
-            Ok(()) => {
+            Ok(found) => {
                 self.metrics.reopened_total.inc();
                 self.stall.reopened(now);
-                true
+                found == 0 || self.recover(found, now)
             }
             Err(error) => {
                 self.fail(&error, now);
                 false
             }
         }
+    }
+
+    /// The group that failed is in the journal all the same, its last `found` events: it is sent
+    /// from there. To journal the held events of workers a second time would give agents every
+    /// state of an object twice, and the first after the last. Clients, who were sent away, come
+    /// again and are told that theirs is done. Whether the journal could be read.
+    fn recover(&mut self, found: u64, now: Instant) -> bool {
+        self.group = Group::default();
+        let mut after = self.history.head() - found;
+        while after < self.history.head() {
+            match self.history.replay(None, after, GROUP_BYTES) {
+                Ok(Replay::Events { records, upto }) => {
+                    self.network.send(&records, now);
+                    self.metrics.recovered_total.add(records.len() as u64);
+                    after = upto;
+                }
+                // Nothing was trimmed since.
+                Ok(Replay::Gone) => break,
+                // Agents find the rest missing by the hello and ask for it.
+                Err(error) => {
+                    self.fail(&error, now);
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// The journal could not be written, opened or looked after: nothing is accepted for a while.
