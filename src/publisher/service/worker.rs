@@ -41,6 +41,7 @@ pub(super) struct Worker {
     group: Group,
     stall: Stall,
     failures: RateLimit,
+    resumptions: RateLimit,
     left_out: RateLimit,
 }
 
@@ -68,6 +69,7 @@ impl Worker {
             group: Group::default(),
             stall: Stall::new(Rng::new()),
             failures: complaints(),
+            resumptions: complaints(),
             left_out: complaints(),
         }
     }
@@ -286,10 +288,13 @@ impl Worker {
         let Some(lasted) = lasted else { return };
         self.metrics.stalled.set(0);
         self.metrics.stalled_since_seconds.set(0);
-        log::info!(
-            "the journal can be written again after {:.1} s; events are accepted",
-            lasted.as_secs_f64()
-        );
+        // A disk that fails now and then stalls and resumes all the time.
+        if let Some(permit) = self.resumptions.permit(Instant::now()) {
+            log::info!(
+                "the journal can be written again after {:.1} s; events are accepted{permit}",
+                lasted.as_secs_f64()
+            );
+        }
     }
 
     fn tick(&mut self) {
