@@ -8,5 +8,6 @@ mod hello;
 mod host;
 mod kill;
 mod listener;
+mod own;
 mod push;
 mod versions;

@@ -1,4 +1,7 @@
 //! How the publisher service's parts are put together, and taken apart in order.
+//!
+//! It is the same service in `fanfare-publisher` and in a process that publishes by itself
+//! (`pub_sub_use_multiproc = false`); only its front differs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -31,13 +34,28 @@ use crate::util::lock_file::LockFile;
 
 /// Everything that runs.
 pub struct Wired {
-    workers: Box<dyn SubscriberApi>,
+    workers: Option<Box<dyn SubscriberApi>>,
     clients: Option<Requests>,
     requests: Arc<RequestMetrics>,
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
     service: Service,
     _lock: LockFile,
+}
+
+/// Who hands events to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    /// The API workers of this host, at `publisher_multiproc_socket` and the request socket beside
+    /// it.
+    Workers,
+    /// This process only, at [`own_path`].
+    Process,
+}
+
+/// The request socket of a process that publishes by itself.
+pub fn own_path(config: &PublisherConfig) -> PathBuf {
+    beside(&config.publisher_multiproc_socket, ".own")
 }
 
 /// Batches of pushed events that may wait for the service.
@@ -51,12 +69,17 @@ const SUBMITTED_WAITING: usize = 64;
 
 impl Wired {
     /// Starts everything. Nothing is left running on error.
-    pub fn new(config: &PublisherConfig) -> Result<Self, Box<dyn Error>> {
+    pub fn new(
+        config: &PublisherConfig,
+        context: &zmq::Context,
+        front: Front,
+    ) -> Result<Self, Box<dyn Error>> {
         for folder in [&config.state_dir, &config.run_dir] {
             std::fs::create_dir_all(folder)
                 .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         }
-        // Before anything is bound: a second service is told who the first is.
+        // Before anything is bound: a second service is told who the first is, whatever their
+        // fronts.
         let lock = LockFile::acquire(&beside(&config.publisher_multiproc_socket, ".pid"))?;
         let history = History::open(history_options(config), Moment::now())?;
         let identity = Identity {
@@ -85,8 +108,7 @@ impl Wired {
             publishers.retain(|key, _| *key == id_text(&identity.id));
         }
 
-        let context = zmq::Context::new();
-        let publisher = network(config, &context)?;
+        let publisher = network(config, context)?;
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
         let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
         let (monitored_to, monitored) = bounded(MONITORED_WAITING);
@@ -105,11 +127,18 @@ impl Wired {
             hello_interval: config.hello_interval,
             max_idle_time: config.max_idle_time,
         })?;
+        let (path, socket_group) = match front {
+            Front::Workers => (
+                request_path(&config.publisher_multiproc_socket),
+                Some(config.socket_group.clone()),
+            ),
+            Front::Process => (own_path(config), None),
+        };
         let clients = Requests::start(
-            &context,
-            &request_path(&config.publisher_multiproc_socket),
+            context,
+            &path,
             &RequestOptions {
-                socket_group: Some(config.socket_group.clone()),
+                socket_group,
                 max_event: config.max_message_size,
                 ..RequestOptions::default()
             },
@@ -132,7 +161,10 @@ impl Wired {
             store,
             monitored_to,
         )?;
-        let workers = ingress(config, &context, pushed_to)?;
+        let workers = match front {
+            Front::Workers => Some(ingress(config, context, pushed_to)?),
+            Front::Process => None,
+        };
         Ok(Wired {
             workers,
             requests: Arc::clone(&clients.metrics),
@@ -147,7 +179,9 @@ impl Wired {
     /// Stops everything that brings events, while the service still takes them, then the service,
     /// then the socket its answers go through. Says whether all was done by `deadline`.
     pub fn stop_by(&mut self, deadline: Instant) -> bool {
-        self.workers.close();
+        if let Some(workers) = &mut self.workers {
+            workers.close();
+        }
         self.monitors = None;
         let in_time = self.service.stop_by(deadline);
         self.clients = None;
@@ -156,7 +190,8 @@ impl Wired {
 
     /// The side of the workers that push.
     pub fn sources(&self) -> Vec<Arc<Source>> {
-        self.workers.sources()
+        let workers = self.workers.as_ref();
+        workers.map_or_else(Vec::new, |workers| workers.sources())
     }
 
     /// What the parts count.
