@@ -36,8 +36,8 @@ settings! {
         publisher_id: Option<[u8; 16]> = key(
             r#""""#,
             Kind::PublisherId,
-            "Who this publisher is, for as long as the host lives. Empty: made from the host name at\n\
-             the first start and kept in state_dir. Two publishers must never share one.",
+            "Who this publisher is, for as long as the host lives. Empty: a random one, made at the\n\
+             first start and kept in state_dir. Two publishers must never share one.",
         ),
         pub_sub_driver: String = key(
             r#""zmq_pubsub_driver""#,
