@@ -10,4 +10,5 @@ mod kill;
 mod listener;
 mod own;
 mod push;
+mod twins;
 mod versions;

@@ -30,7 +30,7 @@ use crate::pubsub::{
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
-use crate::util::lock_file::LockFile;
+use crate::util::lock_file::{LockError, LockFile};
 
 /// Everything that runs.
 pub struct Wired {
@@ -40,7 +40,7 @@ pub struct Wired {
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
     service: Service,
-    _lock: LockFile,
+    _locks: [LockFile; 2],
 }
 
 /// Who hands events to the service.
@@ -86,7 +86,9 @@ impl Wired {
             id: history.id(),
             uri: reachable(config),
             incarnation: history.incarnation(),
+            instance: fastrand::u64(..),
         };
+        let id_lock = sole(config, &id_text(&identity.id))?;
         log::info!(
             "publisher {}, incarnation {}, {} rows, last event {}",
             id_text(&identity.id),
@@ -172,7 +174,7 @@ impl Wired {
             monitored: Arc::clone(monitors.metrics()),
             monitors: Some(monitors),
             service,
-            _lock: lock,
+            _locks: [lock, id_lock],
         })
     }
 
@@ -202,6 +204,20 @@ impl Wired {
             ("service", self.service.metrics.each()),
         ]
     }
+}
+
+/// Keeps a second publisher with this id from starting on this host. On another host only its
+/// lease in a common store and the agents can tell.
+fn sole(config: &PublisherConfig, id: &str) -> Result<LockFile, String> {
+    let path = config.run_dir.join(format!("publisher-{id}.pid"));
+    LockFile::acquire(&path).map_err(|error| match error {
+        LockError::Held { .. } => format!(
+            "another publisher of this host has the id {id}: {error}; set publisher_id, or remove \
+             what was copied into {}",
+            config.state_dir.display()
+        ),
+        error => error.to_string(),
+    })
 }
 
 /// What is published of each table, so that only differences are published again.
