@@ -7,6 +7,7 @@ mod full;
 mod hello;
 mod host;
 mod kill;
+mod kill_push;
 mod listener;
 mod own;
 mod push;
