@@ -1,5 +1,6 @@
 //! `fanfare-publisher`: parse → wire → wait → stop in order.
 
+mod ends;
 mod handle;
 mod wire;
 

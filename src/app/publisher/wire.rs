@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::bounded;
 
+use super::ends::{ingress, network, reachable};
 use crate::config::PublisherConfig;
-use crate::event::EventBatch;
 use crate::metrics::Sample;
 use crate::publisher::group::Rules;
 use crate::publisher::history::{self, History, Moment};
@@ -22,11 +22,7 @@ use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
 use crate::publisher::service::{self, Service};
 use crate::publisher::submit::request_path;
 use crate::publisher::version::VersionField;
-use crate::pubsub::endpoint::{Endpoint, Host};
-use crate::pubsub::{
-    Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
-    SubscriberOptions, registry,
-};
+use crate::pubsub::{Source, SubscriberApi};
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
@@ -240,36 +236,6 @@ fn current_rows(history: &History, tables: &[String]) -> HashMap<String, BTreeMa
     known
 }
 
-/// The address that agents are told of.
-fn reachable(config: &PublisherConfig) -> String {
-    if !config.publisher_uri.is_empty() {
-        return config.publisher_uri.clone();
-    }
-    match &config.bind {
-        Endpoint::Tcp {
-            host: Host::Any,
-            port,
-        } => {
-            let name = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned();
-            format!("tcp://{name}:{port}")
-        }
-        Endpoint::Tcp {
-            host: Host::Ip(ip),
-            port,
-        } if ip.is_unspecified() => {
-            let name = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned();
-            format!("tcp://{name}:{port}")
-        }
-        bind => bind.to_string(),
-    }
-}
-
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -285,59 +251,4 @@ fn history_options(config: &PublisherConfig) -> history::Options {
     options.max_age = config.journal_max_age;
     options.tombstone_ttl = config.tombstone_ttl;
     options
-}
-
-/// The network side, bound.
-fn network(
-    config: &PublisherConfig,
-    context: &zmq::Context,
-) -> Result<Box<dyn PublisherApi>, Box<dyn Error>> {
-    let mut publisher = driver(&config.pub_sub_driver, context)?.publisher(&PublisherOptions {
-        endpoint: config.bind.clone(),
-        send_hwm: config.send_hwm,
-        send_timeout: Duration::ZERO,
-        subscriptions: true,
-        linger: config.stop_timeout / 2,
-    })?;
-    publisher.initialize()?;
-    Ok(publisher)
-}
-
-fn driver(alias: &str, context: &zmq::Context) -> Result<Box<dyn PubSubApi>, String> {
-    let driver = registry::find(alias).ok_or_else(|| format!("there is no driver {alias}"))?;
-    Ok((driver.make)(context))
-}
-
-/// The side of the workers that push.
-fn ingress(
-    config: &PublisherConfig,
-    context: &zmq::Context,
-    pushed: Sender<EventBatch>,
-) -> Result<Box<dyn SubscriberApi>, Box<dyn Error>> {
-    let driver = driver(&config.pub_sub_multiproc_driver, context)?;
-    let mut workers = driver.subscriber(&SubscriberOptions {
-        max_message_size: config.max_message_size,
-        socket_group: Some(config.socket_group.clone()),
-        ..SubscriberOptions::default()
-    })?;
-    workers.initialize(Arc::new(Pushed(pushed)))?;
-    let path = config.publisher_multiproc_socket.clone();
-    workers.register_listen_address(&Endpoint::Ipc { path })?;
-    workers.daemonize()?;
-    Ok(workers)
-}
-
-/// Hands pushed events to the service.
-struct Pushed(Sender<EventBatch>);
-
-impl Callback for Pushed {
-    /// Waits for the service: that is how workers come to wait when it can take nothing. The
-    /// service takes everything until its workers' side is closed.
-    fn events(&self, _source: &Source, events: EventBatch) {
-        if self.0.send(events).is_err() {
-            log::error!("events of workers lost: the service has ended");
-        }
-    }
-
-    fn link(&self, _source: &Source, _change: LinkChange) {}
 }
