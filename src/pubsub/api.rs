@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::codec::Malformed;
-use crate::event::topic::TopicError;
+use crate::event::codec::{self, Malformed};
+use crate::event::topic::{self, TopicError};
 use crate::event::{Event, EventBatch};
 use crate::metrics::Metric;
 
@@ -75,7 +75,15 @@ pub trait PublisherApi: Send {
 
     /// Sends one event to `topic`; `None` means the event's own, else
     /// [`crate::event::SEND_ALL`]. Must not wait for a subscriber.
-    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError>;
+    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
+        let name = topic.unwrap_or_else(|| event.topic_or_all());
+        topic::check(name)?;
+        let text = event.table.len() + event.key.len() + event.value.map_or(0, str::len);
+        // Room for the rest of the map, too: it is allocated once.
+        let mut payload = Vec::with_capacity(text + name.len() + 128);
+        codec::encode(event, &mut payload);
+        self.send_payload(name, &payload)
+    }
 
     /// Sends a payload that is in wire form already, on any topic, reserved ones too.
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError>;

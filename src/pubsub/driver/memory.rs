@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::event::codec::Malformed;
-use crate::event::{Event, codec, topic};
+use crate::event::topic;
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
 };
@@ -310,14 +310,6 @@ impl PublisherApi for MemoryPublisher {
         }
         self.open = true;
         Ok(())
-    }
-
-    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
-        let name = topic.unwrap_or_else(|| event.topic_or_all());
-        topic::check(name)?;
-        let mut payload = Vec::new();
-        codec::encode(event, &mut payload);
-        self.send_payload(name, &payload)
     }
 
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {

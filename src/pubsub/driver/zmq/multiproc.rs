@@ -11,7 +11,7 @@ use zmq::Socket;
 
 use super::frames::Frames;
 use super::{bind, failed, ffi, wait_drained};
-use crate::event::{Event, codec, topic};
+use crate::event::topic;
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
 };
@@ -51,7 +51,6 @@ impl PubSubApi for ZmqMultiproc {
             options: options.clone(),
             socket: None,
             frame: Vec::new(),
-            payload: Vec::new(),
         }))
     }
 
@@ -89,7 +88,6 @@ struct Worker {
     options: PublisherOptions,
     socket: Option<Socket>,
     frame: Vec<u8>,
-    payload: Vec<u8>,
 }
 
 impl Worker {
@@ -122,16 +120,6 @@ impl PublisherApi for Worker {
 
     /// Waits at most the options' `send_timeout` for a service that is down or full, then fails
     /// with [`PubSubError::Busy`].
-    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
-        let name = topic.unwrap_or_else(|| event.topic_or_all());
-        topic::check(name)?;
-        let mut payload = std::mem::take(&mut self.payload);
-        codec::encode(event, &mut payload);
-        let sent = self.send_payload(name, &payload);
-        self.payload = payload;
-        sent
-    }
-
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
