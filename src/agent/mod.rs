@@ -13,6 +13,7 @@ use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, Sub
 use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
 
 pub mod discovery;
+pub mod recovery;
 
 /// What an agent is made of.
 pub struct Parts {
