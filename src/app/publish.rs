@@ -184,7 +184,7 @@ impl Sender<'_> {
                     continue;
                 }
             };
-            match self.hand_over(&event.event(), None, Some(number)) {
+            match self.hand_over(&event.event(), event.version(), Some(number)) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(ClientError::Event { reason, .. }) => self.report.bad_line(number, &reason),

@@ -81,7 +81,7 @@ pub struct Options {
     /// This boot of the machine; [`boot_id`] unless a test pretends a power cut.
     pub boot: Option<[u8; 16]>,
     #[cfg(test)]
-    faults: tests::faults::Faults,
+    pub(super) faults: tests::faults::Faults,
 }
 
 impl Options {
@@ -164,7 +164,11 @@ impl History {
     /// Reads everything from the disk again, to be called after any error until it succeeds. As a
     /// rule id, incarnation and head are as before, or head has risen by the group that failed; a
     /// damaged database is moved aside as at the start, and then [`History::incarnation`] rises.
-    pub fn reopen(&mut self, now: Moment) -> Result<(), HistoryError> {
+    ///
+    /// Gives how many events of the group that failed are in the journal all the same: all that
+    /// would have been stamped or none, since a group is one transaction. They are the last ones
+    /// before [`History::head`] and were never sent.
+    pub fn reopen(&mut self, now: Moment) -> Result<u64, HistoryError> {
         let past = Past {
             incarnation: self.state.meta.incarnation,
             head: self.state.head,
@@ -182,7 +186,11 @@ impl History {
         self.chores = maintain::Chores::new(now);
         self.scratch.clear();
         self.broken = None;
-        Ok(())
+        // After a break of continuity the head is another's, or leapt.
+        Ok(match self.incarnation() == past.incarnation {
+            true => self.head().saturating_sub(past.head),
+            false => 0,
+        })
     }
 
     /// Why the history takes nothing until [`History::reopen`] succeeds; `None` when it is well.

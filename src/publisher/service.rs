@@ -39,6 +39,7 @@ crate::metrics! {
         commits_total: Counter = "Groups of events journalled.",
         commits_failed_total: Counter = "Times the journal could not be written or reopened.",
         reopened_total: Counter = "Times the journal was opened again after a failure.",
+        recovered_total: Counter = "Events of a group whose journalling failed that were found in the journal all the same; sent then.",
         stalls_total: Counter = "Times it began to accept nothing.",
         stalled: Gauge = "Whether nothing is accepted because the journal cannot be written (1).",
         stalled_since_seconds: Gauge = "Since when nothing is accepted, Unix seconds; 0 while events are accepted.",

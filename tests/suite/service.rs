@@ -2,6 +2,7 @@
 
 mod clean;
 mod discovery;
+mod eio;
 mod full;
 mod hello;
 mod host;

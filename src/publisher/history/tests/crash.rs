@@ -204,10 +204,11 @@ fn a_failing_sync_acknowledges_nothing() {
     assert!(options.faults.hits() > 0);
     assert_eq!(picture(&history), before);
     options.faults.heal();
-    history.reopen(at(start, 51)).unwrap();
+    let found = history.reopen(at(start, 51)).unwrap();
     assert_eq!(history.incarnation(), before.0);
     // The group is there as a whole or not at all, and sent again it is there once.
     let there = history.head() > before.1;
+    assert_eq!(found, history.head() - before.1);
     let outcome = history.commit(&[submission], at(start, 52)).unwrap()[0];
     assert_eq!(outcome == Outcome::AlreadyDone, there);
     assert_eq!(history.head(), before.1 + 1);
