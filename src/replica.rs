@@ -172,20 +172,21 @@ impl Replica {
     /// Forgets tombstones of objects that are gone since before `before`; says how many.
     pub fn expire(&mut self, before: Instant) -> usize {
         let mut forgotten = 0;
-        self.expire_each(before, |_| forgotten += 1);
+        self.expire_each(before, |_, _| forgotten += 1);
         forgotten
     }
 
-    /// As [`Replica::expire`], and names each one forgotten.
-    pub fn expire_each(&mut self, before: Instant, mut forgotten: impl FnMut(RowKey)) {
+    /// As [`Replica::expire`], and names each one forgotten and its topic.
+    pub fn expire_each(&mut self, before: Instant, mut forgotten: impl FnMut(RowKey, &str)) {
         for (table, rows) in &mut self.tables {
             rows.retain(|key, row| {
                 let keep = row.gone.is_none_or(|gone| gone >= before);
                 if !keep {
-                    forgotten(RowKey {
+                    let name = RowKey {
                         table: Arc::clone(table),
                         key: Arc::clone(key),
-                    });
+                    };
+                    forgotten(name, &row.topic);
                 }
                 keep
             });
