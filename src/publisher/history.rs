@@ -17,10 +17,12 @@ mod commit;
 mod error;
 mod flush;
 mod identity;
+mod index;
 mod maintain;
 mod open;
 mod record;
 mod replay;
+mod rows;
 mod state;
 mod store;
 mod trim;
@@ -78,6 +80,9 @@ pub struct Options {
     pub max_age: Duration,
     /// For how long it is remembered that an object was deleted.
     pub tombstone_ttl: Duration,
+    /// Whether this publisher knows all rows there are, whatever its history; see
+    /// [`History::complete_since`].
+    pub authoritative: bool,
     /// This boot of the machine; [`boot_id`] unless a test pretends a power cut.
     pub boot: Option<[u8; 16]>,
     #[cfg(test)]
@@ -96,6 +101,7 @@ impl Options {
             max_bytes: 512 << 20,
             max_age: Duration::from_secs(86_400),
             tombstone_ttl: Duration::from_secs(86_400),
+            authoritative: false,
             boot: boot_id(),
             #[cfg(test)]
             faults: tests::faults::Faults::default(),
@@ -206,6 +212,16 @@ impl History {
     /// The number of this unbroken life.
     pub fn incarnation(&self) -> u64 {
         self.state.meta.incarnation
+    }
+
+    /// The incarnation since which all that was stamped is known: a row that was stamped in it or
+    /// later, and that is not here, is gone. The one in which the history began, or in which its end
+    /// may have been lost; 0 where the operator says that this publisher knows everything.
+    pub fn complete_since(&self) -> u64 {
+        match self.options.authoritative {
+            true => 0,
+            false => self.state.meta.complete_since,
+        }
     }
 
     /// Seq of the last event; 0 when there was none.

@@ -115,9 +115,11 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
 
 /// A history that begins now.
 fn first(options: &Options, now: Moment, past: Past) -> Meta {
+    let incarnation = (now.unix_micros / 1000).max(past.incarnation + 1);
     Meta {
         id: options.id.unwrap_or_else(identity::host_id),
-        incarnation: (now.unix_micros / 1000).max(past.incarnation + 1),
+        incarnation,
+        complete_since: incarnation,
         base: past.head,
         rows_seq: past.head,
         forgotten: past.head,
@@ -148,8 +150,11 @@ fn resume(
     transaction.open_table(JOURNAL)?.retain(|_, _| false)?;
     let meta = &mut state.meta;
     meta.incarnation = (now.unix_micros / 1000).max(was.max(past.incarnation) + 1);
+    // Rows of the lost end may be out there that are not known here.
+    meta.complete_since = meta.incarnation;
     meta.base = head + LEAP;
     meta.rows_seq = meta.base;
+    state.index.emptied();
     (state.head, state.floor, state.bytes) = (meta.base, meta.base + 1, 0);
     log::warn!(
         "{}: the end of the journal may be lost; incarnation rises from {was} to {}",
