@@ -165,8 +165,22 @@ impl Replica {
         most: usize,
         mut see: impl FnMut(&RowKey, &Row),
     ) -> bool {
+        self.walk_any(cursor, most, |name, row| {
+            if row.gone.is_none() {
+                see(name, row);
+            }
+        })
+    }
+
+    /// As [`Replica::walk`], and shows tombstones too.
+    pub fn walk_any(
+        &self,
+        cursor: &mut Cursor,
+        most: usize,
+        mut see: impl FnMut(&RowKey, &Row),
+    ) -> bool {
         for place in cursor.take(most) {
-            if let Some(entry) = self.rows.get(place).filter(|e| e.row.gone.is_none()) {
+            if let Some(entry) = self.rows.get(place) {
                 see(&entry.name, &entry.row);
             }
         }
