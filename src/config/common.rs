@@ -49,7 +49,7 @@ pub(super) const RUN_DIR: Spec = key(
     r#""/run/fanfare""#,
     Kind::Folder(80),
     "Where the control socket and locks are. Short, because the path of a unix socket is.\n\
-     Nothing is put there in this version.",
+     In this version a publisher keeps a lock there; an agent keeps nothing.",
 );
 
 pub(super) const LOG_LEVEL: Spec = key(

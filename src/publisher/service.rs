@@ -47,6 +47,7 @@ crate::metrics! {
         hellos_total: Counter = "Hellos sent.",
         joins_total: Counter = "Subscribers that asked for hellos.",
         subscriptions: Gauge = "Subscriptions of all subscribers.",
+        state_copied: Gauge = "Whether the state was a copy at the start, so that another publisher may have this one's id (1).",
         rows: Gauge = "Current rows.",
         head_seq: Gauge = "Number of the last event.",
     }
@@ -87,6 +88,7 @@ impl Service {
     /// Starts the service's thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let metrics = Arc::new(ServiceMetrics::default());
+        metrics.state_copied.set(parts.history.was_copied().into());
         let (stop, stopped) = bounded(1);
         let worker = Worker::new(parts, stopped, Arc::clone(&metrics));
         let thread = Thread::spawn("publisher", move || worker.run())?;
