@@ -17,10 +17,12 @@ mod commit;
 mod error;
 mod flush;
 mod identity;
+mod index;
 mod maintain;
 mod open;
 mod record;
 mod replay;
+mod rows;
 mod state;
 mod store;
 mod trim;
@@ -78,6 +80,9 @@ pub struct Options {
     pub max_age: Duration,
     /// For how long it is remembered that an object was deleted.
     pub tombstone_ttl: Duration,
+    /// Whether this publisher knows all rows there are, whatever its history; see
+    /// [`History::complete_since`].
+    pub authoritative: bool,
     /// Whether a database that is a copy of the one last written, or was restored from a backup,
     /// gets a higher incarnation: its original may be at work, or have sent more than it knows.
     pub notice_copies: bool,
@@ -99,6 +104,7 @@ impl Options {
             max_bytes: 512 << 20,
             max_age: Duration::from_secs(86_400),
             tombstone_ttl: Duration::from_secs(86_400),
+            authoritative: false,
             notice_copies: true,
             boot: boot_id(),
             #[cfg(test)]
@@ -211,6 +217,16 @@ impl History {
     /// The number of this unbroken life.
     pub fn incarnation(&self) -> u64 {
         self.state.meta.incarnation
+    }
+
+    /// The incarnation since which all that was stamped is known: a row that was stamped in it or
+    /// later, and that is not here, is gone. The one in which the history began, or in which its end
+    /// may have been lost; 0 where the operator says that this publisher knows everything.
+    pub fn complete_since(&self) -> u64 {
+        match self.options.authoritative {
+            true => 0,
+            false => self.state.meta.complete_since,
+        }
     }
 
     /// Whether it was found to be a copy when it was opened: another publisher may have its id.

@@ -10,6 +10,7 @@ use crate::event::{Event, EventBatch};
 use crate::metrics::Metric;
 
 use super::endpoint::{Endpoint, EndpointError};
+use super::subscriber::Follow;
 
 /// What can go wrong at this layer, named by what the caller can do.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +140,13 @@ pub trait Callback: Send + Sync {
 
     /// The connection to a publisher changed. Must not block.
     fn link(&self, source: &Source, change: LinkChange);
+
+    /// What follows `source` in place of `events` and `link`, where more than these is wanted; asked
+    /// once for each reader, before it starts. `None`, the default: the two are all.
+    fn follow(&self, source: &Arc<Source>) -> Option<Box<dyn Follow>> {
+        let _ = source;
+        None
+    }
 }
 
 /// What became of the connection to a publisher.

@@ -129,9 +129,11 @@ fn first(options: &Options, now: Moment, past: Past) -> Result<Meta, Fault> {
         Some(id) => id,
         None => identity::own_id(&options.path)?,
     };
+    let incarnation = (now.unix_micros / 1000).max(past.incarnation + 1);
     Ok(Meta {
         id,
-        incarnation: (now.unix_micros / 1000).max(past.incarnation + 1),
+        incarnation,
+        complete_since: incarnation,
         base: past.head,
         rows_seq: past.head,
         forgotten: past.head,
@@ -162,8 +164,11 @@ fn resume(
     transaction.open_table(JOURNAL)?.retain(|_, _| false)?;
     let meta = &mut state.meta;
     meta.incarnation = (now.unix_micros / 1000).max(was.max(past.incarnation) + 1);
+    // Rows of the lost end may be out there that are not known here.
+    meta.complete_since = meta.incarnation;
     meta.base = head + LEAP;
     meta.rows_seq = meta.base;
+    state.index.emptied();
     (state.head, state.floor, state.bytes) = (meta.base, meta.base + 1, 0);
     let (path, id, new) = (options.path.display(), hex(&meta.id), meta.incarnation);
     match past.copied {

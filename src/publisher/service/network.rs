@@ -18,6 +18,8 @@ pub(super) struct Network {
     heartbeat: Heartbeat,
     /// Topics sent to since the last hello, and their last seq.
     recent: HashMap<u64, u64>,
+    /// The head as of the last hello.
+    said: Option<u64>,
     payload: Vec<u8>,
     metrics: Arc<ServiceMetrics>,
     complaints: RateLimit,
@@ -34,6 +36,7 @@ impl Network {
             publisher,
             heartbeat,
             recent: HashMap::new(),
+            said: None,
             payload: Vec::new(),
             metrics,
             complaints,
@@ -107,6 +110,8 @@ impl Network {
             head: history.head(),
             floor: history.floor(),
             unix_micros: Moment::now().unix_micros,
+            // At first: what moved before this life of the process is not listed.
+            since: self.said.replace(history.head()).unwrap_or(history.head()),
             sync_endpoint: String::new(),
             authoritative: false,
             recent: self.recent.drain().take(MAX_RECENT).collect(),

@@ -275,8 +275,12 @@ impl Link for MemoryLink {
         Ok(self.with(|wire| wire.signals.pop_front()))
     }
 
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
-        let polled = poll::readable([wake, self.bell.as_fd()], timeout);
+    fn wait(
+        &mut self,
+        wakes: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> Result<(), PubSubError> {
+        let polled = poll::readable([wakes[0], wakes[1], self.bell.as_fd()], timeout);
         polled.map(drop).map_err(|error| PubSubError::System {
             what: "cannot wait".into(),
             why: error.to_string(),

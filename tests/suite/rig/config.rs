@@ -35,7 +35,12 @@ impl Folder {
     /// A program with `text` as its configuration, in plain text on the network.
     pub fn command(&self, program: &str, text: &str) -> Command {
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
-        let text = format!("security = \"none\"\n{text}");
+        // What a test says nothing of stays in its folder too.
+        let state = match text.contains("state_dir") {
+            true => String::new(),
+            false => format!("state_dir = {:?}\n", self.path(&format!("{name}-state"))),
+        };
+        let text = format!("security = \"none\"\n{state}{text}");
         let path = self.write(&format!("{name}.toml"), &text);
         let mut command = Command::new(program);
         command.arg("--config").arg(path);

@@ -232,6 +232,39 @@ fn failing_chores_lose_nothing() {
 }
 
 #[test]
+fn since_when_it_is_complete_is_kept() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    let mut history = History::open(options.clone(), at(start, 0)).unwrap();
+    let first = history.incarnation();
+    assert_eq!(history.complete_since(), first);
+    history.commit(&[set("k", "v", "x")], at(start, 1)).unwrap();
+    // A kill, then a clean end.
+    drop(history);
+    let history = History::open(options.clone(), at(start, 2)).unwrap();
+    assert_eq!(history.complete_since(), first);
+    history.close().unwrap();
+    options.authoritative = true;
+    let history = History::open(options.clone(), at(start, 3)).unwrap();
+    assert_eq!(history.complete_since(), 0);
+    drop(history);
+    // A power cut: what was sent last may not be known.
+    options.authoritative = false;
+    options.durability = Durability::Os;
+    drop(History::open(options.clone(), at(start, 4)).unwrap());
+    options.boot = Some([2; 16]);
+    let history = History::open(options.clone(), at(start, 5)).unwrap();
+    let second = history.incarnation();
+    assert!(second > first);
+    assert_eq!(history.complete_since(), second);
+    drop(history);
+    std::fs::remove_file(&options.path).unwrap();
+    let history = History::open(options, at(start, 6)).unwrap();
+    assert!(history.complete_since() > second);
+    assert_eq!(history.complete_since(), history.incarnation());
+}
+
+#[test]
 fn a_copy_does_not_go_on_as_the_original() {
     let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
     let mut options = options(folder.path());

@@ -218,10 +218,14 @@ impl Link for PullLink {
         Ok(self.up.take())
     }
 
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
+    fn wait(
+        &mut self,
+        wakes: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> Result<(), PubSubError> {
         match self.up {
             Some(_) => Ok(()),
-            None => wait_drained(&self.socket, None, wake, timeout, &self.uri).map(drop),
+            None => wait_drained(&self.socket, None, wakes, timeout, &self.uri).map(drop),
         }
     }
 }
