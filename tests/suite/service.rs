@@ -8,4 +8,5 @@ mod host;
 mod kill;
 mod listener;
 mod push;
+mod sync;
 mod versions;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 
 use crate::config::PublisherConfig;
 use crate::event::EventBatch;
@@ -18,6 +18,7 @@ use crate::publisher::monitor::{MonitorMetrics, MonitorOptions, Monitors};
 use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
 use crate::publisher::service::{self, Service};
 use crate::publisher::submit::request_path;
+use crate::publisher::sync::{Asked, SyncMetrics, SyncOptions, SyncService};
 use crate::publisher::version::VersionField;
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
@@ -33,6 +34,8 @@ use crate::util::lock_file::LockFile;
 pub struct Wired {
     workers: Box<dyn SubscriberApi>,
     clients: Option<Requests>,
+    sync: Option<SyncService>,
+    synced: Option<Arc<SyncMetrics>>,
     requests: Arc<RequestMetrics>,
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
@@ -90,12 +93,16 @@ impl Wired {
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
         let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
         let (monitored_to, monitored) = bounded(MONITORED_WAITING);
+        // Not bounded here: the sync service bounds how much it asks.
+        let (ask_to, asks) = unbounded();
         let service = Service::start(service::Parts {
             publisher,
             history,
             pushed,
             submitted,
             monitored,
+            asks,
+            sync_endpoint: config.sync_told(),
             rules: Rules {
                 version_field: Some(config.version_field.as_str())
                     .filter(|name| !name.is_empty())
@@ -115,6 +122,7 @@ impl Wired {
             },
             submit_to,
         )?;
+        let sync = sync_service(config, &context, ask_to)?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
         let store = (store.open)(&StoreOptions {
@@ -137,6 +145,8 @@ impl Wired {
             workers,
             requests: Arc::clone(&clients.metrics),
             clients: Some(clients),
+            synced: sync.as_ref().map(|sync| Arc::clone(&sync.metrics)),
+            sync,
             monitored: Arc::clone(monitors.metrics()),
             monitors: Some(monitors),
             service,
@@ -147,6 +157,7 @@ impl Wired {
     /// Stops everything that brings events, while the service still takes them, then the service,
     /// then the socket its answers go through. Says whether all was done by `deadline`.
     pub fn stop_by(&mut self, deadline: Instant) -> bool {
+        self.sync = None;
         self.workers.close();
         self.monitors = None;
         let in_time = self.service.stop_by(deadline);
@@ -160,10 +171,12 @@ impl Wired {
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 3] {
+    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 4] {
+        let synced = self.synced.as_ref();
         [
             ("requests", self.requests.each()),
             ("monitors", self.monitored.each()),
+            ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
             ("service", self.service.metrics.each()),
         ]
     }
@@ -233,7 +246,26 @@ fn history_options(config: &PublisherConfig) -> history::Options {
     options.max_bytes = config.journal_max_bytes;
     options.max_age = config.journal_max_age;
     options.tombstone_ttl = config.tombstone_ttl;
+    options.authoritative = config.authoritative;
     options
+}
+
+/// The side of agents that missed something.
+fn sync_service(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    asks: Sender<Asked>,
+) -> Result<Option<SyncService>, Box<dyn Error>> {
+    let Some(endpoint) = &config.sync else {
+        return Ok(None);
+    };
+    let options = SyncOptions {
+        cache_bytes: config.sync_cache_bytes,
+        max_snapshots: config.sync_max_snapshots,
+        snapshot_rate: config.sync_snapshot_rate,
+        ..SyncOptions::default()
+    };
+    Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
 }
 
 /// The network side, bound.

@@ -35,7 +35,12 @@ impl Folder {
     /// A program with `text` as its configuration, in plain text on the network.
     pub fn command(&self, program: &str, text: &str) -> Command {
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
-        let text = format!("security = \"none\"\n{text}");
+        // No port but those a test chose: many run at the same time.
+        let sync = match program == PUBLISHER && !text.contains("sync_port") {
+            true => "sync_port = 0\n",
+            false => "",
+        };
+        let text = format!("security = \"none\"\n{sync}{text}");
         let path = self.write(&format!("{name}.toml"), &text);
         let mut command = Command::new(program);
         command.arg("--config").arg(path);
