@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) floor: u64,
     /// Bytes of all blobs.
     pub(super) bytes: u64,
+    /// Whether it was read from a copy; see `identity::place`.
+    pub(super) copied: bool,
 }
 
 impl State {
@@ -49,6 +51,7 @@ impl State {
             head: meta.base,
             floor: meta.base + 1,
             bytes: 0,
+            copied: false,
             meta,
         }
     }

@@ -21,13 +21,16 @@ pub(super) const TOPICS: TableDefinition<'_, &str, u64> = TableDefinition::new("
 /// Producer → its last number and when it was heard, unix seconds.
 pub(super) const PRODUCERS: TableDefinition<'_, [u8; 16], (u64, u64)> =
     TableDefinition::new("producers");
-/// The encoded [`Meta`], and beside it what later versions know more.
+/// The encoded [`Meta`], beside it what later versions know more, and where the database was when it
+/// was opened last.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// Keys of [`META`]. The first versions had only one; where the other is missing, the publisher
-/// vouches for nothing before now.
+/// Keys of [`META`]. The first versions had only one; where the others are missing, the publisher
+/// vouches for nothing before now, and takes the database for its own.
 const META_KEY: &str = "fanfare";
 const COMPLETE_SINCE: &str = "complete_since";
+/// See `identity::place`.
+const PLACE_KEY: &str = "place";
 /// The layout of all tables. A database of a higher one is refused, not moved aside.
 const FORMAT: u32 = 1;
 const META_LEN: usize = 4 + 16 + 4 * 8 + 16 + 3;
@@ -125,6 +128,20 @@ impl Meta {
         table.insert(COMPLETE_SINCE, &self.complete_since.to_be_bytes()[..])?;
         Ok(())
     }
+}
+
+/// Where the database was; `None` when it was never noted.
+pub(super) fn read_place(transaction: &WriteTransaction) -> Result<Option<Vec<u8>>, Fault> {
+    let table = transaction.open_table(META)?;
+    let entry = redb::ReadableTable::get(&table, PLACE_KEY)?;
+    Ok(entry.map(|entry| entry.value().to_vec()))
+}
+
+/// Notes where the database is.
+pub(super) fn write_place(transaction: &WriteTransaction, place: &[u8]) -> Result<(), Fault> {
+    let mut table = transaction.open_table(META)?;
+    table.insert(PLACE_KEY, place)?;
+    Ok(())
 }
 
 /// The key of a row in [`ROWS`].
