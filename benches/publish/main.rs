@@ -277,6 +277,8 @@ fn serve(folder: &Path, durability: Durability) -> Middle {
         pushed,
         submitted,
         monitored: crossbeam_channel::never(),
+        asks: crossbeam_channel::never(),
+        sync_endpoint: String::new(),
         rules: Rules {
             version_field: None,
             selective: true,

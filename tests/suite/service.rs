@@ -11,5 +11,6 @@ mod kill_push;
 mod listener;
 mod own;
 mod push;
+mod sync;
 mod twins;
 mod versions;

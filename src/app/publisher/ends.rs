@@ -8,6 +8,7 @@ use crossbeam_channel::Sender;
 
 use crate::config::PublisherConfig;
 use crate::event::EventBatch;
+use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
     Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
@@ -31,6 +32,24 @@ pub(super) fn reachable(config: &PublisherConfig) -> String {
         }
         bind => bind.to_string(),
     }
+}
+
+/// The side of agents that missed something.
+pub(super) fn sync_service(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    asks: Sender<Asked>,
+) -> Result<Option<SyncService>, Box<dyn Error>> {
+    let Some(endpoint) = &config.sync else {
+        return Ok(None);
+    };
+    let options = SyncOptions {
+        cache_bytes: config.sync_cache_bytes,
+        max_snapshots: config.sync_max_snapshots,
+        snapshot_rate: config.sync_snapshot_rate,
+        ..SyncOptions::default()
+    };
+    Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
 }
 
 /// The network side, bound.

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{bounded, unbounded};
 
-use super::ends::{ingress, network, reachable};
+use super::ends::{ingress, network, reachable, sync_service};
 use crate::config::PublisherConfig;
 use crate::metrics::Sample;
 use crate::publisher::group::Rules;
@@ -21,6 +21,7 @@ use crate::publisher::monitor::{MonitorMetrics, MonitorOptions, Monitors};
 use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
 use crate::publisher::service::{self, Service};
 use crate::publisher::submit::request_path;
+use crate::publisher::sync::{SyncMetrics, SyncService};
 use crate::publisher::version::VersionField;
 use crate::pubsub::{Source, SubscriberApi};
 use crate::store::publisher_row::id_text;
@@ -32,6 +33,8 @@ use crate::util::lock_file::{LockError, LockFile};
 pub struct Wired {
     workers: Option<Box<dyn SubscriberApi>>,
     clients: Option<Requests>,
+    sync: Option<SyncService>,
+    synced: Option<Arc<SyncMetrics>>,
     requests: Arc<RequestMetrics>,
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
@@ -110,12 +113,16 @@ impl Wired {
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
         let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
         let (monitored_to, monitored) = bounded(MONITORED_WAITING);
+        // Not bounded here: the sync service bounds how much it asks.
+        let (ask_to, asks) = unbounded();
         let service = Service::start(service::Parts {
             publisher,
             history,
             pushed,
             submitted,
             monitored,
+            asks,
+            sync_endpoint: config.sync_told(),
             rules: Rules {
                 version_field: Some(config.version_field.as_str())
                     .filter(|name| !name.is_empty())
@@ -142,6 +149,7 @@ impl Wired {
             },
             submit_to,
         )?;
+        let sync = sync_service(config, &context, ask_to)?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
         let store = (store.open)(&StoreOptions {
@@ -167,6 +175,8 @@ impl Wired {
             workers,
             requests: Arc::clone(&clients.metrics),
             clients: Some(clients),
+            synced: sync.as_ref().map(|sync| Arc::clone(&sync.metrics)),
+            sync,
             monitored: Arc::clone(monitors.metrics()),
             monitors: Some(monitors),
             service,
@@ -177,6 +187,7 @@ impl Wired {
     /// Stops everything that brings events, while the service still takes them, then the service,
     /// then the socket its answers go through. Says whether all was done by `deadline`.
     pub fn stop_by(&mut self, deadline: Instant) -> bool {
+        self.sync = None;
         if let Some(workers) = &mut self.workers {
             workers.close();
         }
@@ -193,10 +204,12 @@ impl Wired {
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 3] {
+    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 4] {
+        let synced = self.synced.as_ref();
         [
             ("requests", self.requests.each()),
             ("monitors", self.monitored.each()),
+            ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
             ("service", self.service.metrics.each()),
         ]
     }
@@ -250,5 +263,6 @@ fn history_options(config: &PublisherConfig) -> history::Options {
     options.max_bytes = config.journal_max_bytes;
     options.max_age = config.journal_max_age;
     options.tombstone_ttl = config.tombstone_ttl;
+    options.authoritative = config.authoritative;
     options
 }
