@@ -87,7 +87,7 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
         }
     }
     let start = Instant::now();
-    let sources = agent.sources();
+    let (sources, followed) = (agent.sources(), agent.followed());
     let hub = Arc::clone(agent.hub());
     let lanes: Vec<_> = agent
         .lanes()
@@ -95,7 +95,7 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
         .map(|lane| (lane.name().to_owned(), Arc::clone(&lane.metrics)))
         .collect();
     let left_behind = agent.stop();
-    for line in status::summary(&sources, &hub, &lanes) {
+    for line in status::summary(&sources, &followed, &hub, &lanes) {
         log::info!("{line}");
     }
     log::info!(
