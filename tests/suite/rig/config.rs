@@ -76,9 +76,16 @@ impl Folder {
     }
 
     pub fn agent_config(&self, publishers: &[&str], topics: &[&str], more: &str) -> String {
+        // Most peers in tests say no hello.
+        let mut quick = String::new();
+        for (key, value) in [("legacy_detect", 0.5), ("sync_timeout", 2.0)] {
+            if !more.contains(key) {
+                quick += &format!("{key} = {value:?}\n");
+            }
+        }
         format!(
             "publishers_ips = {publishers:?}\ntopics = {topics:?}\nreconnect_min = 0.02\n\
-             reconnect_max = 0.3\n{more}\n[[handler]]\nmodule = \"file\"\npath = {:?}\n\
+             reconnect_max = 0.3\n{quick}{more}\n[[handler]]\nmodule = \"file\"\npath = {:?}\n\
              interval = 0.05\n",
             self.path("rows.json")
         )
