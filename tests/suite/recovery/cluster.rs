@@ -16,7 +16,7 @@ use crate::service::host::Host;
 /// An API server host with a sync service.
 pub struct Cluster {
     pub host: Host,
-    pub sync: Port,
+    _sync: Port,
 }
 
 impl Cluster {
@@ -28,7 +28,7 @@ impl Cluster {
         );
         Cluster {
             host: Host::new(&more),
-            sync,
+            _sync: sync,
         }
     }
 

@@ -35,7 +35,7 @@ fn a_burst_over_the_high_water_mark_then_silence() {
 /// The same, where the journal no longer has it: a snapshot, and still no loss.
 #[test]
 fn what_the_journal_has_no_longer_comes_by_snapshot() {
-    let cluster = Cluster::running("send_hwm = 10\njournal_events = 1000\n");
+    let cluster = Cluster::running("send_hwm = 10\njournal_max_events = 1000\n");
     let mut node = Node::started(&[&cluster.uri()], &["t1"], "receive_hwm = 10\n");
     cluster.publish("t1", 0..10, KEYS);
     node.has(&rows(10, KEYS));
