@@ -2,7 +2,7 @@
 
 mod agents;
 mod checkpoint;
-mod cluster;
+pub mod cluster;
 mod overflow;
 mod partition;
 mod restart;
