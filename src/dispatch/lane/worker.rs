@@ -79,7 +79,7 @@ impl Worker {
                 Ok(handler) => {
                     lives += 1;
                     if lives > 1 {
-                        self.seat.restart(SyncReason::HandlerRestarted);
+                        self.start_over(SyncReason::HandlerRestarted);
                     }
                     self.metrics.running.set(1);
                     self.shared.set_state(LaneState::Running);
@@ -298,7 +298,7 @@ impl Worker {
                         self.metrics.events_applied_total.add(u64::from(taken));
                     }
                 }
-                Due::Resync => self.seat.restart(SyncReason::Failed),
+                Due::Resync => self.start_over(SyncReason::Failed),
             }
         }
     }
@@ -323,9 +323,20 @@ impl Worker {
         } else {
             self.ending = Some(Ending::Closed);
         }
+        self.start_over(SyncReason::Failed);
+    }
+
+    /// What was queued before, and what waits to be given again, is let go: after a pause it follows
+    /// a hole, and a handler's first call opens a bracket. The bracket covers it.
+    fn start_over(&mut self, reason: SyncReason) {
+        self.seat.restart(reason);
         self.shared.troubles().start_over();
         self.look();
-        self.seat.restart(SyncReason::Failed);
+        while let Ok(work) = self.seat.work.try_recv() {
+            if let Work::Events(events) = work {
+                self.seat.taken(&events);
+            }
+        }
     }
 
     /// Whether rows are held back may have changed.
