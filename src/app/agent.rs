@@ -1,5 +1,6 @@
 //! `fanfare-agent`: parse → wire → wait → stop.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,8 @@ use clap::Parser;
 use crossbeam_channel::{never, select, tick};
 
 use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
-use crate::agent::{Agent, Parts};
+use crate::agent::follower::ZmqSync;
+use crate::agent::{Agent, Parts, RecoveryParts, checkpoint, recovery};
 use crate::config::{AgentConfig, HandlerConfig, Known, load_agent};
 use crate::dispatch::lane::Build;
 use crate::dispatch::{Filter, LaneOptions, SeatOptions};
@@ -85,7 +87,7 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
         }
     }
     let start = Instant::now();
-    let sources = agent.sources();
+    let (sources, followed) = (agent.sources(), agent.followed());
     let hub = Arc::clone(agent.hub());
     let lanes: Vec<_> = agent
         .lanes()
@@ -93,7 +95,7 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
         .map(|lane| (lane.name().to_owned(), Arc::clone(&lane.metrics)))
         .collect();
     let left_behind = agent.stop();
-    for line in status::summary(&sources, &hub, &lanes) {
+    for line in status::summary(&sources, &followed, &hub, &lanes) {
         log::info!("{line}");
     }
     log::info!(
@@ -107,8 +109,10 @@ fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
     let driver = registry::find(&config.pub_sub_driver)
         .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
     let modules = Arc::new(modules);
+    let context = zmq::Context::new();
     Ok(Parts {
-        driver: (driver.make)(&zmq::Context::new()),
+        driver: (driver.make)(&context),
+        recovery: Some(recovery(config, &context)),
         subscriber: SubscriberOptions {
             connect_timeout: config.connect_timeout,
             reconnect_min: config.reconnect_min,
@@ -132,6 +136,43 @@ fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
             .collect(),
         stop_timeout: config.stop_timeout,
     })
+}
+
+fn recovery(config: &AgentConfig, context: &zmq::Context) -> RecoveryParts {
+    RecoveryParts {
+        transport: Arc::new(ZmqSync::new(context)),
+        options: recovery::Options {
+            held_bytes: config.held_bytes,
+            heads_every: config.heads_interval,
+            ..recovery::Options::default()
+        },
+        sync_timeout: config.sync_timeout,
+        legacy_resync: config.db_sync_time,
+        checkpoint: state_dir(config).map(|folder| checkpoint::Options {
+            folder,
+            every: config.checkpoint_interval,
+        }),
+    }
+}
+
+/// Where checkpoints are kept; without a folder that can be written the agent works, and loads all
+/// rows after each restart.
+fn state_dir(config: &AgentConfig) -> Option<PathBuf> {
+    let folder = &config.state_dir;
+    let made = std::fs::create_dir_all(folder).and_then(|()| {
+        let free = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK);
+        free.map_err(std::io::Error::from)
+    });
+    match made {
+        Ok(()) => Some(folder.clone()),
+        Err(error) => {
+            log::warn!(
+                "state_dir {}: {error}: a restart will load all rows again",
+                folder.display()
+            );
+            None
+        }
+    }
 }
 
 fn lane(config: &AgentConfig, handler: &HandlerConfig, modules: &Arc<Registry>) -> LaneOptions {

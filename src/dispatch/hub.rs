@@ -60,6 +60,8 @@ struct State {
     slots: Vec<Slot>,
     dropped: Dropped,
     closed: bool,
+    /// Lanes begin nothing until [`Hub::open`].
+    held: bool,
 }
 
 /// Rows looked at in one go when all must be: the lock is held for so many.
@@ -125,10 +127,53 @@ impl Hub {
         }
     }
 
+    /// Keeps lanes from beginning until [`Hub::open`]: what is there so far is not all.
+    pub fn hold(&self) {
+        self.state().held = true;
+    }
+
+    /// Lets lanes begin, which hear why.
+    pub fn open(&self, reason: SyncReason) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.held) {
+            for slot in &mut state.slots {
+                slot.resync(reason);
+                // They were told before, and found nothing to do.
+                slot.ring();
+            }
+        }
+    }
+
     /// Merges and hands on.
     pub fn publish(&self, events: EventBatch) {
+        self.publish_to(&mut self.state(), events);
+    }
+
+    /// Removes the rows that `gone` picks; says how many. Lets others in between.
+    pub fn sweep(&self, gone: impl Fn(&RowKey, &Row) -> bool) -> u64 {
+        let mut cursor = self.state().replica.cursor();
+        let (mut swept, mut more) = (0, true);
+        while more {
+            let mut state = self.state();
+            let mut deletes = EventBatch::new();
+            more = state.replica.walk(&mut cursor, WALK, |name, row| {
+                if gone(name, row) {
+                    let delete = Event::delete(&name.table, &name.key).on(&row.topic);
+                    // It has the version of the row it ends: a newer state is not lost to it.
+                    deletes.push(&Event {
+                        stamp: row.stamp,
+                        ..delete
+                    });
+                }
+            });
+            swept += deletes.len() as u64;
+            self.publish_to(&mut state, deletes);
+        }
+        swept
+    }
+
+    fn publish_to(&self, state: &mut State, events: EventBatch) {
         let now = Instant::now();
-        let mut state = self.state();
         if state.closed {
             return;
         }
@@ -137,7 +182,7 @@ impl Hub {
             slots,
             dropped,
             ..
-        } = &mut *state;
+        } = state;
         // Almost always every event is fresh; the others are left out of a new batch.
         let mut stale: Vec<usize> = Vec::new();
         let mut left = Vec::new();
@@ -223,7 +268,7 @@ impl Hub {
         let mut cursor = self.state().replica.cursor();
         let mut go_on = || {
             let replica = &mut self.state().replica;
-            replica.expire_some(&mut cursor, WALK, before, |_| forgotten += 1)
+            replica.expire_some(&mut cursor, WALK, before, |_, _| forgotten += 1)
         };
         while go_on() {}
         log::debug!("{forgotten} deleted objects forgotten");

@@ -33,8 +33,13 @@ impl Seat {
     /// The next step of catching up; to be called when the queue is empty.
     pub fn next(&self) -> Step {
         let mut state = self.hub.state();
-        let State { replica, slots, .. } = &mut *state;
-        let Some(slot) = slots.get_mut(self.number) else {
+        let State {
+            replica,
+            slots,
+            held,
+            ..
+        } = &mut *state;
+        let Some(slot) = slots.get_mut(self.number).filter(|_| !*held) else {
             return Step::UpToDate;
         };
         let step = slot.catchup.next(replica, &slot.filter);
