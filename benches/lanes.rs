@@ -363,6 +363,8 @@ fn sleeper(quick: bool) {
     );
 }
 
+type Section = fn(bool);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|argument| argument == "--test");
@@ -371,7 +373,7 @@ fn main() {
         .map(String::as_str)
         .filter(|argument| !argument.starts_with("--"))
         .collect();
-    let sections: [(&str, fn(bool)); 2] = [("cost", cost), ("sleeper", sleeper)];
+    let sections: [(&str, Section); 2] = [("cost", cost), ("sleeper", sleeper)];
     if let Some(unknown) = named
         .iter()
         .find(|name| sections.iter().all(|(known, _)| known != *name))
