@@ -15,6 +15,7 @@ mod malformed;
 mod memory;
 mod multiproc;
 mod names;
+mod recovery;
 mod registration;
 mod restart;
 mod service;
