@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never};
 
-use crate::dispatch::{Hub, Lane, LaneHandle, LaneOptions, Watch};
+use crate::dispatch::{Hub, Lane, LaneHandle, LaneOptions, Lookout};
 use crate::event::SEND_ALL;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
@@ -67,7 +67,7 @@ pub struct Agent {
     checkpoints: Option<Checkpoints>,
     topics: Topics,
     // Sees late calls until the agent ends.
-    watch: Option<Watch>,
+    lookout: Option<Lookout>,
     stop_timeout: Duration,
     stopped: bool,
     // Last: a driver's context ends after the sockets made from it.
@@ -97,7 +97,7 @@ impl Agent {
             followed: None,
             checkpoints: None,
             topics,
-            watch: None,
+            lookout: None,
             stop_timeout: parts.stop_timeout,
             stopped: false,
             _driver: parts.driver,
@@ -115,8 +115,8 @@ impl Agent {
                 })?;
             agent.lanes.push(lane);
         }
-        let watch = Watch::start(agent.lanes.iter().map(Lane::handle));
-        agent.watch = watch.map_err(|error| PubSubError::System {
+        let lookout = Lookout::start(agent.lanes.iter().map(Lane::handle));
+        agent.lookout = lookout.map_err(|error| PubSubError::System {
             what: "cannot watch over handlers".into(),
             why: error.to_string(),
         })?;
@@ -292,7 +292,7 @@ impl Agent {
             checkpoints.finish();
         }
         // A late call is seen to by the deadlines of the end.
-        self.watch = None;
+        self.lookout = None;
         for lane in &self.lanes {
             lane.close_by(deadline);
         }
