@@ -1,18 +1,26 @@
 //! The agent: follows every publisher, runs the handlers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never};
 
-use crate::dispatch::{Hub, Lane, LaneOptions};
+use crate::dispatch::{Hub, Lane, LaneHandle, LaneOptions, Lookout};
 use crate::event::SEND_ALL;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
 
+use checkpoint::{CheckpointMetrics, Checkpoints};
 use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
+use follower::{Followed, Followers, SyncTransport};
+use topics::Topics;
 
+pub mod checkpoint;
 pub mod discovery;
+pub mod follower;
+pub mod recovery;
+pub mod topics;
 
 /// What an agent is made of.
 pub struct Parts {
@@ -27,10 +35,26 @@ pub struct Parts {
     pub discovery: Option<Defaults>,
     /// The topics; [`SEND_ALL`] is subscribed to beside them.
     pub topics: Vec<String>,
+    /// How what was missed is fetched; `None`: losses go unnoticed, as with legacy publishers.
+    pub recovery: Option<RecoveryParts>,
     /// The handlers.
     pub handlers: Vec<LaneOptions>,
     /// Time for handlers to work off what they have when the agent stops.
     pub stop_timeout: Duration,
+}
+
+/// What recovery is made of.
+pub struct RecoveryParts {
+    /// How to reach sync services.
+    pub transport: Arc<dyn SyncTransport>,
+    /// Bounds and times.
+    pub options: recovery::Options,
+    /// How long handlers wait at first for all publishers to be in sync.
+    pub sync_timeout: Duration,
+    /// The time between two resyncs while a publisher is legacy; jittered.
+    pub legacy_resync: Duration,
+    /// Where what is known is kept over a restart; `None`: nowhere.
+    pub checkpoint: Option<checkpoint::Options>,
 }
 
 /// A running agent. Dropping it stops it as [`Agent::stop`] does.
@@ -39,6 +63,11 @@ pub struct Agent {
     hub: Arc<Hub>,
     lanes: Vec<Lane>,
     desk: Option<Desk>,
+    followed: Option<Arc<follower::Shared>>,
+    checkpoints: Option<Checkpoints>,
+    topics: Topics,
+    // Sees late calls until the agent ends.
+    lookout: Option<Lookout>,
     stop_timeout: Duration,
     stopped: bool,
     // Last: a driver's context ends after the sockets made from it.
@@ -55,29 +84,44 @@ impl Agent {
                 log::warn!("publisher {endpoint} is named twice");
             }
         }
+        let mut topics = Topics::default();
         subscriber.register_topic(SEND_ALL)?;
         for topic in &parts.topics {
-            subscriber.register_topic(topic)?;
+            topics.add(topics::OPERATOR, topic, subscriber.as_mut(), &hub)?;
         }
         let mut agent = Agent {
             subscriber,
             hub: Arc::clone(&hub),
             lanes: Vec::new(),
             desk: None,
+            followed: None,
+            checkpoints: None,
+            topics,
+            lookout: None,
             stop_timeout: parts.stop_timeout,
             stopped: false,
             _driver: parts.driver,
         };
+        if parts.recovery.is_some() {
+            hub.hold();
+        }
         for options in parts.handlers {
             let name = options.name.clone();
-            let lane = Lane::start(&hub, options).map_err(|error| PubSubError::System {
-                what: format!("cannot start handler {name}"),
-                why: error.to_string(),
-            })?;
+            let topics = agent.topics.requests(&name);
+            let lane =
+                Lane::start_with(&hub, options, topics).map_err(|error| PubSubError::System {
+                    what: format!("cannot start handler {name}"),
+                    why: error.to_string(),
+                })?;
             agent.lanes.push(lane);
         }
+        let lookout = Lookout::start(agent.lanes.iter().map(Lane::handle));
+        agent.lookout = lookout.map_err(|error| PubSubError::System {
+            what: "cannot watch over handlers".into(),
+            why: error.to_string(),
+        })?;
         let callback: Arc<dyn Callback> = match parts.discovery {
-            None => hub,
+            None => Arc::clone(&hub) as Arc<dyn Callback>,
             Some(defaults) => {
                 let (scout, hints, overflow) = discovery::scout(&hub);
                 let discovery = Discovery::new(defaults, &parts.publishers, MAX_DISCOVERED);
@@ -85,9 +129,67 @@ impl Agent {
                 Arc::new(scout)
             }
         };
+        let callback = match parts.recovery {
+            None => callback,
+            Some(recovery) => {
+                let topics = parts.topics.iter().cloned();
+                let topics = topics.chain([SEND_ALL.to_owned()]).collect();
+                agent.recovering(recovery, parts.publishers.len(), &topics, callback)?
+            }
+        };
         agent.subscriber.initialize(callback)?;
         agent.subscriber.daemonize()?;
         Ok(agent)
+    }
+
+    /// Puts the recovery of what was missed before `sink`.
+    fn recovering(
+        &mut self,
+        parts: RecoveryParts,
+        publishers: usize,
+        topics: &HashSet<String>,
+        sink: Arc<dyn Callback>,
+    ) -> Result<Arc<dyn Callback>, PubSubError> {
+        let hub = &self.hub;
+        let kept = match &parts.checkpoint {
+            Some(options) => checkpoint::restore(&options.folder, topics, hub),
+            None => Vec::new(),
+        };
+        let patience = parts.sync_timeout;
+        let shared = Arc::new(follower::Shared::new(hub, publishers, patience, kept));
+        if let Some(options) = parts.checkpoint {
+            let folder = options.folder.clone();
+            match Checkpoints::start(options, hub, &shared) {
+                Ok(checkpoints) => self.checkpoints = Some(checkpoints),
+                Err(error) => {
+                    return Err(PubSubError::System {
+                        what: format!("cannot keep checkpoints in {}", folder.display()),
+                        why: error.to_string(),
+                    });
+                }
+            }
+        }
+        self.followed = Some(Arc::clone(&shared));
+        Ok(Arc::new(Followers {
+            sink,
+            hub: Arc::clone(hub),
+            transport: parts.transport,
+            options: parts.options,
+            legacy_resync: parts.legacy_resync,
+            shared,
+        }))
+    }
+
+    /// Where the recovery of each publisher stands, by address; empty without recovery.
+    pub fn followed(&self) -> Vec<(String, Arc<Followed>)> {
+        self.followed
+            .as_ref()
+            .map_or_else(Vec::new, |shared| shared.followed())
+    }
+
+    /// What checkpoints count; `None` where none are kept.
+    pub fn checkpoints(&self) -> Option<&Arc<CheckpointMetrics>> {
+        self.checkpoints.as_ref().map(|each| &each.metrics)
     }
 
     /// The subscriber, to add and remove publishers and topics.
@@ -113,6 +215,48 @@ impl Agent {
     /// What discovery decided and counts; `None` where it is off.
     pub fn discovery(&self) -> Option<&Discovery> {
         self.desk.as_ref().map(Desk::discovery)
+    }
+
+    /// Follows `topic` for the operator, beside what handlers ask for; `Ok(false)` when the operator
+    /// or the configuration did so already.
+    pub fn add_topic(&mut self, topic: &str) -> Result<bool, PubSubError> {
+        let subscriber = self.subscriber.as_mut();
+        self.topics
+            .add(topics::OPERATOR, topic, subscriber, &self.hub)
+    }
+
+    /// The operator, and the configuration, no longer want `topic`. When no handler does either, it
+    /// is followed no longer and its rows go; handlers are told that they are gone. `false` when
+    /// they did not want it. [`SEND_ALL`] stays. Looks at every row, a few at a time.
+    pub fn remove_topic(&mut self, topic: &str) -> bool {
+        let subscriber = self.subscriber.as_mut();
+        self.topics
+            .remove(topics::OPERATOR, topic, subscriber, &self.hub)
+    }
+
+    /// Rings when handlers ask for topics: whoever owns the agent waits for it beside what else it
+    /// waits for, and calls [`Agent::serve_topics`].
+    pub fn topic_bell(&self) -> Receiver<()> {
+        self.topics.bell()
+    }
+
+    /// Adds and removes topics as handlers asked.
+    pub fn serve_topics(&mut self) {
+        self.topics.serve(self.subscriber.as_mut(), &self.hub);
+    }
+
+    /// The topics followed beside [`SEND_ALL`], each with who wants it: [`topics::OPERATOR`] or
+    /// handlers by name.
+    pub fn topics(&self) -> Vec<(String, Vec<String>)> {
+        self.topics.list()
+    }
+
+    /// How the handlers do; to be used from any thread.
+    pub fn handles(&self) -> Vec<LaneHandle> {
+        self.lanes
+            .iter()
+            .map(|lane| lane.handle().clone())
+            .collect()
     }
 
     /// The publishers and what their readers count.
@@ -144,6 +288,11 @@ impl Agent {
         let start = Instant::now();
         let deadline = start + self.stop_timeout;
         self.subscriber.close();
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.finish();
+        }
+        // A late call is seen to by the deadlines of the end.
+        self.lookout = None;
         for lane in &self.lanes {
             lane.close_by(deadline);
         }
@@ -166,7 +315,13 @@ impl Agent {
             .filter_map(|lane| (!lane.join_by(deadline)).then_some(lane));
         let stuck =
             stuck.map(|lane| log::error!("handler {} does not end: left behind", lane.name()));
-        stuck.count()
+        let stuck = stuck.count();
+        if let Some(checkpoints) = &mut self.checkpoints
+            && !checkpoints.join_by(deadline)
+        {
+            log::warn!("the last checkpoint takes too long: the one before it stays");
+        }
+        stuck
     }
 }
 

@@ -1,5 +1,6 @@
 //! `fanfare-agent`: parse → wire → wait → stop.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,8 +9,10 @@ use clap::Parser;
 use crossbeam_channel::{never, select, tick};
 
 use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
-use crate::agent::{Agent, Parts};
+use crate::agent::follower::ZmqSync;
+use crate::agent::{Agent, Parts, RecoveryParts, checkpoint, recovery};
 use crate::config::{AgentConfig, HandlerConfig, Known, load_agent};
+use crate::dispatch::lane::Build;
 use crate::dispatch::{Filter, LaneOptions, SeatOptions};
 use crate::handler::BuildError;
 use crate::handler::registry::Registry;
@@ -65,6 +68,7 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
         log::warn!("{warning}");
     }
     let mut discoveries = agent.discoveries();
+    let topics = agent.topic_bell();
     // Not a timeout of the wait: discoveries would put it off.
     let housekeeping = tick(HOUSEKEEPING);
     loop {
@@ -78,11 +82,12 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
                 // Only a signal ends the agent.
                 Err(_) => discoveries = never(),
             },
+            recv(topics) -> _ => agent.serve_topics(),
             recv(housekeeping) -> _ => agent.hub().forget(TOMBSTONE_TTL),
         }
     }
     let start = Instant::now();
-    let sources = agent.sources();
+    let (sources, followed) = (agent.sources(), agent.followed());
     let hub = Arc::clone(agent.hub());
     let lanes: Vec<_> = agent
         .lanes()
@@ -90,7 +95,7 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
         .map(|lane| (lane.name().to_owned(), Arc::clone(&lane.metrics)))
         .collect();
     let left_behind = agent.stop();
-    for line in status::summary(&sources, &hub, &lanes) {
+    for line in status::summary(&sources, &followed, &hub, &lanes) {
         log::info!("{line}");
     }
     log::info!(
@@ -104,8 +109,10 @@ fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
     let driver = registry::find(&config.pub_sub_driver)
         .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
     let modules = Arc::new(modules);
+    let context = zmq::Context::new();
     Ok(Parts {
-        driver: (driver.make)(&zmq::Context::new()),
+        driver: (driver.make)(&context),
+        recovery: Some(recovery(config, &context)),
         subscriber: SubscriberOptions {
             connect_timeout: config.connect_timeout,
             reconnect_min: config.reconnect_min,
@@ -131,6 +138,43 @@ fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
     })
 }
 
+fn recovery(config: &AgentConfig, context: &zmq::Context) -> RecoveryParts {
+    RecoveryParts {
+        transport: Arc::new(ZmqSync::new(context)),
+        options: recovery::Options {
+            held_bytes: config.held_bytes,
+            heads_every: config.heads_interval,
+            ..recovery::Options::default()
+        },
+        sync_timeout: config.sync_timeout,
+        legacy_resync: config.db_sync_time,
+        checkpoint: state_dir(config).map(|folder| checkpoint::Options {
+            folder,
+            every: config.checkpoint_interval,
+        }),
+    }
+}
+
+/// Where checkpoints are kept; without a folder that can be written the agent works, and loads all
+/// rows after each restart.
+fn state_dir(config: &AgentConfig) -> Option<PathBuf> {
+    let folder = &config.state_dir;
+    let made = std::fs::create_dir_all(folder).and_then(|()| {
+        let free = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK);
+        free.map_err(std::io::Error::from)
+    });
+    match made {
+        Ok(()) => Some(folder.clone()),
+        Err(error) => {
+            log::warn!(
+                "state_dir {}: {error}: a restart will load all rows again",
+                folder.display()
+            );
+            None
+        }
+    }
+}
+
 fn lane(config: &AgentConfig, handler: &HandlerConfig, modules: &Arc<Registry>) -> LaneOptions {
     let modules = Arc::clone(modules);
     let HandlerConfig {
@@ -139,22 +183,25 @@ fn lane(config: &AgentConfig, handler: &HandlerConfig, modules: &Arc<Registry>) 
         settings,
         ..
     } = handler.clone();
-    LaneOptions {
-        name: name.clone(),
-        build: Box::new(move |stop| match modules.find(&module) {
-            Some(module) => module.make(&name, &settings, stop),
-            None => Err(BuildError::Environment(format!(
-                "there is no module {module}"
-            ))),
-        }),
-        seat: SeatOptions {
-            filter: Filter {
-                tables: handler.tables.clone(),
-                topics: handler.topics.clone(),
-            },
-            delivery: handler.delivery,
-            queue_length: config.queue_length,
-            queue_bytes: config.queue_bytes,
+    let seat = SeatOptions {
+        filter: Filter {
+            tables: handler.tables.clone(),
+            topics: handler.topics.clone(),
+            actions: handler.actions,
         },
+        delivery: handler.delivery,
+        queue_length: config.queue_length,
+        queue_bytes: config.queue_bytes,
+    };
+    let own = name.clone();
+    let build: Build = Box::new(move |stop| match modules.find(&module) {
+        Some(module) => module.make(&own, &settings, stop),
+        None => Err(BuildError::Environment(format!(
+            "there is no module {module}"
+        ))),
+    });
+    LaneOptions {
+        time_limit: Some(handler.time_limit).filter(|limit| !limit.is_zero()),
+        ..LaneOptions::new(name, seat, build)
     }
 }

@@ -18,6 +18,7 @@ mod parse;
 mod publisher;
 mod setting;
 mod sources;
+mod sync;
 mod table;
 mod text;
 

@@ -10,5 +10,7 @@ mod mode;
 pub mod pipe;
 pub mod registry;
 pub mod socket;
+pub mod topics;
 
 pub use api::{Build, BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason};
+pub use topics::TopicRequests;

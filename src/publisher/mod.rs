@@ -10,4 +10,5 @@ pub mod monitor;
 pub mod requests;
 pub mod service;
 pub mod submit;
+pub mod sync;
 pub mod version;

@@ -7,6 +7,7 @@ pub mod lock_file;
 pub mod poll;
 pub mod printable;
 pub mod rate;
+pub mod reader;
 pub mod shutdown;
 pub mod stop;
 pub mod thread;

@@ -16,6 +16,7 @@ use fanfare::handler::Settings;
 use fanfare::handler::registry::find;
 use fanfare::pubsub::PublisherApi;
 use fanfare::pubsub::driver::memory::MemoryNetwork;
+use fanfare::util::stop::StopToken;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 
@@ -29,15 +30,13 @@ fn lane(module: &str, settings: &str) -> LaneOptions {
     let values = Figment::from(Toml::string(settings)).extract().unwrap();
     let settings = Settings::new(values);
     let module = find(module).unwrap();
-    LaneOptions {
-        name: module.name.into(),
-        build: Box::new(move |stop| module.make(module.name, &settings, stop)),
-        seat: SeatOptions {
-            queue_length: 64,
-            queue_bytes: 1 << 20,
-            ..SeatOptions::default()
-        },
-    }
+    let seat = SeatOptions {
+        queue_length: 64,
+        queue_bytes: 1 << 20,
+        ..SeatOptions::default()
+    };
+    let build = Box::new(move |stop: &StopToken| module.make(module.name, &settings, stop));
+    LaneOptions::new(module.name, seat, build)
 }
 
 /// A file of the repository.

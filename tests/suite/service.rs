@@ -2,10 +2,15 @@
 
 mod clean;
 mod discovery;
+mod eio;
 mod full;
 mod hello;
-mod host;
+pub mod host;
 mod kill;
+mod kill_push;
 mod listener;
+mod own;
 mod push;
+mod sync;
+mod twins;
 mod versions;

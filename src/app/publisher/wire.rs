@@ -1,15 +1,18 @@
 //! How the publisher service's parts are put together, and taken apart in order.
+//!
+//! It is the same service in `fanfare-publisher` and in a process that publishes by itself
+//! (`pub_sub_use_multiproc = false`); only its front differs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{bounded, unbounded};
 
+use super::ends::{ingress, network, reachable, sync_service};
 use crate::config::PublisherConfig;
-use crate::event::EventBatch;
 use crate::metrics::Sample;
 use crate::publisher::group::Rules;
 use crate::publisher::history::{self, History, Moment};
@@ -18,26 +21,40 @@ use crate::publisher::monitor::{MonitorMetrics, MonitorOptions, Monitors};
 use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
 use crate::publisher::service::{self, Service};
 use crate::publisher::submit::request_path;
+use crate::publisher::sync::{SyncMetrics, SyncService};
 use crate::publisher::version::VersionField;
-use crate::pubsub::endpoint::{Endpoint, Host};
-use crate::pubsub::{
-    Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
-    SubscriberOptions, registry,
-};
+use crate::pubsub::{Source, SubscriberApi};
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
-use crate::util::lock_file::LockFile;
+use crate::util::lock_file::{LockError, LockFile};
 
 /// Everything that runs.
 pub struct Wired {
-    workers: Box<dyn SubscriberApi>,
+    workers: Option<Box<dyn SubscriberApi>>,
     clients: Option<Requests>,
+    sync: Option<SyncService>,
+    synced: Option<Arc<SyncMetrics>>,
     requests: Arc<RequestMetrics>,
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
     service: Service,
-    _lock: LockFile,
+    _locks: [LockFile; 2],
+}
+
+/// Who hands events to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    /// The API workers of this host, at `publisher_multiproc_socket` and the request socket beside
+    /// it.
+    Workers,
+    /// This process only, at [`own_path`].
+    Process,
+}
+
+/// The request socket of a process that publishes by itself.
+pub fn own_path(config: &PublisherConfig) -> PathBuf {
+    beside(&config.publisher_multiproc_socket, ".own")
 }
 
 /// Batches of pushed events that may wait for the service.
@@ -51,19 +68,26 @@ const SUBMITTED_WAITING: usize = 64;
 
 impl Wired {
     /// Starts everything. Nothing is left running on error.
-    pub fn new(config: &PublisherConfig) -> Result<Self, Box<dyn Error>> {
+    pub fn new(
+        config: &PublisherConfig,
+        context: &zmq::Context,
+        front: Front,
+    ) -> Result<Self, Box<dyn Error>> {
         for folder in [&config.state_dir, &config.run_dir] {
             std::fs::create_dir_all(folder)
                 .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         }
-        // Before anything is bound: a second service is told who the first is.
+        // Before anything is bound: a second service is told who the first is, whatever their
+        // fronts.
         let lock = LockFile::acquire(&beside(&config.publisher_multiproc_socket, ".pid"))?;
         let history = History::open(history_options(config), Moment::now())?;
         let identity = Identity {
             id: history.id(),
             uri: reachable(config),
             incarnation: history.incarnation(),
+            instance: fastrand::u64(..),
         };
+        let id_lock = sole(config, &id_text(&identity.id))?;
         log::info!(
             "publisher {}, incarnation {}, {} rows, last event {}",
             id_text(&identity.id),
@@ -85,17 +109,20 @@ impl Wired {
             publishers.retain(|key, _| *key == id_text(&identity.id));
         }
 
-        let context = zmq::Context::new();
-        let publisher = network(config, &context)?;
+        let publisher = network(config, context)?;
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
         let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
         let (monitored_to, monitored) = bounded(MONITORED_WAITING);
+        // Not bounded here: the sync service bounds how much it asks.
+        let (ask_to, asks) = unbounded();
         let service = Service::start(service::Parts {
             publisher,
             history,
             pushed,
             submitted,
             monitored,
+            asks,
+            sync_endpoint: config.sync_told(),
             rules: Rules {
                 version_field: Some(config.version_field.as_str())
                     .filter(|name| !name.is_empty())
@@ -105,16 +132,24 @@ impl Wired {
             hello_interval: config.hello_interval,
             max_idle_time: config.max_idle_time,
         })?;
+        let (path, socket_group) = match front {
+            Front::Workers => (
+                request_path(&config.publisher_multiproc_socket),
+                Some(config.socket_group.clone()),
+            ),
+            Front::Process => (own_path(config), None),
+        };
         let clients = Requests::start(
-            &context,
-            &request_path(&config.publisher_multiproc_socket),
+            context,
+            &path,
             &RequestOptions {
-                socket_group: Some(config.socket_group.clone()),
+                socket_group,
                 max_event: config.max_message_size,
                 ..RequestOptions::default()
             },
             submit_to,
         )?;
+        let sync = sync_service(config, context, ask_to)?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
         let store = (store.open)(&StoreOptions {
@@ -132,22 +167,30 @@ impl Wired {
             store,
             monitored_to,
         )?;
-        let workers = ingress(config, &context, pushed_to)?;
+        let workers = match front {
+            Front::Workers => Some(ingress(config, context, pushed_to)?),
+            Front::Process => None,
+        };
         Ok(Wired {
             workers,
             requests: Arc::clone(&clients.metrics),
             clients: Some(clients),
+            synced: sync.as_ref().map(|sync| Arc::clone(&sync.metrics)),
+            sync,
             monitored: Arc::clone(monitors.metrics()),
             monitors: Some(monitors),
             service,
-            _lock: lock,
+            _locks: [lock, id_lock],
         })
     }
 
     /// Stops everything that brings events, while the service still takes them, then the service,
     /// then the socket its answers go through. Says whether all was done by `deadline`.
     pub fn stop_by(&mut self, deadline: Instant) -> bool {
-        self.workers.close();
+        self.sync = None;
+        if let Some(workers) = &mut self.workers {
+            workers.close();
+        }
         self.monitors = None;
         let in_time = self.service.stop_by(deadline);
         self.clients = None;
@@ -156,17 +199,34 @@ impl Wired {
 
     /// The side of the workers that push.
     pub fn sources(&self) -> Vec<Arc<Source>> {
-        self.workers.sources()
+        let workers = self.workers.as_ref();
+        workers.map_or_else(Vec::new, |workers| workers.sources())
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 3] {
+    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 4] {
+        let synced = self.synced.as_ref();
         [
             ("requests", self.requests.each()),
             ("monitors", self.monitored.each()),
+            ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
             ("service", self.service.metrics.each()),
         ]
     }
+}
+
+/// Keeps a second publisher with this id from starting on this host. On another host only its
+/// lease in a common store and the agents can tell.
+fn sole(config: &PublisherConfig, id: &str) -> Result<LockFile, String> {
+    let path = config.run_dir.join(format!("publisher-{id}.pid"));
+    LockFile::acquire(&path).map_err(|error| match error {
+        LockError::Held { .. } => format!(
+            "another publisher of this host has the id {id}: {error}; set publisher_id, or remove \
+             what was copied into {}",
+            config.state_dir.display()
+        ),
+        error => error.to_string(),
+    })
 }
 
 /// What is published of each table, so that only differences are published again.
@@ -189,36 +249,6 @@ fn current_rows(history: &History, tables: &[String]) -> HashMap<String, BTreeMa
     known
 }
 
-/// The address that agents are told of.
-fn reachable(config: &PublisherConfig) -> String {
-    if !config.publisher_uri.is_empty() {
-        return config.publisher_uri.clone();
-    }
-    match &config.bind {
-        Endpoint::Tcp {
-            host: Host::Any,
-            port,
-        } => {
-            let name = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned();
-            format!("tcp://{name}:{port}")
-        }
-        Endpoint::Tcp {
-            host: Host::Ip(ip),
-            port,
-        } if ip.is_unspecified() => {
-            let name = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned();
-            format!("tcp://{name}:{port}")
-        }
-        bind => bind.to_string(),
-    }
-}
-
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -233,60 +263,6 @@ fn history_options(config: &PublisherConfig) -> history::Options {
     options.max_bytes = config.journal_max_bytes;
     options.max_age = config.journal_max_age;
     options.tombstone_ttl = config.tombstone_ttl;
+    options.authoritative = config.authoritative;
     options
-}
-
-/// The network side, bound.
-fn network(
-    config: &PublisherConfig,
-    context: &zmq::Context,
-) -> Result<Box<dyn PublisherApi>, Box<dyn Error>> {
-    let mut publisher = driver(&config.pub_sub_driver, context)?.publisher(&PublisherOptions {
-        endpoint: config.bind.clone(),
-        send_hwm: config.send_hwm,
-        send_timeout: Duration::ZERO,
-        subscriptions: true,
-        linger: config.stop_timeout / 2,
-    })?;
-    publisher.initialize()?;
-    Ok(publisher)
-}
-
-fn driver(alias: &str, context: &zmq::Context) -> Result<Box<dyn PubSubApi>, String> {
-    let driver = registry::find(alias).ok_or_else(|| format!("there is no driver {alias}"))?;
-    Ok((driver.make)(context))
-}
-
-/// The side of the workers that push.
-fn ingress(
-    config: &PublisherConfig,
-    context: &zmq::Context,
-    pushed: Sender<EventBatch>,
-) -> Result<Box<dyn SubscriberApi>, Box<dyn Error>> {
-    let driver = driver(&config.pub_sub_multiproc_driver, context)?;
-    let mut workers = driver.subscriber(&SubscriberOptions {
-        max_message_size: config.max_message_size,
-        socket_group: Some(config.socket_group.clone()),
-        ..SubscriberOptions::default()
-    })?;
-    workers.initialize(Arc::new(Pushed(pushed)))?;
-    let path = config.publisher_multiproc_socket.clone();
-    workers.register_listen_address(&Endpoint::Ipc { path })?;
-    workers.daemonize()?;
-    Ok(workers)
-}
-
-/// Hands pushed events to the service.
-struct Pushed(Sender<EventBatch>);
-
-impl Callback for Pushed {
-    /// Waits for the service: that is how workers come to wait when it can take nothing. The
-    /// service takes everything until its workers' side is closed.
-    fn events(&self, _source: &Source, events: EventBatch) {
-        if self.0.send(events).is_err() {
-            log::error!("events of workers lost: the service has ended");
-        }
-    }
-
-    fn link(&self, _source: &Source, _change: LinkChange) {}
 }

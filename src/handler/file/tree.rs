@@ -32,6 +32,8 @@ pub(super) struct Tree {
     notify: Option<Notify>,
     /// The files that the open resync named, each `table/key`.
     seen: Option<HashSet<PathBuf>>,
+    /// The folder was made ours; nothing is written before.
+    claimed: bool,
     /// A resync has ended.
     synced: bool,
 }
@@ -54,6 +56,7 @@ impl Tree {
             mode: common.mode,
             notify: common.notify,
             seen: None,
+            claimed: false,
             synced: false,
         })
     }
@@ -167,11 +170,16 @@ fn remove_empty(folder: &Path) -> io::Result<()> {
 impl Handler for Tree {
     fn begin_sync(&mut self, _reason: SyncReason) -> Result<(), HandlerError> {
         self.claim()?;
+        self.claimed = true;
         self.seen = Some(HashSet::new());
         Ok(())
     }
 
     fn apply(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
+        if !self.claimed {
+            let why = io::Error::other("is not this handler's folder");
+            return Err(self.retry(&self.folder, &why));
+        }
         let value = match event.action {
             Action::Create | Action::Set => Some(event.value.unwrap_or("")),
             Action::Delete => None,

@@ -177,7 +177,7 @@ fn whatever_ends_a_child_is_told() {
         );
     }
     for (script, more, expected) in [
-        ("sleep 1000", "timeout = 0.3", "the next is seq 1, t k"),
+        ("sleep 1000", "timeout = 2", "the next is seq 1, t k"),
         (
             r#"echo '{"type":"ack","seq":99}'; sleep 1000"#,
             "",
@@ -191,7 +191,7 @@ fn whatever_ends_a_child_is_told() {
         // It neither reads nor answers: more than the pipe holds must not block for ever.
         (
             "exec 0<&-; sleep 1000",
-            "timeout = 0.3",
+            "timeout = 2",
             "the next is seq 1, t k",
         ),
     ] {
@@ -223,7 +223,7 @@ fn a_child_with_nothing_to_do_is_asked_whether_it_is_there() {
     let mut hung = rig_with(
         r#"echo '{"type":"hello","protocol":1}'; read hello; read begin
            echo '{"type":"ack","seq":1}'; sleep 1000"#,
-        "ping_interval = 0.05\ntimeout = 0.3",
+        "ping_interval = 0.05\ntimeout = 2",
         &StopToken::never(),
     );
     hung.begin().unwrap();
@@ -234,7 +234,7 @@ fn a_child_with_nothing_to_do_is_asked_whether_it_is_there() {
     });
     let end = end.unwrap().to_string();
     assert!(
-        end.contains("answered nothing for 0.3 s; the next is seq 2"),
+        end.contains("answered nothing for 2 s; the next is seq 2"),
         "{end}"
     );
 }

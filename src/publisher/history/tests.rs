@@ -4,7 +4,6 @@ mod crash;
 pub(super) mod faults;
 mod model;
 mod rules;
-mod speed;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -24,6 +23,8 @@ pub(super) fn options(folder: &Path) -> Options {
     Options {
         id: Some([7; 16]),
         boot: Some([1; 16]),
+        // They copy files to have them as they are after a kill.
+        notice_copies: false,
         ..Options::new(folder.join("publisher.redb"))
     }
 }

@@ -35,7 +35,17 @@ impl Folder {
     /// A program with `text` as its configuration, in plain text on the network.
     pub fn command(&self, program: &str, text: &str) -> Command {
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
-        let text = format!("security = \"none\"\n{text}");
+        // No port but those a test chose: many run at the same time.
+        let sync = match program == PUBLISHER && !text.contains("sync_port") {
+            true => "sync_port = 0\n",
+            false => "",
+        };
+        // What a test says nothing of stays in its folder too.
+        let state = match text.contains("state_dir") {
+            true => String::new(),
+            false => format!("state_dir = {:?}\n", self.path(&format!("{name}-state"))),
+        };
+        let text = format!("security = \"none\"\n{sync}{state}{text}");
         let path = self.write(&format!("{name}.toml"), &text);
         let mut command = Command::new(program);
         command.arg("--config").arg(path);
@@ -71,9 +81,16 @@ impl Folder {
     }
 
     pub fn agent_config(&self, publishers: &[&str], topics: &[&str], more: &str) -> String {
+        // Most peers in tests say no hello.
+        let mut quick = String::new();
+        for (key, value) in [("legacy_detect", 0.5), ("sync_timeout", 2.0)] {
+            if !more.contains(key) {
+                quick += &format!("{key} = {value:?}\n");
+            }
+        }
         format!(
             "publishers_ips = {publishers:?}\ntopics = {topics:?}\nreconnect_min = 0.02\n\
-             reconnect_max = 0.3\n{more}\n[[handler]]\nmodule = \"file\"\npath = {:?}\n\
+             reconnect_max = 0.3\n{quick}{more}\n[[handler]]\nmodule = \"file\"\npath = {:?}\n\
              interval = 0.05\n",
             self.path("rows.json")
         )

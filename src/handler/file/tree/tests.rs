@@ -177,7 +177,9 @@ fn another_ones_folder_is_not_touched() {
     fs::create_dir(&late).unwrap();
     fs::write(late.join("theirs"), "").unwrap();
     assert!(tree.begin_sync(SyncReason::Started).is_err());
-    assert!(tree.end_sync().is_ok() && late.join("theirs").exists());
+    assert!(tree.apply(&Event::set("t", "k", "1")).is_err());
+    assert!(tree.end_sync().is_ok());
+    assert_eq!(fs::read_dir(&late).unwrap().count(), 1, "only theirs");
     let both = settings(&format!(
         "folder = {:?}\npath = 'x'",
         root.path().join("rows")
