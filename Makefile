@@ -14,7 +14,7 @@ $(foreach name,$(filter FANFARE_%,$(.VARIABLES)),$(eval unexport $(name)))
 
 # To build, and to test beside that. A package counts as there when its check succeeds.
 BUILD_PACKAGES := libzmq3-dev pkg-config
-TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck
+TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck dnsmasq-base
 
 # $(call install,PACKAGES): those of them that are missing.
 define install
@@ -86,7 +86,7 @@ lint: deps deps-test ## format, clippy (benches too), rustdoc, shell scripts
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
-	@shellcheck .ci/run $(QUICKSTART)/run.sh
+	@shellcheck .ci/run $(QUICKSTART)/run.sh examples/pipe/handler.sh
 
 .PHONY: fmt
 fmt: ## formats the sources
