@@ -149,7 +149,7 @@ impl Wired {
             },
             submit_to,
         )?;
-        let sync = sync_service(config, &context, ask_to)?;
+        let sync = sync_service(config, context, ask_to)?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
         let store = (store.open)(&StoreOptions {
