@@ -12,6 +12,7 @@ use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
 use crate::agent::follower::ZmqSync;
 use crate::agent::{Agent, Parts, RecoveryParts, checkpoint, recovery};
 use crate::config::{AgentConfig, HandlerConfig, Known, load_agent};
+use crate::dispatch::lane::Build;
 use crate::dispatch::{Filter, LaneOptions, SeatOptions};
 use crate::handler::BuildError;
 use crate::handler::registry::Registry;
@@ -67,6 +68,7 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
         log::warn!("{warning}");
     }
     let mut discoveries = agent.discoveries();
+    let topics = agent.topic_bell();
     // Not a timeout of the wait: discoveries would put it off.
     let housekeeping = tick(HOUSEKEEPING);
     loop {
@@ -80,11 +82,12 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
                 // Only a signal ends the agent.
                 Err(_) => discoveries = never(),
             },
+            recv(topics) -> _ => agent.serve_topics(),
             recv(housekeeping) -> _ => agent.hub().forget(TOMBSTONE_TTL),
         }
     }
     let start = Instant::now();
-    let sources = agent.sources();
+    let (sources, followed) = (agent.sources(), agent.followed());
     let hub = Arc::clone(agent.hub());
     let lanes: Vec<_> = agent
         .lanes()
@@ -92,7 +95,7 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
         .map(|lane| (lane.name().to_owned(), Arc::clone(&lane.metrics)))
         .collect();
     let left_behind = agent.stop();
-    for line in status::summary(&sources, &hub, &lanes) {
+    for line in status::summary(&sources, &followed, &hub, &lanes) {
         log::info!("{line}");
     }
     log::info!(
@@ -180,22 +183,25 @@ fn lane(config: &AgentConfig, handler: &HandlerConfig, modules: &Arc<Registry>) 
         settings,
         ..
     } = handler.clone();
-    LaneOptions {
-        name: name.clone(),
-        build: Box::new(move |stop| match modules.find(&module) {
-            Some(module) => module.make(&name, &settings, stop),
-            None => Err(BuildError::Environment(format!(
-                "there is no module {module}"
-            ))),
-        }),
-        seat: SeatOptions {
-            filter: Filter {
-                tables: handler.tables.clone(),
-                topics: handler.topics.clone(),
-            },
-            delivery: handler.delivery,
-            queue_length: config.queue_length,
-            queue_bytes: config.queue_bytes,
+    let seat = SeatOptions {
+        filter: Filter {
+            tables: handler.tables.clone(),
+            topics: handler.topics.clone(),
+            actions: handler.actions,
         },
+        delivery: handler.delivery,
+        queue_length: config.queue_length,
+        queue_bytes: config.queue_bytes,
+    };
+    let own = name.clone();
+    let build: Build = Box::new(move |stop| match modules.find(&module) {
+        Some(module) => module.make(&own, &settings, stop),
+        None => Err(BuildError::Environment(format!(
+            "there is no module {module}"
+        ))),
+    });
+    LaneOptions {
+        time_limit: Some(handler.time_limit).filter(|limit| !limit.is_zero()),
+        ..LaneOptions::new(name, seat, build)
     }
 }

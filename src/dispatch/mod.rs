@@ -10,12 +10,21 @@
 //! for a lane: a lane that is full is *behind*, and gets the newest state of what changed once it
 //! has worked its queue off ([`catchup`]).
 
+mod by_row;
 pub mod catchup;
+mod dropped;
 pub mod filter;
 pub mod hub;
 pub mod lane;
+pub mod lookout;
+pub mod offer;
+pub mod quarantine;
+pub mod troubles;
 
 pub use catchup::Delivery;
-pub use filter::Filter;
+pub use filter::{Actions, Filter};
 pub use hub::{Hub, SeatOptions};
-pub use lane::{Lane, LaneMetrics, LaneOptions};
+pub use lane::{Lane, LaneHandle, LaneMetrics, LaneOptions, LaneStatus};
+pub use lookout::Lookout;
+pub use quarantine::Quarantined;
+pub use troubles::Limits;

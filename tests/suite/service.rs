@@ -5,7 +5,7 @@ mod discovery;
 mod eio;
 mod full;
 mod hello;
-mod host;
+pub mod host;
 mod kill;
 mod kill_push;
 mod listener;

@@ -1,0 +1,111 @@
+//! Sees calls of handlers that run too long: such a call cannot say so itself.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::lane::LaneHandle;
+use crate::util::thread::Thread;
+
+/// Bounds of the time between two looks, a quarter of the shortest limit. A call is seen to be
+/// late after its limit and at most two such times.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Watches over lanes until it is dropped.
+#[derive(Debug)]
+pub struct Lookout {
+    stop: Option<Sender<()>>,
+    thread: Thread,
+}
+
+impl Lookout {
+    /// Watches those of `lanes` that have a time limit; `None` when none has.
+    pub fn start<'a>(lanes: impl IntoIterator<Item = &'a LaneHandle>) -> io::Result<Option<Self>> {
+        let timed = lanes.into_iter().filter_map(|lane| {
+            let limit = lane.shared().time_limit?;
+            Some((lane.clone(), limit, Stopwatch::default()))
+        });
+        let mut timed: Vec<(LaneHandle, Duration, Stopwatch)> = timed.collect();
+        let Some(shortest) = timed.iter().map(|(_, limit, _)| *limit).min() else {
+            return Ok(None);
+        };
+        let look = (shortest / 4).clamp(LOOK_MIN, LOOK_MAX);
+        let (stop, stopped): (Sender<()>, Receiver<()>) = bounded(0);
+        let thread = Thread::spawn("lookout", move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(look) {
+                for (lane, limit, stopwatch) in &mut timed {
+                    let call = lane.shared().call.load(Ordering::Relaxed);
+                    if let Some(since) = stopwatch.look(call, Instant::now(), *limit) {
+                        log::error!(
+                            "handler {}: a call runs longer than {limit:?}: it is told to end",
+                            lane.name()
+                        );
+                        lane.shared()
+                            .error(&format!("a call ran longer than {limit:?}"), since);
+                        lane.shared().late(call, since);
+                    }
+                }
+            }
+        })?;
+        Ok(Some(Lookout {
+            stop: Some(stop),
+            thread,
+        }))
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.stop = None;
+        // It waits for nothing else.
+        if !self.thread.join_by(Instant::now() + LOOK_MAX) {
+            log::error!("the lookout over handlers does not end; left behind");
+        }
+    }
+}
+
+/// Tells how long a call runs from its number alone, so that a call needs no clock.
+#[derive(Debug, Default)]
+struct Stopwatch {
+    /// The call seen last, since when, and whether it was told of.
+    seen: Option<(u64, Instant, bool)>,
+}
+
+impl Stopwatch {
+    /// Since when `call` (0 for none) is seen to run, told once when that is longer than `limit`.
+    fn look(&mut self, call: u64, now: Instant, limit: Duration) -> Option<Instant> {
+        match &mut self.seen {
+            Some((seen, since, told)) if *seen == call && call != 0 => {
+                let late = !*told && now.saturating_duration_since(*since) >= limit;
+                *told |= late;
+                late.then_some(*since)
+            }
+            seen => {
+                *seen = Some((call, now, false));
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_told_of_once() {
+        let (start, limit) = (Instant::now(), Duration::from_secs(2));
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut stopwatch = Stopwatch::default();
+        assert_eq!(stopwatch.look(1, at(0), limit), None);
+        assert_eq!(stopwatch.look(2, at(5), limit), None, "another call");
+        assert_eq!(stopwatch.look(2, at(6), limit), None);
+        assert_eq!(stopwatch.look(2, at(7), limit), Some(at(5)));
+        assert_eq!(stopwatch.look(2, at(70), limit), None);
+        assert_eq!(stopwatch.look(0, at(71), limit), None);
+        assert_eq!(stopwatch.look(0, at(99), limit), None, "nothing runs");
+    }
+}
