@@ -34,6 +34,7 @@
 pub mod agent;
 pub mod app;
 pub mod config;
+pub mod control;
 pub mod dispatch;
 pub mod event;
 pub mod handler;
