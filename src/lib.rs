@@ -44,6 +44,7 @@ pub mod pubsub;
 pub mod replica;
 pub mod status;
 pub mod store;
+pub mod sync;
 pub mod util;
 
 /// The examples of the documents, so that they compile.

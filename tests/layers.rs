@@ -33,6 +33,7 @@ const MODULES: &[Module] = &[
     module(1, "handler", &[]),
     module(1, "replica", &[]),
     module(1, "store", &[]),
+    module(1, "sync", &[]),
     module(2, "dispatch", &[]),
     module(2, "agent", &["dispatch"]),
     module(2, "publisher", &["dispatch"]),

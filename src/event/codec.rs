@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use rmp::Marker;
 use rmp::encode::{ByteBuf, ValueWriteError, write_bin, write_map_len, write_nil, write_str};
 
+use super::hello::BadHello;
 use super::stamp::STAMP_LEN;
 use super::{Action, Event, Stamp};
 
@@ -56,11 +57,14 @@ pub enum Malformed {
     /// The byte 0xc1, which MessagePack never uses.
     #[error("a byte that MessagePack never uses")]
     InvalidMarker,
+    /// A message on the topic of hellos that is none.
+    #[error("{0}")]
+    Hello(BadHello),
 }
 
 impl Malformed {
     /// The reasons as they stand in metrics.
-    pub const REASONS: [&'static str; 11] = [
+    pub const REASONS: [&'static str; 12] = [
         "frame_count",
         "empty_frame",
         "too_large",
@@ -72,6 +76,7 @@ impl Malformed {
         "trailing_bytes",
         "too_deep",
         "invalid_marker",
+        "hello",
     ];
 
     /// The place of this reason in [`Malformed::REASONS`].
@@ -88,6 +93,7 @@ impl Malformed {
             Malformed::TrailingBytes => 8,
             Malformed::TooDeep => 9,
             Malformed::InvalidMarker => 10,
+            Malformed::Hello(_) => 11,
         }
     }
 

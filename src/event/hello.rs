@@ -7,7 +7,8 @@
 //!  0  version, 1            26  head seq, u64
 //!  1  flags                 34  floor seq, u64
 //!  2  publisher id, 16      42  unix microseconds, u64
-//! 18  incarnation, u64      50  length of the sync endpoint, u8, then the endpoint
+//! 18  incarnation, u64      50  since, u64
+//!                           58  length of the sync endpoint, u8, then the endpoint
 //!                               number of recent topics, u16, then per topic:
 //!                               hash of the topic, u64; its last seq, u64
 //! ```
@@ -37,6 +38,9 @@ pub struct Hello {
     pub floor: u64,
     /// When it was made, microseconds since the Unix epoch.
     pub unix_micros: u64,
+    /// Its last seq when it said the hello before this one, which `recent` goes back to; 0 at first.
+    /// Whoever missed that one does not know what moved before.
+    pub since: u64,
     /// Where to ask for what was missed, at most 255 bytes; empty when nowhere.
     pub sync_endpoint: String,
     /// Whether a row that is not in its snapshot does not exist.
@@ -48,7 +52,7 @@ pub struct Hello {
 }
 
 /// Why bytes are no hello.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum BadHello {
     /// A version this one does not know.
     #[error("a hello of version {0}; this is version {VERSION}")]
@@ -67,8 +71,13 @@ pub enum BadHello {
 /// FNV-1a, 64 bits: a name for a topic that is the same everywhere. A collision costs a question
 /// that was not needed, never a loss.
 pub fn topic_hash(topic: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    topic.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    fnv(topic.as_bytes())
+}
+
+/// FNV-1a, 64 bits.
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
 impl Hello {
@@ -86,7 +95,13 @@ impl Hello {
             flag(self.authoritative, AUTHORITATIVE) | flag(overflow, OVERFLOW),
         ]);
         out.extend(self.publisher);
-        for number in [self.incarnation, self.head, self.floor, self.unix_micros] {
+        for number in [
+            self.incarnation,
+            self.head,
+            self.floor,
+            self.unix_micros,
+            self.since,
+        ] {
             out.extend(number.to_be_bytes());
         }
         out.push(endpoint.len() as u8);
@@ -108,7 +123,8 @@ impl Hello {
         let [flags] = take(&mut rest)?;
         let publisher = take(&mut rest)?;
         let mut number = || take(&mut rest).map(u64::from_be_bytes);
-        let (incarnation, head, floor, unix_micros) = (number()?, number()?, number()?, number()?);
+        let (incarnation, head, floor) = (number()?, number()?, number()?);
+        let (unix_micros, since) = (number()?, number()?);
         let [len] = take(&mut rest)?;
         let (endpoint, after) = rest
             .split_at_checked(len.into())
@@ -127,6 +143,7 @@ impl Hello {
             head,
             floor,
             unix_micros,
+            since,
             sync_endpoint: endpoint.to_owned(),
             authoritative: flags & AUTHORITATIVE != 0,
             recent: recent?,
@@ -153,6 +170,7 @@ mod tests {
             head: 100,
             floor: 1,
             unix_micros: 5,
+            since: 90,
             sync_endpoint: "tcp://10.0.0.1:8867".into(),
             authoritative: true,
             recent: vec![(topic_hash("D"), 100), (topic_hash("t1"), 99)],
@@ -167,8 +185,9 @@ mod tests {
         assert_eq!(&out[..2], [1, 1]);
         assert_eq!(&out[2..18], b"0123456789abcdef");
         assert_eq!(out[33], 100);
-        assert_eq!((out[50], &out[51..70]), (19, &b"tcp://10.0.0.1:8867"[..]));
-        assert_eq!(&out[70..72], [0, 2]);
+        assert_eq!(&out[50..58], 90u64.to_be_bytes());
+        assert_eq!((out[58], &out[59..78]), (19, &b"tcp://10.0.0.1:8867"[..]));
+        assert_eq!(&out[78..80], [0, 2]);
         assert_eq!(topic_hash(""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(topic_hash("a"), 0xaf63_dc4c_8601_ec8c);
     }

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::codec::Malformed;
-use crate::event::topic::TopicError;
+use crate::event::codec::{self, Malformed};
+use crate::event::topic::{self, TopicError};
 use crate::event::{Event, EventBatch};
 use crate::metrics::Metric;
 
 use super::endpoint::{Endpoint, EndpointError};
+use super::subscriber::Follow;
 
 /// What can go wrong at this layer, named by what the caller can do.
 #[derive(Debug, thiserror::Error)]
@@ -75,7 +76,15 @@ pub trait PublisherApi: Send {
 
     /// Sends one event to `topic`; `None` means the event's own, else
     /// [`crate::event::SEND_ALL`]. Must not wait for a subscriber.
-    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError>;
+    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
+        let name = topic.unwrap_or_else(|| event.topic_or_all());
+        topic::check(name)?;
+        let text = event.table.len() + event.key.len() + event.value.map_or(0, str::len);
+        // Room for the rest of the map, too: it is allocated once.
+        let mut payload = Vec::with_capacity(text + name.len() + 128);
+        codec::encode(event, &mut payload);
+        self.send_payload(name, &payload)
+    }
 
     /// Sends a payload that is in wire form already, on any topic, reserved ones too.
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError>;
@@ -131,6 +140,13 @@ pub trait Callback: Send + Sync {
 
     /// The connection to a publisher changed. Must not block.
     fn link(&self, source: &Source, change: LinkChange);
+
+    /// What follows `source` in place of `events` and `link`, where more than these is wanted; asked
+    /// once for each reader, before it starts. `None`, the default: the two are all.
+    fn follow(&self, source: &Arc<Source>) -> Option<Box<dyn Follow>> {
+        let _ = source;
+        None
+    }
 }
 
 /// What became of the connection to a publisher.

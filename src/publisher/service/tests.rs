@@ -6,10 +6,12 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 
 use super::*;
+use crate::event::hello::Hello;
+use crate::event::topic::HELLO;
 use crate::event::{Event, Stamp, codec};
-use crate::publisher::history::Options;
+use crate::publisher::history::{Moment, Options};
 use crate::publisher::requests::{RequestOptions, Requests};
-use crate::publisher::submit::{Answer, Head, Item, encode};
+use crate::publisher::submit::{Answer, Head, Item, Reply, encode};
 use crate::pubsub::driver::memory::MemoryNetwork;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PubSubApi, PubSubError, PublisherOptions};
@@ -30,10 +32,6 @@ struct Recorder {
 impl PublisherApi for Recorder {
     fn initialize(&mut self) -> Result<(), PubSubError> {
         self.inner.initialize()
-    }
-
-    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
-        self.inner.send_event(event, topic)
     }
 
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {
@@ -340,16 +338,16 @@ fn at_the_end_clients_are_sent_away_and_the_rest_is_published() {
         .send(batch([Event::set("t", "pushed", "1")]))
         .unwrap();
     let metrics = Arc::new(ServiceMetrics::default());
-    let mut core = Core::new(parts, stopped, metrics);
+    let mut worker = Worker::new(parts, stopped, metrics);
     drop(stop);
-    core.finish(soon());
+    worker.finish(soon());
     match front.answer() {
         Reply::Busy { reason, .. } => assert_eq!(reason, "the service is stopping"),
         other => panic!("{other:?}"),
     }
     let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
     assert_eq!(keys, ["pushed"]);
-    assert_eq!(core.history.last_number(&[2; 16]), None);
+    assert_eq!(worker.history.last_number(&[2; 16]), None);
 }
 
 /// One that never stops submitting must not keep the service from its clean end.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::event::codec::Malformed;
-use crate::event::{Event, codec, topic};
+use crate::event::topic;
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
 };
@@ -275,8 +275,12 @@ impl Link for MemoryLink {
         Ok(self.with(|wire| wire.signals.pop_front()))
     }
 
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
-        let polled = poll::readable([wake, self.bell.as_fd()], timeout);
+    fn wait(
+        &mut self,
+        wakes: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> Result<(), PubSubError> {
+        let polled = poll::readable([wakes[0], wakes[1], self.bell.as_fd()], timeout);
         polled.map(drop).map_err(|error| PubSubError::System {
             what: "cannot wait".into(),
             why: error.to_string(),
@@ -310,14 +314,6 @@ impl PublisherApi for MemoryPublisher {
         }
         self.open = true;
         Ok(())
-    }
-
-    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
-        let name = topic.unwrap_or_else(|| event.topic_or_all());
-        topic::check(name)?;
-        let mut payload = Vec::new();
-        codec::encode(event, &mut payload);
-        self.send_payload(name, &payload)
     }
 
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::link::{Link, Received};
 use crate::event::codec::{self, Malformed};
+use crate::event::hello::Hello;
 use crate::event::{Action, Event, EventBatch, TopicFrame, topic};
 use crate::pubsub::api::{PubSubError, Source, SubscriberOptions};
 use crate::util::printable;
@@ -17,8 +18,8 @@ pub struct Round {
     pub events: EventBatch,
     /// Whether any message came, good or not.
     pub heard: bool,
-    /// Whether a hello came.
-    pub hello: bool,
+    /// The hello that came after the events; a round ends with it.
+    pub hello: Option<Box<Hello>>,
     /// Whether nothing was left waiting.
     pub drained: bool,
 }
@@ -80,7 +81,7 @@ impl Intake {
         let (mut bytes, mut messages) = (0, 0);
         // Messages that end up in no batch count too: a flood of them must not keep the reader
         // from its commands.
-        while messages < self.batch_events && bytes < self.batch_bytes {
+        while messages < self.batch_events && bytes < self.batch_bytes && round.hello.is_none() {
             let (frame, payload) = match link.receive()? {
                 Received::Nothing => {
                     round.drained = true;
@@ -125,7 +126,10 @@ impl Intake {
     fn take(&mut self, source: &Source, frame: &[u8], payload: &[u8], round: &mut Round) {
         let topic = TopicFrame::parse(frame).topic;
         if topic == topic::HELLO.as_bytes() {
-            round.hello = true;
+            match Hello::decode(payload) {
+                Ok(hello) => round.hello = Some(Box::new(hello)),
+                Err(why) => self.complain(source, Malformed::Hello(why), payload),
+            }
         } else if frame.is_empty() {
             self.complain(source, Malformed::EmptyFrame("topic"), payload);
         } else if !self.is_subscribed(topic) {

@@ -66,8 +66,12 @@ pub trait Link {
     /// The next signal, without waiting.
     fn signal(&mut self) -> Result<Option<Signal>, PubSubError>;
 
-    /// Waits until there may be something to receive, a signal, or `wake` is readable, at most
-    /// `timeout` (`None`: without end). May return early. To be called only when `receive` and
+    /// Waits until there may be something to receive, a signal, or one of `wakes` is readable (they
+    /// may be the same one), at most `timeout` (`None`: without end). May return early. To be called only when `receive` and
     /// then `signal` have just had nothing.
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError>;
+    fn wait(
+        &mut self,
+        wakes: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> Result<(), PubSubError>;
 }

@@ -3,21 +3,21 @@
 //! It waits for one thing only, [`Link::wait`] (or the bell while there is no link), and never for
 //! a handler, a name server or a lock that is held for long.
 
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::follow::{Follow, Passing};
 use super::intake::{Intake, Round};
 use super::link::{Link, Signal, Transport};
-use super::resolve::{Found, look_up};
+use super::names::{Known, Names};
+use super::resolve::Found;
 use super::session::{Action, Input, Session};
 use crate::event::topic::{self, HELLO};
 use crate::pubsub::api::{Callback, PubSubError, Source, SubscriberOptions};
-use crate::pubsub::endpoint::{Endpoint, Host};
+use crate::pubsub::endpoint::Endpoint;
 use crate::util::poll;
 use crate::util::rate::RateLimit;
 use crate::util::waker::{Commands, Inbox};
@@ -52,26 +52,15 @@ pub struct Parts {
 const LINES: u32 = 6;
 const LINES_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where the look-up of the publisher's name stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LookUp {
-    /// None is under way.
-    None,
-    /// One is.
-    UnderWay,
-    /// It has ended and no attempt was made with what it found.
-    Late,
-}
-
 pub struct Reader {
     parts: Parts,
     session: Session,
     intake: Intake,
+    follow: Box<dyn Follow>,
     link: Option<Box<dyn Link>>,
-    /// Where the last look-up led; the attempts take them in turn.
-    addresses: Vec<SocketAddr>,
-    attempt: usize,
-    look_up: LookUp,
+    names: Names,
+    /// Where the last attempt led.
+    target: Endpoint,
     /// Whether the link carries the bare prefixes that legacy publishers need.
     legacy_subscriptions: bool,
     /// Inputs not yet given to the session.
@@ -83,16 +72,22 @@ impl Reader {
     pub fn new(parts: Parts) -> Self {
         let rng = parts.options.seed.map_or_else(Rng::new, Rng::with_seed);
         let mut intake = Intake::new(&parts.options, parts.transport.selects());
+        let mut follow = parts
+            .callback
+            .follow(&parts.source)
+            .unwrap_or_else(|| Box::new(Passing::new(&parts.callback, &parts.source)));
+        let now = Instant::now();
         for topic in &parts.topics {
             intake.add_topic(topic);
+            follow.topic(topic, true, now);
         }
         Reader {
             session: Session::new(&parts.options, rng),
             intake,
+            follow,
             link: None,
-            addresses: Vec::new(),
-            attempt: 0,
-            look_up: LookUp::None,
+            names: Names::new(parts.endpoint.clone()),
+            target: parts.endpoint.clone(),
             legacy_subscriptions: false,
             inputs: vec![Input::Start],
             lines: RateLimit::new(LINES, LINES_INTERVAL),
@@ -124,9 +119,11 @@ impl Reader {
             if !self.inputs.is_empty() {
                 continue;
             }
-            match self.receive() {
-                Ok(true) => self.take_signals_and_wait(),
-                Ok(false) => {}
+            let drained = self.receive();
+            let followed = self.follow.turn(Instant::now());
+            match drained {
+                Ok(drained) if drained && followed => self.take_signals_and_wait(),
+                Ok(_) => {}
                 Err(error) => self.link_broke(&error),
             }
         }
@@ -170,7 +167,7 @@ impl Reader {
                         self.say(log::Level::Warn, format_args!("connection lost"));
                     }
                 }
-                self.parts.callback.link(&self.parts.source, change);
+                self.follow.link(change, &self.target, Instant::now());
             }
             Action::DropLegacySubscriptions => {
                 metrics.legacy.set(0);
@@ -179,6 +176,7 @@ impl Reader {
             // Workers of this host say no hello either, and nobody expects one of them.
             Action::TreatAsLegacy if !self.parts.transport.selects() => {}
             Action::TreatAsLegacy => {
+                self.follow.legacy(Instant::now());
                 metrics.legacy.set(1);
                 self.say(
                     log::Level::Info,
@@ -215,90 +213,52 @@ impl Reader {
         }
     }
 
-    /// At most one look-up is under way: a name server that hangs must not collect threads. While
-    /// it hangs, or when it fails, the addresses last found are tried.
     fn resolve(&mut self) {
-        let Endpoint::Tcp {
-            host: Host::Name(name),
-            port,
-        } = &self.parts.endpoint
-        else {
-            self.inputs.push(Input::Resolved);
-            return;
+        let commands = match self.parts.commands.try_clone() {
+            Ok(commands) => commands,
+            Err(error) => return self.found(Err(error.to_string())),
         };
-        match self.look_up {
-            LookUp::Late => self.inputs.push(Input::Resolved),
-            LookUp::UnderWay if self.addresses.is_empty() => {}
-            LookUp::UnderWay => self.inputs.push(Input::Resolved),
-            LookUp::None => {
-                let started = self.parts.commands.try_clone().and_then(|commands| {
-                    look_up(name.clone(), *port, move |found| {
-                        if !commands.send(Command::Found(found)) {
-                            log::debug!("a look-up ended after its reader");
-                        }
-                    })
-                });
-                match started {
-                    Ok(()) => self.look_up = LookUp::UnderWay,
-                    Err(error) => self.found(Err(error.to_string())),
-                }
+        let answer = move |found| {
+            if !commands.send(Command::Found(found)) {
+                log::debug!("a look-up ended after its reader");
             }
+        };
+        match self.names.resolve(answer) {
+            Known::Now => self.inputs.push(Input::Resolved),
+            Known::Later => {}
+            Known::Failed(why) => self.found(Err(why)),
         }
     }
 
     fn found(&mut self, found: Found) {
-        self.look_up = LookUp::None;
-        match found {
-            Ok(addresses) => {
-                self.addresses = addresses;
-                // The session may have given the wait up; then the next attempt uses it.
-                self.look_up = LookUp::Late;
-                self.inputs.push(Input::Resolved);
-            }
-            Err(why) => {
-                self.say(log::Level::Warn, format_args!("name not resolved: {why}"));
-                if self.addresses.is_empty() {
-                    self.parts.source.metrics.connects_failed_total.inc();
-                    self.inputs.push(Input::ResolveFailed);
-                } else {
-                    self.inputs.push(Input::Resolved);
-                }
-            }
+        if let Err(why) = &found {
+            self.say(log::Level::Warn, format_args!("name not resolved: {why}"));
         }
-    }
-
-    /// The address of this attempt, without a name in it.
-    fn target(&mut self) -> Endpoint {
-        let endpoint = match self.addresses.as_slice() {
-            [] => self.parts.endpoint.clone(),
-            addresses => {
-                let address = addresses[self.attempt % addresses.len()];
-                Endpoint::Tcp {
-                    host: Host::Ip(address.ip()),
-                    port: address.port(),
-                }
-            }
-        };
-        self.attempt = self.attempt.wrapping_add(1);
-        endpoint
+        if self.names.found(found) {
+            self.inputs.push(Input::Resolved);
+        } else {
+            self.parts.source.metrics.connects_failed_total.inc();
+            self.inputs.push(Input::ResolveFailed);
+        }
     }
 
     fn open(&mut self) {
-        if self.look_up == LookUp::Late {
-            self.look_up = LookUp::None;
-        }
-        let target = self.target();
+        self.target = self.names.target();
         self.legacy_subscriptions = !self.session.is_fanfare();
-        let opened = self.parts.transport.open(&target).and_then(|mut link| {
-            link.subscribe(&terminated(HELLO))?;
-            for topic in &self.parts.topics {
-                link.subscribe(&terminated(topic))?;
-                if self.legacy_subscriptions {
-                    link.subscribe(topic.as_bytes())?;
+        let opened = self
+            .parts
+            .transport
+            .open(&self.target)
+            .and_then(|mut link| {
+                link.subscribe(&terminated(HELLO))?;
+                for topic in &self.parts.topics {
+                    link.subscribe(&terminated(topic))?;
+                    if self.legacy_subscriptions {
+                        link.subscribe(topic.as_bytes())?;
+                    }
                 }
-            }
-            Ok(link)
-        });
+                Ok(link)
+            });
         match opened {
             Ok(link) => self.link = Some(link),
             Err(error) => self.link_broke(&error),
@@ -329,6 +289,7 @@ impl Reader {
 
     fn subscribe(&mut self, topic: String) {
         self.intake.add_topic(&topic);
+        self.follow.topic(&topic, true, Instant::now());
         let legacy = self.legacy_subscriptions;
         self.with_link(|link| {
             link.subscribe(&terminated(&topic))?;
@@ -343,6 +304,7 @@ impl Reader {
 
     fn unsubscribe(&mut self, topic: &str) {
         self.intake.remove_topic(topic);
+        self.follow.topic(topic, false, Instant::now());
         self.parts.topics.retain(|known| known != topic);
         let legacy = self.legacy_subscriptions;
         self.with_link(|link| {
@@ -386,18 +348,19 @@ impl Reader {
             drained,
         } = self.intake.receive(link.as_mut(), &self.parts.source)?;
         // First the session, so that the connection is announced before its first event.
-        if hello {
+        if hello.is_some() {
             self.inputs.push(Input::Hello);
         } else if heard {
             self.inputs.push(Input::Heard);
         }
         self.advance();
         if !events.is_empty() {
-            self.parts.callback.events(&self.parts.source, events);
+            self.follow.events(events, Instant::now());
         }
-        // A hello may have led to calls on the link, after which only a receive knows whether
-        // something is waiting.
-        Ok(drained && !hello)
+        if let Some(hello) = hello {
+            self.follow.hello(*hello, Instant::now());
+        }
+        Ok(drained)
     }
 
     /// Called when the link is drained, so that a loss is seen after all that came before it.
@@ -408,14 +371,14 @@ impl Reader {
         if !self.inputs.is_empty() {
             return;
         }
-        let timeout = self
-            .session
-            .deadline()
-            .map(|due| due.saturating_duration_since(Instant::now()));
-        let wake = self.parts.inbox.fd();
+        let due = [self.session.deadline(), self.follow.deadline()];
+        let due = due.into_iter().flatten().min();
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let bell = self.parts.inbox.fd();
+        let wakes = [bell, self.follow.fd().unwrap_or(bell)];
         let waited = match &mut self.link {
-            Some(link) => link.wait(wake.as_fd(), timeout),
-            None => match poll::readable([wake], timeout) {
+            Some(link) => link.wait(wakes, timeout),
+            None => match poll::readable(wakes, timeout) {
                 Ok(_) => Ok(()),
                 Err(error) => Err(PubSubError::System {
                     what: "cannot wait for commands".into(),

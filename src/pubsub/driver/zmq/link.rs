@@ -126,12 +126,16 @@ impl Link for ZmqLink {
         Ok(signal)
     }
 
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
+    fn wait(
+        &mut self,
+        wakes: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> Result<(), PubSubError> {
         if self.up.is_some() {
             return Ok(());
         }
         let monitor = self.monitor.as_ref().map(Monitor::socket);
-        self.monitor_ready = wait_drained(&self.socket, monitor, wake, timeout, &self.uri)?;
+        self.monitor_ready = wait_drained(&self.socket, monitor, wakes, timeout, &self.uri)?;
         Ok(())
     }
 }

@@ -163,7 +163,7 @@ pub(crate) fn bind(
 fn wait_drained(
     socket: &::zmq::Socket,
     monitor: Option<&::zmq::Socket>,
-    wake: BorrowedFd<'_>,
+    [bell, other]: [BorrowedFd<'_>; 2],
     timeout: Option<Duration>,
     uri: &str,
 ) -> Result<bool, PubSubError> {
@@ -172,9 +172,9 @@ fn wait_drained(
     let polled = match monitor {
         Some(monitor) => {
             let monitor = ffi::fd(monitor).map_err(cannot())?;
-            poll::readable([data, wake, monitor], timeout).map(|[_, _, ready]| ready)
+            poll::readable([data, bell, other, monitor], timeout).map(|[.., ready]| ready)
         }
-        None => poll::readable([data, wake], timeout).map(|_| false),
+        None => poll::readable([data, bell, other], timeout).map(|_| false),
     };
     polled.map_err(|error| PubSubError::System {
         what: format!("cannot wait for {uri}"),

@@ -11,7 +11,7 @@ use zmq::Socket;
 
 use super::frames::Frames;
 use super::{bind, failed, ffi, wait_drained};
-use crate::event::{Event, codec, topic};
+use crate::event::topic;
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
 };
@@ -51,7 +51,6 @@ impl PubSubApi for ZmqMultiproc {
             options: options.clone(),
             socket: None,
             frame: Vec::new(),
-            payload: Vec::new(),
         }))
     }
 
@@ -89,7 +88,6 @@ struct Worker {
     options: PublisherOptions,
     socket: Option<Socket>,
     frame: Vec<u8>,
-    payload: Vec<u8>,
 }
 
 impl Worker {
@@ -122,16 +120,6 @@ impl PublisherApi for Worker {
 
     /// Waits at most the options' `send_timeout` for a service that is down or full, then fails
     /// with [`PubSubError::Busy`].
-    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
-        let name = topic.unwrap_or_else(|| event.topic_or_all());
-        topic::check(name)?;
-        let mut payload = std::mem::take(&mut self.payload);
-        codec::encode(event, &mut payload);
-        let sent = self.send_payload(name, &payload);
-        self.payload = payload;
-        sent
-    }
-
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {
         let socket = match self.socket.take() {
             Some(socket) => socket,
@@ -230,10 +218,14 @@ impl Link for PullLink {
         Ok(self.up.take())
     }
 
-    fn wait(&mut self, wake: BorrowedFd<'_>, timeout: Option<Duration>) -> Result<(), PubSubError> {
+    fn wait(
+        &mut self,
+        wakes: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> Result<(), PubSubError> {
         match self.up {
             Some(_) => Ok(()),
-            None => wait_drained(&self.socket, None, wake, timeout, &self.uri).map(drop),
+            None => wait_drained(&self.socket, None, wakes, timeout, &self.uri).map(drop),
         }
     }
 }

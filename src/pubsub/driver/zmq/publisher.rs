@@ -3,7 +3,7 @@
 use zmq::Socket;
 
 use super::{bind, configure_multicast, failed, ffi};
-use crate::event::{Event, codec, topic};
+use crate::event::topic;
 use crate::pubsub::api::{PubSubError, PublisherApi, PublisherOptions};
 use crate::pubsub::endpoint::Endpoint;
 use crate::util::lock_file::LockFile;
@@ -14,7 +14,6 @@ pub struct ZmqPublisher {
     socket: Option<Socket>,
     lock: Option<LockFile>,
     frame: Vec<u8>,
-    payload: Vec<u8>,
 }
 
 impl ZmqPublisher {
@@ -25,7 +24,6 @@ impl ZmqPublisher {
             socket: None,
             lock: None,
             frame: Vec::new(),
-            payload: Vec::new(),
         }
     }
 
@@ -88,16 +86,6 @@ impl PublisherApi for ZmqPublisher {
         }
         self.socket = Some(socket);
         Ok(())
-    }
-
-    fn send_event(&mut self, event: &Event<'_>, topic: Option<&str>) -> Result<(), PubSubError> {
-        let name = topic.unwrap_or_else(|| event.topic_or_all());
-        topic::check(name)?;
-        let mut payload = std::mem::take(&mut self.payload);
-        codec::encode(event, &mut payload);
-        let sent = self.send_payload(name, &payload);
-        self.payload = payload;
-        sent
     }
 
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {

@@ -1,0 +1,136 @@
+//! The network side: events, hellos, and who subscribes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ServiceMetrics;
+use crate::event::hello::{Hello, MAX_RECENT, topic_hash};
+use crate::event::topic::{HELLO, TopicFrame};
+use crate::publisher::heartbeat::Heartbeat;
+use crate::publisher::history::{History, Moment, RecordBuf};
+use crate::pubsub::PublisherApi;
+use crate::util::rate::RateLimit;
+
+/// What the service's thread says to the agents, and hears of them.
+pub(super) struct Network {
+    publisher: Box<dyn PublisherApi>,
+    heartbeat: Heartbeat,
+    /// Topics sent to since the last hello, and their last seq.
+    recent: HashMap<u64, u64>,
+    /// The head as of the last hello.
+    said: Option<u64>,
+    payload: Vec<u8>,
+    metrics: Arc<ServiceMetrics>,
+    complaints: RateLimit,
+}
+
+impl Network {
+    pub(super) fn new(
+        publisher: Box<dyn PublisherApi>,
+        heartbeat: Heartbeat,
+        metrics: Arc<ServiceMetrics>,
+        complaints: RateLimit,
+    ) -> Self {
+        Network {
+            publisher,
+            heartbeat,
+            recent: HashMap::new(),
+            said: None,
+            payload: Vec::new(),
+            metrics,
+            complaints,
+        }
+    }
+
+    /// When there is something to say next.
+    pub(super) fn due(&self) -> Instant {
+        self.heartbeat.due()
+    }
+
+    /// Sends what was journalled.
+    pub(super) fn send(&mut self, records: &RecordBuf, now: Instant) {
+        if records.is_empty() {
+            return;
+        }
+        let mut sent = 0;
+        for record in records.iter() {
+            self.recent
+                .insert(topic_hash(record.topic), record.stamp.seq);
+            match self.publisher.send_payload(record.topic, record.payload) {
+                Ok(()) => sent += 1,
+                // It is journalled: agents find it missing by the hello and ask for it.
+                Err(error) => {
+                    self.metrics.sends_failed_total.inc();
+                    if let Some(permit) = self.complaints.permit(now) {
+                        log::error!("{error}{permit}");
+                    }
+                }
+            }
+        }
+        self.metrics.events_published_total.add(sent);
+        self.heartbeat.sent_events(now);
+    }
+
+    /// Sees who came and went, and says hello when it is due.
+    pub(super) fn tick(&mut self, history: &History, now: Instant) {
+        self.see_subscriptions(now);
+        if now >= self.heartbeat.due() {
+            self.hello(history, now);
+        }
+    }
+
+    fn see_subscriptions(&mut self, now: Instant) {
+        let (metrics, heartbeat) = (&self.metrics, &mut self.heartbeat);
+        let seen = self.publisher.subscriptions(&mut |prefix, added| {
+            let count = metrics.subscriptions.get();
+            metrics.subscriptions.set(if added {
+                count + 1
+            } else {
+                count.saturating_sub(1)
+            });
+            if added && TopicFrame::parse(prefix).topic == HELLO.as_bytes() {
+                metrics.joins_total.inc();
+                heartbeat.joined(now);
+            }
+        });
+        if let Err(error) = seen
+            && let Some(permit) = self.complaints.permit(now)
+        {
+            log::error!("{error}{permit}");
+        }
+    }
+
+    /// Says hello.
+    pub(super) fn hello(&mut self, history: &History, now: Instant) {
+        let overflow = self.recent.len() > MAX_RECENT;
+        let hello = Hello {
+            publisher: history.id(),
+            incarnation: history.incarnation(),
+            head: history.head(),
+            floor: history.floor(),
+            unix_micros: Moment::now().unix_micros,
+            // At first: what moved before this life of the process is not listed.
+            since: self.said.replace(history.head()).unwrap_or(history.head()),
+            sync_endpoint: String::new(),
+            authoritative: false,
+            recent: self.recent.drain().take(MAX_RECENT).collect(),
+            overflow,
+        };
+        hello.encode(&mut self.payload);
+        match self.publisher.send_payload(HELLO, &self.payload) {
+            Ok(()) => self.metrics.hellos_total.inc(),
+            Err(error) => {
+                if let Some(permit) = self.complaints.permit(now) {
+                    log::error!("hello not sent: {error}{permit}");
+                }
+            }
+        }
+        self.heartbeat.said(now);
+    }
+
+    /// Closes the socket; what was sent is given its `linger` to leave.
+    pub(super) fn close(&mut self) {
+        self.publisher.close();
+    }
+}

@@ -1,0 +1,300 @@
+//! The service's thread: groups are taken, journalled, sent and answered.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, never, select};
+use fastrand::Rng;
+
+use super::network::Network;
+use super::stall::Stall;
+use super::{Parts, ServiceMetrics};
+use crate::event::EventBatch;
+use crate::publisher::group::{Group, Rules};
+use crate::publisher::heartbeat::Heartbeat;
+use crate::publisher::history::{History, HistoryError, Moment, Outcome};
+use crate::publisher::requests::Submitted;
+use crate::publisher::submit::Reply;
+use crate::util::rate::RateLimit;
+
+/// Events in one commit, at most about this many, or this many bytes.
+const GROUP_EVENTS: usize = 4096;
+const GROUP_BYTES: usize = 2 << 20;
+
+/// How often subscriptions are read and the journal is looked after, with or without events.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Lines of one kind in the log. Each kind has its own, so that one does not silence another.
+const fn complaints() -> RateLimit {
+    RateLimit::new(5, Duration::from_secs(10))
+}
+
+pub(super) struct Worker {
+    network: Network,
+    pub(super) history: History,
+    pushed: Receiver<EventBatch>,
+    submitted: Receiver<Submitted>,
+    monitored: Receiver<EventBatch>,
+    stopped: Receiver<Instant>,
+    rules: Rules,
+    metrics: Arc<ServiceMetrics>,
+    group: Group,
+    stall: Stall,
+    failures: RateLimit,
+    left_out: RateLimit,
+}
+
+impl Worker {
+    pub(super) fn new(
+        parts: Parts,
+        stopped: Receiver<Instant>,
+        metrics: Arc<ServiceMetrics>,
+    ) -> Self {
+        let heartbeat = Heartbeat::new(parts.hello_interval, parts.max_idle_time, Instant::now());
+        Worker {
+            network: Network::new(
+                parts.publisher,
+                heartbeat,
+                Arc::clone(&metrics),
+                complaints(),
+            ),
+            history: parts.history,
+            pushed: parts.pushed,
+            submitted: parts.submitted,
+            monitored: parts.monitored,
+            stopped,
+            rules: parts.rules,
+            metrics,
+            group: Group::default(),
+            stall: Stall::new(Rng::new()),
+            failures: complaints(),
+            left_out: complaints(),
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let deadline = loop {
+            if let Some(deadline) = self.wait() {
+                break deadline;
+            }
+            self.fill();
+            self.commit();
+            self.tick();
+        };
+        self.finish(deadline);
+        self.network.hello(&self.history, Instant::now());
+        self.measure();
+        self.network.close();
+        match self.history.close() {
+            Ok(()) => log::info!("journal closed in order"),
+            Err(error) => log::error!("journal not closed in order: {error}"),
+        }
+    }
+
+    /// Publishes what workers and monitors have left. A quarter of the time is kept for closing.
+    pub(super) fn finish(&mut self, deadline: Instant) {
+        let last = deadline - deadline.saturating_duration_since(Instant::now()) / 4;
+        // They hold what they submitted, and would submit for ever.
+        let submitted = std::mem::replace(&mut self.submitted, never());
+        while self.fill() {
+            let now = Instant::now();
+            match self.stall.until() {
+                Some(until) if until > last => break,
+                Some(until) => std::thread::sleep(until.saturating_duration_since(now)),
+                None if now >= last => break,
+                None => {}
+            }
+            self.commit();
+        }
+        self.group.dismiss_clients(stopping);
+        for submitted in submitted.try_iter() {
+            submitted.reply.send(stopping());
+        }
+        if !self.group.is_empty() {
+            let lost = self.group.len();
+            log::error!("{lost} events of workers lost: they could not be journalled in time");
+        }
+    }
+
+    /// Until something is to be done; the deadline when that is to end.
+    fn wait(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let due = self.network.due().min(now + TICK);
+        let stalled = self.stall.until();
+        let due = stalled.map_or(due, |until| due.min(until));
+        // While nothing can be accepted, workers and monitors wait in their queues.
+        let (closed, none) = (stalled.is_some(), never());
+        let pushed = if closed { &none } else { &self.pushed };
+        let monitored = if closed { &none } else { &self.monitored };
+        select! {
+            recv(self.stopped) -> deadline => return Some(deadline.unwrap_or(now)),
+            recv(pushed) -> events => match events {
+                Ok(events) => self.group.push(events),
+                Err(_) => self.pushed = never(),
+            },
+            recv(monitored) -> events => match events {
+                Ok(events) => self.group.push(events),
+                Err(_) => self.monitored = never(),
+            },
+            recv(self.submitted) -> submitted => match submitted {
+                Ok(submitted) => self.submit(submitted),
+                Err(_) => self.submitted = never(),
+            },
+            default(due.saturating_duration_since(now)) => {}
+        }
+        None
+    }
+
+    /// Takes what else is waiting, up to a group; says whether there is anything to commit.
+    fn fill(&mut self) -> bool {
+        while self.stall.until().is_none()
+            && self.group.len() < GROUP_EVENTS
+            && self.group.bytes() < GROUP_BYTES
+        {
+            if let Ok(events) = self.pushed.try_recv() {
+                self.group.push(events);
+            } else if let Ok(submitted) = self.submitted.try_recv() {
+                self.submit(submitted);
+            } else if let Ok(events) = self.monitored.try_recv() {
+                self.group.push(events);
+            } else {
+                break;
+            }
+        }
+        !self.group.is_empty()
+    }
+
+    fn submit(&mut self, submitted: Submitted) {
+        if self.stall.until().is_some() {
+            submitted.reply.send(stalled());
+            return;
+        }
+        let last = self.history.last_number(&submitted.producer);
+        self.group.submit(submitted, last);
+    }
+
+    /// Journals the group, sends it, answers. Or stalls.
+    fn commit(&mut self) {
+        let now = Instant::now();
+        if let Some(until) = self.stall.until()
+            && (now < until || !self.reopen(now))
+        {
+            return;
+        }
+        if self.group.is_empty() {
+            return;
+        }
+        let submissions = self.group.submissions(&self.rules);
+        let outcomes = match self.history.commit(&submissions, Moment::now()) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                drop(submissions);
+                self.fail(&error, now);
+                return;
+            }
+        };
+        drop(submissions);
+        for outcome in &outcomes {
+            match outcome {
+                Outcome::Stamped(_) => {}
+                Outcome::Duplicate | Outcome::AlreadyDone => {
+                    self.metrics.events_duplicate_total.inc();
+                }
+                Outcome::Older { .. } => self.metrics.events_older_total.inc(),
+            }
+        }
+        if !self.history.committed().is_empty() {
+            let lasted = self.stall.wrote(now);
+            self.resumed(lasted);
+        }
+        self.network.send(self.history.committed(), now);
+        self.metrics.commits_total.inc();
+        let left_out = std::mem::take(&mut self.group).answer(&outcomes);
+        if left_out > 0
+            && let Some(permit) = self.left_out.permit(now)
+        {
+            log::warn!(
+                "{left_out} events of workers dropped: nobody can subscribe to their topic{permit}"
+            );
+        }
+    }
+
+    /// Opens the journal again; whether it did.
+    fn reopen(&mut self, now: Instant) -> bool {
+        match self.history.reopen(Moment::now()) {
+            Ok(()) => {
+                self.metrics.reopened_total.inc();
+                self.stall.reopened(now);
+                true
+            }
+            Err(error) => {
+                self.fail(&error, now);
+                false
+            }
+        }
+    }
+
+    /// The journal could not be written, opened or looked after: nothing is accepted for a while.
+    fn fail(&mut self, error: &HistoryError, now: Instant) {
+        self.metrics.commits_failed_total.inc();
+        let lasted = self.stall.failed(now);
+        if lasted.is_none() {
+            let since = Moment::now().unix_micros / 1_000_000;
+            self.metrics.stalls_total.inc();
+            self.metrics.stalled.set(1);
+            self.metrics.stalled_since_seconds.set(since);
+        }
+        if let Some(permit) = self.failures.permit(now) {
+            let lasted = lasted.map_or_else(String::new, |lasted| {
+                format!(", for {:.1} s now", lasted.as_secs_f64())
+            });
+            log::error!(
+                "nothing is accepted until the journal can be written{lasted}: {error}{permit}"
+            );
+        }
+        self.group.dismiss_clients(stalled);
+    }
+
+    /// The journal can be written, not only opened, after it could not for `lasted`.
+    fn resumed(&mut self, lasted: Option<Duration>) {
+        let Some(lasted) = lasted else { return };
+        self.metrics.stalled.set(0);
+        self.metrics.stalled_since_seconds.set(0);
+        log::info!(
+            "the journal can be written again after {:.1} s; events are accepted",
+            lasted.as_secs_f64()
+        );
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.network.tick(&self.history, now);
+        if self.stall.until().is_none()
+            && let Err(error) = self.history.maintain(Moment::now())
+        {
+            self.fail(&error, now);
+        }
+        let lasted = self.stall.passed(now);
+        self.resumed(lasted);
+        self.measure();
+    }
+
+    fn measure(&self) {
+        self.metrics.rows.set(self.history.rows().len() as u64);
+        self.metrics.head_seq.set(self.history.head());
+    }
+}
+
+fn stalled() -> Reply {
+    Reply::Busy {
+        retry_after_ms: 500,
+        reason: "the journal cannot be written just now".into(),
+    }
+}
+
+fn stopping() -> Reply {
+    Reply::Busy {
+        retry_after_ms: 500,
+        reason: "the service is stopping".into(),
+    }
+}
