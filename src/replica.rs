@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::event::{Action, Event, Stamp};
+use slab::Slab;
+
+mod slab;
 
 /// The newest known state of one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,16 +63,40 @@ pub enum Verdict {
     Older,
 }
 
+/// What [`Replica::merge`] did with an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// Whether it is the newest state now.
+    pub verdict: Verdict,
+    /// The topic the object stood on until now, where the event names another.
+    pub left: Option<Arc<str>>,
+}
+
 /// Two of these are looked up per event. Seeded per map, so that keys cannot be made to collide
 /// without knowing the seed.
 type Map<V> = HashMap<Arc<str>, V, foldhash::quality::RandomState>;
 
-type Rows = Map<Row>;
+/// A row where it stands.
+#[derive(Debug)]
+struct Entry {
+    name: RowKey,
+    row: Row,
+}
+
+/// A walk over all rows that can be left and taken up again while rows change. It comes by every
+/// row that is there from its start to its end; by others it may or may not.
+#[derive(Debug, Clone, Default)]
+pub struct Cursor {
+    next: usize,
+    end: usize,
+}
 
 /// All rows by table and key.
 #[derive(Debug, Default)]
 pub struct Replica {
-    tables: Map<Rows>,
+    /// Where each row stands.
+    tables: Map<Map<usize>>,
+    rows: Slab<Entry>,
     topics: HashSet<Arc<str>>,
     live: usize,
 }
@@ -90,54 +117,65 @@ impl Replica {
         self.live == 0
     }
 
+    fn entry(&self, table: &str, key: &str) -> Option<&Entry> {
+        self.rows.get(*self.tables.get(table)?.get(key)?)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Entry> {
+        (0..self.rows.end()).filter_map(|place| self.rows.get(place))
+    }
+
     /// The row of an object that exists.
     pub fn get(&self, table: &str, key: &str) -> Option<&Row> {
-        self.tables
-            .get(table)?
-            .get(key)
-            .filter(|row| row.gone.is_none())
+        self.get_any(table, key).filter(|row| row.gone.is_none())
     }
 
     /// The row of an object, be it a tombstone.
     pub fn get_any(&self, table: &str, key: &str) -> Option<&Row> {
-        self.tables.get(table)?.get(key)
+        Some(&self.entry(table, key)?.row)
     }
 
     /// The names of all rows, tombstones too, that `wanted` lets through.
     pub fn keys_any(&self, wanted: impl Fn(&Row) -> bool) -> Vec<RowKey> {
-        let mut keys = Vec::new();
-        for (table, rows) in &self.tables {
-            let wanted = rows.iter().filter(|(_, row)| wanted(row));
-            keys.extend(wanted.map(|(key, _)| RowKey {
-                table: Arc::clone(table),
-                key: Arc::clone(key),
-            }));
-        }
-        keys
+        let wanted = self.entries().filter(|entry| wanted(&entry.row));
+        wanted.map(|entry| entry.name.clone()).collect()
     }
 
-    /// The names of all objects that exist and that `wanted(table, topic)` lets through.
+    /// The names of all objects that exist and that `wanted(table, topic)` lets through. Takes
+    /// its time with many rows; see [`Replica::walk`].
     pub fn keys(&self, wanted: impl Fn(&str, &str) -> bool) -> Vec<RowKey> {
-        let mut keys = Vec::new();
-        for (table, rows) in &self.tables {
-            let live = rows.iter().filter(|(_, row)| row.gone.is_none());
-            let wanted = live.filter(|(_, row)| wanted(table, &row.topic));
-            keys.extend(wanted.map(|(key, _)| RowKey {
-                table: Arc::clone(table),
-                key: Arc::clone(key),
-            }));
+        let live = self.entries().filter(|entry| entry.row.gone.is_none());
+        let wanted = live.filter(|entry| wanted(&entry.name.table, &entry.row.topic));
+        wanted.map(|entry| entry.name.clone()).collect()
+    }
+
+    /// A walk over the rows there are now.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            next: 0,
+            end: self.rows.end(),
         }
-        keys
+    }
+
+    /// Goes on by at most `most` rows and shows those of objects that exist; `false` when the walk
+    /// is over.
+    pub fn walk(
+        &self,
+        cursor: &mut Cursor,
+        most: usize,
+        mut see: impl FnMut(&RowKey, &Row),
+    ) -> bool {
+        for place in cursor.take(most) {
+            if let Some(entry) = self.rows.get(place).filter(|e| e.row.gone.is_none()) {
+                see(&entry.name, &entry.row);
+            }
+        }
+        cursor.next < cursor.end
     }
 
     /// The replica's own name for an object it has heard of.
     pub fn name(&self, table: &str, key: &str) -> Option<RowKey> {
-        let (table, rows) = self.tables.get_key_value(table)?;
-        let (key, _) = rows.get_key_value(key)?;
-        Some(RowKey {
-            table: Arc::clone(table),
-            key: Arc::clone(key),
-        })
+        Some(self.entry(table, key)?.name.clone())
     }
 
     /// The newest state of `name` as an event; a delete where the object does not exist.
@@ -155,18 +193,122 @@ impl Replica {
         }
     }
 
+    /// As [`Replica::merge`], for who does not ask for the topic.
+    pub fn apply(&mut self, event: &Event<'_>, now: Instant) -> Verdict {
+        self.merge(event, now).verdict
+    }
+
     /// Merges one change of a row. An event without a version is newer than all that was heard
     /// before it; otherwise the higher version wins, and of equal versions a fixed one of the two
     /// contents, so that all replicas agree whatever order they heard them in.
-    pub fn apply(&mut self, event: &Event<'_>, now: Instant) -> Verdict {
-        let (topics, live) = (&mut self.topics, &mut self.live);
-        match self.tables.get_mut(event.table) {
-            Some(rows) => merge(rows, topics, live, event, now),
-            None => {
-                let rows = self.tables.entry(event.table.into()).or_default();
-                merge(rows, topics, live, event, now)
+    pub fn merge(&mut self, event: &Event<'_>, now: Instant) -> Merged {
+        let deleted = event.action == Action::Delete;
+        let known = self.tables.get(event.table);
+        let place = known.and_then(|rows| rows.get(event.key)).copied();
+        let Some(entry) = place.and_then(|place| self.rows.get_mut(place)) else {
+            // Nothing to delete, and without a version nothing to remember.
+            if !deleted || event.stamp.is_some() {
+                self.insert(event, deleted, now);
+            }
+            return Merged {
+                verdict: Verdict::Applied,
+                left: None,
+            };
+        };
+        let row = &mut entry.row;
+        let verdict = newer(event, deleted, row);
+        if verdict != Verdict::Applied {
+            return Merged {
+                verdict,
+                left: None,
+            };
+        }
+        let existed = row.gone.is_none();
+        self.live -= usize::from(existed);
+        // What a legacy publisher says has no version; the highest one seen stays, or else an older
+        // state could come back.
+        row.stamp = event.stamp.or(row.stamp);
+        let mut left = None;
+        if *row.topic != *event.topic_or_all() {
+            let topic = intern(&mut self.topics, event.topic_or_all());
+            left = Some(std::mem::replace(&mut row.topic, topic)).filter(|_| existed);
+        }
+        if deleted && row.stamp.is_none() {
+            self.forget(place);
+            return Merged { verdict, left };
+        }
+        self.live += usize::from(!deleted);
+        row.gone = deleted.then_some(now);
+        match (&mut row.value, event.value.filter(|_| !deleted)) {
+            // In place: most values keep their size.
+            (Some(old), Some(new)) => {
+                old.clear();
+                old.push_str(new);
+            }
+            (old, new) => *old = new.map(str::to_owned),
+        }
+        Merged { verdict, left }
+    }
+
+    fn insert(&mut self, event: &Event<'_>, deleted: bool, now: Instant) {
+        let table = match self.tables.get_key_value(event.table) {
+            Some((table, _)) => Arc::clone(table),
+            None => event.table.into(),
+        };
+        let key: Arc<str> = event.key.into();
+        let row = Row {
+            value: event.value.filter(|_| !deleted).map(str::to_owned),
+            topic: intern(&mut self.topics, event.topic_or_all()),
+            stamp: event.stamp,
+            gone: deleted.then_some(now),
+        };
+        let name = RowKey {
+            table: Arc::clone(&table),
+            key: Arc::clone(&key),
+        };
+        let place = self.rows.insert(Entry { name, row });
+        self.tables.entry(table).or_default().insert(key, place);
+        self.live += usize::from(!deleted);
+    }
+
+    /// Takes the row at `place` out, `live` left as it is.
+    fn forget(&mut self, place: Option<usize>) -> Option<Entry> {
+        let entry = self.rows.remove(place?)?;
+        let RowKey { table, key } = &entry.name;
+        if let Some(rows) = self.tables.get_mut(table) {
+            rows.remove(key);
+            if rows.is_empty() {
+                self.tables.remove(table);
             }
         }
+        Some(entry)
+    }
+
+    /// Goes on by at most `most` rows and forgets those that `leave` names, tombstones too, as if
+    /// they had never been heard of. Shows each and whether its object existed; `false` when the
+    /// walk is over.
+    pub fn drop_rows(
+        &mut self,
+        cursor: &mut Cursor,
+        most: usize,
+        leave: impl Fn(&Row) -> bool,
+        mut dropped: impl FnMut(RowKey, bool),
+    ) -> bool {
+        for place in cursor.take(most) {
+            if !self.rows.get(place).is_some_and(|entry| leave(&entry.row)) {
+                continue;
+            }
+            if let Some(entry) = self.forget(Some(place)) {
+                let existed = entry.row.gone.is_none();
+                self.live -= usize::from(existed);
+                dropped(entry.name, existed);
+            }
+        }
+        if cursor.next < cursor.end {
+            return true;
+        }
+        self.topics.retain(|topic| Arc::strong_count(topic) > 1);
+        false
     }
 
     /// Forgets tombstones of objects that are gone since before `before`; says how many.
@@ -177,75 +319,29 @@ impl Replica {
     }
 
     /// As [`Replica::expire`], and names each one forgotten.
-    pub fn expire_each(&mut self, before: Instant, mut forgotten: impl FnMut(RowKey)) {
-        for (table, rows) in &mut self.tables {
-            rows.retain(|key, row| {
-                let keep = row.gone.is_none_or(|gone| gone >= before);
-                if !keep {
-                    forgotten(RowKey {
-                        table: Arc::clone(table),
-                        key: Arc::clone(key),
-                    });
-                }
-                keep
-            });
-        }
-        self.tables.retain(|_, rows| !rows.is_empty());
-        self.topics.retain(|topic| Arc::strong_count(topic) > 1);
+    pub fn expire_each(&mut self, before: Instant, forgotten: impl FnMut(RowKey)) {
+        self.expire_some(&mut self.cursor(), usize::MAX, before, forgotten);
+    }
+
+    /// As [`Replica::expire_each`], by at most `most` rows; `false` when the walk is over.
+    pub fn expire_some(
+        &mut self,
+        cursor: &mut Cursor,
+        most: usize,
+        before: Instant,
+        mut forgotten: impl FnMut(RowKey),
+    ) -> bool {
+        let expired = |row: &Row| row.gone.is_some_and(|gone| gone < before);
+        self.drop_rows(cursor, most, expired, |name, _| forgotten(name))
     }
 }
 
-/// Merges `event` into the rows of its table and keeps `live` true.
-fn merge(
-    rows: &mut Rows,
-    topics: &mut HashSet<Arc<str>>,
-    live: &mut usize,
-    event: &Event<'_>,
-    now: Instant,
-) -> Verdict {
-    let deleted = event.action == Action::Delete;
-    let value = event.value.filter(|_| !deleted);
-    let Some(row) = rows.get_mut(event.key) else {
-        if deleted && event.stamp.is_none() {
-            // Nothing to delete, and without a version nothing to remember.
-            return Verdict::Applied;
-        }
-        let row = Row {
-            value: value.map(str::to_owned),
-            topic: intern(topics, event.topic_or_all()),
-            stamp: event.stamp,
-            gone: deleted.then_some(now),
-        };
-        rows.insert(event.key.into(), row);
-        *live += usize::from(!deleted);
-        return Verdict::Applied;
-    };
-    let verdict = newer(event, deleted, row);
-    if verdict != Verdict::Applied {
-        return verdict;
+impl Cursor {
+    /// The next places, at most `most`.
+    fn take(&mut self, most: usize) -> std::ops::Range<usize> {
+        let until = self.next.saturating_add(most).min(self.end);
+        std::mem::replace(&mut self.next, until)..until
     }
-    *live -= usize::from(row.gone.is_none());
-    // What a legacy publisher says has no version; the highest one seen stays, or else an older
-    // state could come back.
-    row.stamp = event.stamp.or(row.stamp);
-    if deleted && row.stamp.is_none() {
-        rows.remove(event.key);
-        return Verdict::Applied;
-    }
-    *live += usize::from(!deleted);
-    row.gone = deleted.then_some(now);
-    match (&mut row.value, value) {
-        // In place: most values keep their size.
-        (Some(old), Some(new)) => {
-            old.clear();
-            old.push_str(new);
-        }
-        (old, new) => *old = new.map(str::to_owned),
-    }
-    if *row.topic != *event.topic_or_all() {
-        row.topic = intern(topics, event.topic_or_all());
-    }
-    Verdict::Applied
 }
 
 /// Whether `event` is newer than `row`.

@@ -78,7 +78,76 @@ fn a_row_is_given_as_an_event() {
     assert_eq!(replica.event(&name), Event::delete("t", "k"));
 }
 
+#[test]
+fn a_change_of_topic_is_told() {
+    let (mut replica, now) = (Replica::new(), Instant::now());
+    let merge = |replica: &mut Replica, event: Event<'_>| replica.merge(&event, now).left;
+    assert_eq!(merge(&mut replica, Event::set("t", "k", "1").on("x")), None);
+    assert_eq!(merge(&mut replica, Event::set("t", "k", "2").on("x")), None);
+    let left = merge(&mut replica, Event::set("t", "k", "2").on("y"));
+    assert_eq!(left.as_deref(), Some("x"));
+    // A delete that names no topic takes the object from where it stood.
+    let left = merge(&mut replica, Event::delete("t", "k"));
+    assert_eq!(left.as_deref(), Some("y"));
+    // A tombstone stands nowhere.
+    let delete = stamped(Event::delete("t", "k").on("x"), 1);
+    assert_eq!(merge(&mut replica, delete), None);
+    let set = stamped(Event::set("t", "k", "3").on("y"), 2);
+    assert_eq!(merge(&mut replica, set), None);
+}
+
+#[test]
+fn rows_of_a_topic_are_dropped_a_few_at_a_time() {
+    let (mut replica, now) = (Replica::new(), Instant::now());
+    for n in 0..10 {
+        let (key, topic) = (n.to_string(), ["x", "y"][n % 2]);
+        let version = 1 + n as u64;
+        replica.apply(&stamped(Event::set("t", &key, "1").on(topic), version), now);
+    }
+    replica.apply(&stamped(Event::delete("t", "8").on("x"), 99), now);
+    let (mut cursor, mut dropped, mut turns) = (replica.cursor(), vec![], 1);
+    let of_x = |row: &Row| *row.topic == *"x";
+    while replica.drop_rows(&mut cursor, 3, of_x, |name, existed| {
+        dropped.push((name.key.to_string(), existed));
+    }) {
+        turns += 1;
+    }
+    assert_eq!((turns, replica.len()), (4, 5));
+    let of = |n: &str| (n.to_owned(), n != "8");
+    assert_eq!(dropped, ["0", "2", "4", "6", "8"].map(of));
+    // As if never heard of: the same version is news when the topic is wanted again.
+    let again = stamped(Event::set("t", "0", "1").on("x"), 1);
+    assert_eq!(replica.apply(&again, now), Verdict::Applied);
+}
+
 proptest! {
+    /// A walk comes by every row that is there all the time, however rows come and go meanwhile.
+    #[test]
+    fn a_walk_misses_nothing_that_stays(
+        before in prop::collection::btree_set(0u16..300, 1..200),
+        during in prop::collection::vec((any::<bool>(), 0u16..300), 0..200),
+        most in 1usize..40,
+    ) {
+        let (mut replica, now) = (Replica::new(), Instant::now());
+        for key in &before {
+            replica.apply(&Event::set("t", &key.to_string(), "v"), now);
+        }
+        let (mut cursor, mut seen) = (replica.cursor(), HashSet::new());
+        let mut touched = HashSet::new();
+        let mut during = during.into_iter();
+        while replica.walk(&mut cursor, most, |name, _| { seen.insert(name.key.to_string()); }) {
+            for (set, key) in during.by_ref().take(10) {
+                touched.insert(key);
+                let key = key.to_string();
+                let event = if set { Event::set("t", &key, "w") } else { Event::delete("t", &key) };
+                replica.apply(&event, now);
+            }
+        }
+        for key in before.iter().filter(|key| !touched.contains(*key)) {
+            prop_assert!(seen.contains(&key.to_string()), "{} was passed over", key);
+        }
+    }
+
     /// I1: with versions the outcome does not depend on the order, not even for equal versions.
     #[test]
     fn the_order_does_not_matter(
