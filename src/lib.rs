@@ -37,6 +37,7 @@ pub mod config;
 pub mod control;
 pub mod dispatch;
 pub mod event;
+pub mod exporter;
 pub mod handler;
 pub mod metrics;
 pub mod publisher;

@@ -227,7 +227,8 @@ done
 say "an agent that follows it, with the handlers log and file"
 (
     cd "$dir"
-    exec "$programs/fanfare-agent" --config "$here/agent.toml" --set publisher_port="$port"
+    exec "$programs/fanfare-agent" --config "$here/agent.toml" --set publisher_port="$port" \
+        --set run_dir="$dir/run"
 ) 2>"$dir/agent.out" 4>&- &
 agent=$!
 within 10 "the agent is connected" logged agent 1 ": connected"

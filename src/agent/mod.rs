@@ -12,7 +12,9 @@ use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, Sub
 
 use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
 
+mod change;
 pub mod discovery;
+pub mod vigil;
 
 /// What an agent is made of.
 pub struct Parts {
@@ -38,6 +40,8 @@ pub struct Agent {
     subscriber: Box<dyn SubscriberApi>,
     hub: Arc<Hub>,
     lanes: Vec<Lane>,
+    /// As configured; discovery may add others.
+    publishers: Vec<Endpoint>,
     desk: Option<Desk>,
     stop_timeout: Duration,
     stopped: bool,
@@ -63,18 +67,14 @@ impl Agent {
             subscriber,
             hub: Arc::clone(&hub),
             lanes: Vec::new(),
+            publishers: parts.publishers.clone(),
             desk: None,
             stop_timeout: parts.stop_timeout,
             stopped: false,
             _driver: parts.driver,
         };
         for options in parts.handlers {
-            let name = options.name.clone();
-            let lane = Lane::start(&hub, options).map_err(|error| PubSubError::System {
-                what: format!("cannot start handler {name}"),
-                why: error.to_string(),
-            })?;
-            agent.lanes.push(lane);
+            agent.add_handler(options)?;
         }
         let callback: Arc<dyn Callback> = match parts.discovery {
             None => hub,
@@ -148,26 +148,30 @@ impl Agent {
             lane.close_by(deadline);
         }
         self.hub.close();
-        let patience = start + self.stop_timeout / 2;
-        let mut late: Vec<&mut Lane> = self
-            .lanes
-            .iter_mut()
-            .filter_map(|lane| (!lane.join_by(patience)).then_some(lane))
-            .collect();
-        for lane in &mut late {
-            log::warn!(
-                "handler {} is still busy: what it does is stopped",
-                lane.name()
-            );
-            lane.interrupt();
-        }
-        let stuck = late
-            .into_iter()
-            .filter_map(|lane| (!lane.join_by(deadline)).then_some(lane));
-        let stuck =
-            stuck.map(|lane| log::error!("handler {} does not end: left behind", lane.name()));
-        stuck.count()
+        join(&mut self.lanes, start, self.stop_timeout)
     }
+}
+
+/// Waits for lanes that were told to end at `start`: half of `time`, and then interrupts them. Says
+/// how many are left behind.
+fn join(lanes: &mut [Lane], start: Instant, time: Duration) -> usize {
+    let (patience, deadline) = (start + time / 2, start + time);
+    let mut late: Vec<&mut Lane> = lanes
+        .iter_mut()
+        .filter_map(|lane| (!lane.join_by(patience)).then_some(lane))
+        .collect();
+    for lane in &mut late {
+        log::warn!(
+            "handler {} is still busy: what it does is stopped",
+            lane.name()
+        );
+        lane.interrupt();
+    }
+    let stuck = late
+        .into_iter()
+        .filter_map(|lane| (!lane.join_by(deadline)).then_some(lane));
+    let stuck = stuck.map(|lane| log::error!("handler {} does not end: left behind", lane.name()));
+    stuck.count()
 }
 
 impl Drop for Agent {

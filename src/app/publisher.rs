@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(CONFIG_FAULT);
         }
     };
-    super::logged(&args.daemon, &config.log_level, || serve(&config))
+    super::logged(&args.daemon, &config.log_level, |_| serve(&config))
 }
 
 fn serve(config: &PublisherConfig) -> Result<(), Box<dyn Error>> {

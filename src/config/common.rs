@@ -49,8 +49,11 @@ pub(super) const RUN_DIR: Spec = key(
     r#""/run/fanfare""#,
     Kind::Folder(80),
     "Where the control socket and locks are. Short, because the path of a unix socket is.\n\
-     Nothing is put there in this version.",
+     A second daemon of one kind needs another.",
 );
+
+pub(super) const METRICS_DOC: &str = "The address on which Prometheus finds /metrics, and anyone /healthz and /readyz. Whoever\n\
+     reaches it can read them; there is no password. Empty: nothing listens.";
 
 pub(super) const LOG_LEVEL: Spec = key(
     r#""info""#,

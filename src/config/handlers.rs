@@ -27,7 +27,7 @@ impl Setting for Delivery {
 }
 
 /// One handler.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HandlerConfig {
     /// Unique among the handlers; the module's name unless given.
     pub name: String,

@@ -12,50 +12,58 @@ const WAITING: usize = 32;
 /// How long the owner may take. It may be stopping readers or handlers, which takes a moment.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// One question and where its answer goes.
-type Call<Q, A> = (Q, Sender<A>);
+/// What the owner is to do with what it owns.
+pub type Job<T> = Box<dyn FnOnce(&mut T) + Send>;
 
 /// The callers' end. Cheap to clone.
-#[derive(Debug)]
-pub struct Calls<Q, A>(Sender<Call<Q, A>>);
+pub struct Calls<T>(Sender<Job<T>>);
 
-impl<Q, A> Clone for Calls<Q, A> {
+impl<T> Clone for Calls<T> {
     fn clone(&self) -> Self {
         Calls(self.0.clone())
     }
 }
 
-/// A pair: the callers' end, and the owner's, which must send an answer to each.
-pub fn call<Q, A>() -> (Calls<Q, A>, Receiver<Call<Q, A>>) {
+/// A pair: the callers' end, and the owner's, which must do each job it is given.
+pub fn calls<T>() -> (Calls<T>, Receiver<Job<T>>) {
     let (sender, receiver) = bounded(WAITING);
     (Calls(sender), receiver)
 }
 
-impl<Q, A> Calls<Q, A> {
-    /// Asks and waits, ten seconds at most for each of the two. A refusal is `busy`: the owner is
-    /// stuck, ending, or has more to do than it can.
-    pub fn ask(&self, question: Q) -> Result<A, Refusal> {
-        self.ask_within(question, PATIENCE)
+impl<T> Calls<T> {
+    /// Has the owner do `job` and waits for what comes of it, ten seconds at most. A refusal is
+    /// `busy`: the owner is stuck, ending, or has more to do than it can.
+    pub fn ask<A: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut T) -> A + Send + 'static,
+    ) -> Result<A, Refusal> {
+        self.ask_within(job, PATIENCE)
     }
 
-    fn ask_within(&self, question: Q, patience: Duration) -> Result<A, Refusal> {
-        let stuck = || {
-            Refusal::new(
+    fn ask_within<A: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut T) -> A + Send + 'static,
+        patience: Duration,
+    ) -> Result<A, Refusal> {
+        let refusal = |stuck: bool| match stuck {
+            true => Refusal::new(
                 Code::Busy,
                 format_args!("the daemon's main loop did not answer within {patience:?}"),
-            )
+            ),
+            false => Refusal::new(Code::Busy, "the daemon is stopping"),
         };
         let (reply, answer) = bounded(1);
-        self.0
-            .send_timeout((question, reply), patience)
-            .map_err(|_| stuck())?;
-        answer.recv_timeout(patience).map_err(|error| {
-            if error.is_disconnected() {
-                Refusal::new(Code::Busy, "the daemon is stopping")
-            } else {
-                stuck()
+        let job: Job<T> = Box::new(move |owned| {
+            if reply.send(job(owned)).is_err() {
+                log::debug!("a caller has given up");
             }
-        })
+        });
+        self.0
+            .send_timeout(job, patience)
+            .map_err(|error| refusal(error.is_timeout()))?;
+        answer
+            .recv_timeout(patience)
+            .map_err(|error| refusal(error.is_timeout()))
     }
 }
 
@@ -65,21 +73,28 @@ mod tests {
 
     #[test]
     fn an_owner_that_is_stuck_or_gone_is_told_of() {
-        let (calls, owner) = call::<u32, u32>();
-        let told = calls.ask_within(1, Duration::from_millis(10)).unwrap_err();
+        let (calls, owner) = calls::<u32>();
+        let told = calls
+            .ask_within(|n: &mut u32| *n, Duration::from_millis(10))
+            .unwrap_err();
         assert_eq!(told.code, Code::Busy);
         assert!(told.message.contains("did not answer within 10ms"));
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                let mut owned = 1;
                 for _ in 0..2 {
-                    let (question, reply) = owner.recv().unwrap();
                     // The first caller has given up.
-                    let _ = reply.send(question + 1);
+                    owner.recv().unwrap()(&mut owned);
                 }
             });
-            assert_eq!(calls.ask(2), Ok(3));
+            let answer = calls.ask(|n| {
+                *n += 1;
+                *n
+            });
+            assert_eq!(answer, Ok(2));
         });
         drop(owner);
-        assert_eq!(calls.ask(1).unwrap_err().code, Code::Busy);
+        let told = calls.ask(|n| *n).unwrap_err();
+        assert!(told.message.contains("stopping"), "{told}");
     }
 }

@@ -40,7 +40,7 @@ mod session;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use calls::{Calls, call};
+pub use calls::{Calls, Job, calls};
 pub use client::{Client, ClientError};
 pub use desk::{Answer, Desk, Fed, Feed};
 pub use reply::{Code, Greeting, Refusal, Reply};

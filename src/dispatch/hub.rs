@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::catchup::{Catchup, Delivery, Step};
+use super::watch::{Eye, Watch, watch};
 use super::{Filter, LaneMetrics};
 use crate::event::EventBatch;
 use crate::handler::SyncReason;
@@ -75,7 +76,9 @@ pub struct SeatOptions {
 #[derive(Default)]
 struct State {
     replica: Replica,
-    slots: Vec<Slot>,
+    /// By number; a place is empty once its lane has left, and is not given to another.
+    slots: Vec<Option<Slot>>,
+    eyes: Vec<Eye>,
     closed: bool,
 }
 
@@ -122,7 +125,7 @@ impl Hub {
         slot.resync(SyncReason::Started);
         let mut state = self.state();
         let number = state.slots.len();
-        state.slots.push(slot);
+        state.slots.push(Some(slot));
         Seat {
             hub: Arc::clone(self),
             number,
@@ -134,9 +137,35 @@ impl Hub {
     /// Tells every lane to start over.
     pub fn resync(&self, reason: SyncReason) {
         self.metrics.resyncs_asked_total.inc();
-        for slot in &mut self.state().slots {
+        for slot in self.state().slots.iter_mut().flatten() {
             slot.resync(reason);
         }
+    }
+
+    /// Tells the lane of this seat number to start over.
+    pub fn resync_one(&self, number: usize, reason: SyncReason) {
+        if let Some(Some(slot)) = self.state().slots.get_mut(number) {
+            slot.resync(reason);
+        }
+    }
+
+    /// Takes the lane of this seat number out: it works off what it has and then sees its channel
+    /// closed.
+    pub fn leave(&self, number: usize) {
+        if let Some(slot) = self.state().slots.get_mut(number) {
+            *slot = None;
+        }
+    }
+
+    /// Shows what `filter` wants as it happens, from now on.
+    pub fn watch(&self, filter: Filter) -> Watch {
+        let (eye, watch) = watch(filter);
+        let mut state = self.state();
+        // Closed: the watcher is told so at once.
+        if !state.closed {
+            state.eyes.push(eye);
+        }
+        watch
     }
 
     /// Merges and hands on.
@@ -146,7 +175,12 @@ impl Hub {
         if state.closed {
             return;
         }
-        let State { replica, slots, .. } = &mut *state;
+        let State {
+            replica,
+            slots,
+            eyes,
+            ..
+        } = &mut *state;
         // Almost always every event is fresh; the others are left out of a new batch.
         let mut stale: Vec<usize> = Vec::new();
         for (place, event) in events.iter().enumerate() {
@@ -174,9 +208,10 @@ impl Hub {
             return;
         }
         let events = Arc::new(events);
-        for slot in slots {
+        for slot in slots.iter_mut().flatten() {
             slot.offer(&events, replica);
         }
+        eyes.retain(|eye| eye.show(&events));
     }
 
     /// Forgets deleted objects that are gone for longer than `ttl`.
@@ -191,7 +226,8 @@ impl Hub {
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        for slot in &mut state.slots {
+        state.eyes.clear();
+        for slot in state.slots.iter_mut().flatten() {
             // The receiving side sees the disconnect once the old sender is gone.
             slot.sender = bounded(0).0;
         }
@@ -268,6 +304,11 @@ impl Slot {
 }
 
 impl Seat {
+    /// Which lane this is, for [`Hub::leave`] and [`Hub::resync_one`].
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
     /// Whether there is more to do than the queue holds; see [`Seat::next`].
     pub fn is_behind(&self) -> bool {
         self.shared.behind.load(Ordering::SeqCst)
@@ -284,7 +325,7 @@ impl Seat {
     pub fn next(&self) -> Step {
         let mut state = self.hub.state();
         let State { replica, slots, .. } = &mut *state;
-        let Some(slot) = slots.get_mut(self.number) else {
+        let Some(Some(slot)) = slots.get_mut(self.number) else {
             return Step::UpToDate;
         };
         let step = slot.catchup.next(replica, &slot.filter);
@@ -300,7 +341,7 @@ impl Seat {
 
     /// The handler was made again and must start over.
     pub fn restart(&self, reason: SyncReason) {
-        if let Some(slot) = self.hub.state().slots.get_mut(self.number) {
+        if let Some(Some(slot)) = self.hub.state().slots.get_mut(self.number) {
             slot.catchup.restart(reason);
             slot.tell();
         }

@@ -13,6 +13,7 @@ use super::hub::{Hub, Seat, SeatOptions, Work};
 use crate::event::{Event, EventBatch};
 use crate::handler::{BuildError, Closing, Handler, HandlerError, SyncReason};
 use crate::util::backoff::Backoff;
+use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 use crate::util::stop::{Stop, StopToken, stop};
 use crate::util::thread::Thread;
@@ -51,6 +52,10 @@ pub struct Lane {
     thread: Thread,
     closing: Arc<OnceLock<End>>,
     stop: Option<Stop>,
+    hub: Arc<Hub>,
+    number: usize,
+    /// Whether it gets on: at work while the handler is called.
+    pub pulse: Arc<Pulse>,
     /// What it counts.
     pub metrics: Arc<LaneMetrics>,
 }
@@ -70,9 +75,13 @@ impl Lane {
         let closing = Arc::new(OnceLock::new());
         let (stop, token) = stop()?;
         let filter = options.seat.filter.clone();
+        let pulse = Arc::new(Pulse::default());
+        let seat = hub.join(options.seat, Arc::clone(&metrics));
+        let number = seat.number();
         let worker = Worker {
             name: options.name.clone(),
-            seat: hub.join(options.seat, Arc::clone(&metrics)),
+            seat,
+            pulse: Arc::clone(&pulse),
             filter,
             build: options.build,
             token,
@@ -81,9 +90,13 @@ impl Lane {
             complaints: RateLimit::new(COMPLAINTS, COMPLAINT_INTERVAL),
             backoff: Backoff::new(RESTART_MIN, RESTART_MAX, Rng::new()),
         };
-        let thread = Thread::spawn(options.name.clone(), move || worker.run())?;
+        let thread = Thread::spawn(options.name.clone(), move || worker.run())
+            .inspect_err(|_| hub.leave(number))?;
         Ok(Lane {
             name: options.name,
+            hub: Arc::clone(hub),
+            number,
+            pulse,
             thread,
             closing,
             stop: Some(stop),
@@ -108,6 +121,16 @@ impl Lane {
         });
     }
 
+    /// Has the handler start over.
+    pub fn resync(&self, reason: SyncReason) {
+        self.hub.resync_one(self.number, reason);
+    }
+
+    /// Takes the lane out of the hub, while the others go on; [`Lane::close_by`] comes first.
+    pub fn leave(&self) {
+        self.hub.leave(self.number);
+    }
+
     /// Stops what the handler is doing now, such as a running command.
     pub fn interrupt(&mut self) {
         self.stop = None;
@@ -126,6 +149,7 @@ struct Worker {
     build: Build,
     token: StopToken,
     closing: Arc<OnceLock<End>>,
+    pulse: Arc<Pulse>,
     metrics: Arc<LaneMetrics>,
     complaints: RateLimit,
     backoff: Backoff,
@@ -151,6 +175,7 @@ impl Worker {
     fn run(mut self) {
         let mut lives = 0;
         loop {
+            self.pulse.beat();
             match (self.build)(&self.token) {
                 Ok(handler) => {
                     lives += 1;
@@ -184,6 +209,7 @@ impl Worker {
 
     /// Takes work and drops it: the resync of the next life covers it. `false` on close.
     fn idle_until(&mut self, until: Instant) -> bool {
+        self.pulse.rest();
         loop {
             match self.seat.work.recv_deadline(until) {
                 Ok(Work::Events(events)) => self.seat.taken(&events),
@@ -240,6 +266,7 @@ impl Worker {
                     });
                 }
             }
+            self.pulse.rest();
             let received = match wake {
                 Some(at) => self.seat.work.recv_deadline(at),
                 None => self
@@ -248,6 +275,7 @@ impl Worker {
                     .recv()
                     .map_err(|_| RecvTimeoutError::Disconnected),
             };
+            self.pulse.beat();
             match received {
                 Ok(Work::Events(events)) => {
                     self.seat.taken(&events);
@@ -262,6 +290,7 @@ impl Worker {
     fn catch_up(&mut self, handler: &mut dyn Handler) {
         // What is queued comes first: it is older.
         while self.seat.work.is_empty() && self.seat.is_behind() && !self.is_late() {
+            self.pulse.beat();
             match self.seat.next() {
                 Step::Begin(reason) => self.begin(handler, reason),
                 Step::Rows(rows) => self.apply_all(handler, &rows, false),
@@ -286,6 +315,7 @@ impl Worker {
             if self.is_late() {
                 break;
             }
+            self.pulse.beat();
             match handler.apply(&event) {
                 Ok(()) => applied += 1,
                 Err(error) => self.failed(&event, &error),

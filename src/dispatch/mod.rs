@@ -14,6 +14,7 @@ pub mod catchup;
 pub mod filter;
 pub mod hub;
 pub mod lane;
+pub mod watch;
 
 pub use catchup::Delivery;
 pub use filter::Filter;

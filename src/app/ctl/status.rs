@@ -1,0 +1,168 @@
+//! `fanfare status`: the agent's report for people.
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::ask::{NOT_READY, Target, Wanted, failed, put};
+use super::screen::{Paint, Table, Tone, number, text, time, tone};
+use crate::control::Request;
+use crate::util::printable;
+
+/// Asks and prints. Exit status 4 when the agent is not in step.
+pub fn run(target: &Target, json: bool) -> ExitCode {
+    let mut client = match target.connect(Wanted::Agent) {
+        Ok(client) => client,
+        Err(status) => return status,
+    };
+    match client.ask(&Request::Status {}, |_| true) {
+        Ok(report) if json => finish(&format!("{report:#}\n"), &report),
+        Ok(report) => finish(&render(&report, Paint::of_stdout()), &report),
+        Err(error) => failed(&error, Wanted::Agent),
+    }
+}
+
+/// Prints; the exit status says whether the daemon is ready.
+pub fn finish(text: &str, report: &Value) -> ExitCode {
+    match (put(text), report["ready"].as_bool()) {
+        (false, _) => ExitCode::FAILURE,
+        (true, Some(true)) => ExitCode::SUCCESS,
+        (true, _) => ExitCode::from(NOT_READY),
+    }
+}
+
+/// The first lines of any daemon's report.
+pub fn head(name: &str, good: &str, report: &Value, paint: Paint) -> String {
+    let up = time(report["uptime_seconds"].as_u64().unwrap_or(0));
+    let mut out = format!(
+        "{name} {}, process {}, up for {up}, log level {}\n",
+        text(&report["version"]),
+        number(&report["pid"]),
+        text(&report["log_level"]),
+    );
+    match report["ready"].as_bool() {
+        Some(true) => out.push_str(&paint.text(Tone::Good, good)),
+        _ => out.push_str(&paint.text(Tone::Bad, &format!("not {good}"))),
+    }
+    out.push('\n');
+    for reason in list(&report["reasons"]) {
+        let reason = reason.as_str().unwrap_or_default();
+        out.push_str(&format!("  {}\n", printable::text(reason, 400)));
+    }
+    out
+}
+
+/// The whole for people.
+pub fn render(report: &Value, paint: Paint) -> String {
+    let mut out = head("fanfare-agent", "in step", report, paint);
+    let mut publishers = Table::new(&[
+        "PUBLISHER",
+        "STATE",
+        "SINCE",
+        "EVENTS",
+        "CONNECTS",
+        "LOST",
+        "MALFORMED",
+    ]);
+    for publisher in list(&report["publishers"]) {
+        let counters = &publisher["counters"];
+        let state = text(&publisher["state"]);
+        publishers.row(
+            Some((1, tone(&state))),
+            vec![
+                text(&publisher["uri"]),
+                state,
+                since(publisher),
+                number(&counters["events_received_total"]),
+                number(&counters["connects_total"]),
+                number(&counters["disconnects_total"]),
+                number(&counters["messages_malformed_total"]),
+            ],
+        );
+    }
+    let mut handlers = Table::new(&[
+        "HANDLER", "STATE", "SINCE", "APPLIED", "FAILED", "WAITING", "RESYNCS",
+    ]);
+    for handler in list(&report["handlers"]) {
+        let counters = &handler["counters"];
+        let state = text(&handler["state"]);
+        handlers.row(
+            Some((1, tone(&state))),
+            vec![
+                text(&handler["name"]),
+                state,
+                since(handler),
+                number(&counters["events_applied_total"]),
+                number(&counters["events_failed_total"]),
+                number(&counters["rows_waiting"]),
+                number(&counters["resyncs_total"]),
+            ],
+        );
+    }
+    let topics = topics(list(&report["topics"]));
+    for table in [publishers, handlers, topics] {
+        let table = table.render(paint);
+        if !table.is_empty() {
+            out.push('\n');
+            out.push_str(&table);
+        }
+    }
+    out
+}
+
+/// Topics as a table.
+pub fn topics(topics: &[Value]) -> Table {
+    let mut table = Table::new(&["TOPIC", "ROWS", "SUBSCRIBED"]);
+    for topic in topics {
+        let subscribed = topic["subscribed"].as_bool() == Some(true);
+        let word = if subscribed { "yes" } else { "no" };
+        let toned = (!subscribed).then_some((2, Tone::Poor));
+        table.row(
+            toned,
+            vec![text(&topic["topic"]), number(&topic["rows"]), word.into()],
+        );
+    }
+    table
+}
+
+fn since(part: &Value) -> String {
+    part["since_seconds"].as_u64().map_or("-".into(), time)
+}
+
+/// The members of a list; none of anything else.
+pub fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_agent_that_is_not_in_step_says_why() {
+        let report = json!({
+            "version": "1.2.3", "pid": 7, "uptime_seconds": 300, "log_level": "info",
+            "ready": false, "reasons": ["publisher tcp://a:1 is not connected, for 3 s\n"],
+            "publishers": [{
+                "uri": "tcp://a:1", "state": "down", "since_seconds": 3,
+                "counters": {"events_received_total": 12},
+            }],
+            "handlers": [],
+            "topics": [{"topic": "D", "rows": 1, "subscribed": true}],
+        });
+        assert_eq!(
+            render(&report, Paint(false)),
+            "fanfare-agent 1.2.3, process 7, up for 5 min, log level info\n\
+             not in step\n  publisher tcp://a:1 is not connected, for 3 s\\n\n\
+             \n\
+             PUBLISHER  STATE  SINCE  EVENTS  CONNECTS  LOST  MALFORMED\n\
+             tcp://a:1  down     3 s      12  -         -     -\n\
+             \n\
+             TOPIC  ROWS  SUBSCRIBED\n\
+             D         1  yes\n"
+        );
+        // What is no report is shown as well as it goes.
+        assert!(render(&json!(null), Paint(true)).contains("not in step"));
+    }
+}

@@ -1,0 +1,162 @@
+//! The agent's report.
+//!
+//! This is the one place where figures of publishers and handlers become part of status and
+//! metrics: whatever a [`Source`](crate::pubsub::Source) or a lane counts by `metrics!` is in the
+//! report by itself; a figure that is no counter gets a member here.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::counted::{Counted, Own, Process};
+use super::rows::Topic;
+use crate::agent::Agent;
+use crate::agent::vigil::{Health, Seen, Vigil};
+use crate::event::codec::Malformed;
+use crate::metrics::Sample;
+
+/// How the agent is.
+#[derive(Debug, Clone, Serialize)]
+pub struct AgentReport {
+    /// Its release.
+    pub version: &'static str,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Whether it is in step.
+    pub ready: bool,
+    /// Why it is not, a line each.
+    pub reasons: Vec<String>,
+    /// What is logged.
+    pub log_level: String,
+    /// The publishers by address.
+    pub publishers: Vec<PublisherReport>,
+    /// The topics; added where they are counted.
+    pub topics: Vec<Topic>,
+    /// The handlers in the order of the configuration.
+    pub handlers: Vec<HandlerReport>,
+    /// What is counted of the replica.
+    pub replica: Counted,
+    /// What discovery counts; nothing where it is off.
+    pub discovery: Counted,
+    /// What the control socket counts.
+    pub control: Counted,
+    /// What the exporter counts.
+    pub exporter: Counted,
+    /// What the agent counts of itself.
+    pub agent: Counted,
+    /// What the system says of the process.
+    pub process: Counted,
+}
+
+/// How a publisher is followed.
+#[derive(Debug, Clone, Serialize)]
+pub struct PublisherReport {
+    /// Its address.
+    pub uri: String,
+    /// `ok`, `legacy`, `down` or `stuck`.
+    pub state: &'static str,
+    /// Seconds in that state.
+    pub since_seconds: u64,
+    /// What its reader counts.
+    pub counters: Counted,
+    /// Malformed messages by reason, in the order of [`Malformed::REASONS`].
+    #[serde(skip)]
+    pub malformed: Vec<u64>,
+}
+
+/// How a handler is.
+#[derive(Debug, Clone, Serialize)]
+pub struct HandlerReport {
+    /// Its name.
+    pub name: String,
+    /// `ok`, `behind`, `stopped` or `stuck`.
+    pub state: &'static str,
+    /// Seconds in that state.
+    pub since_seconds: u64,
+    /// What its lane counts.
+    pub counters: Counted,
+}
+
+/// What the report is made of beside the agent.
+#[derive(Debug)]
+pub struct AgentView<'a> {
+    /// What the owner knows of it.
+    pub own: &'a Own,
+    /// What was seen of its parts.
+    pub vigil: &'a Vigil,
+    /// The last look.
+    pub health: &'a Health,
+    /// What is logged.
+    pub log_level: String,
+    /// What is subscribed to.
+    pub topics: &'a [String],
+    /// What the control socket counts.
+    pub control: Vec<Sample>,
+    /// What the exporter counts.
+    pub exporter: Vec<Sample>,
+}
+
+impl AgentReport {
+    /// How `agent` is at `now`. The rows of the topics are not counted here: that takes its time.
+    pub fn new(agent: &Agent, view: &AgentView<'_>, now: Instant) -> Self {
+        let seen = |seen: Option<&Seen>| match seen {
+            Some(seen) => (
+                seen.state.as_str(),
+                now.saturating_duration_since(seen.since).as_secs(),
+            ),
+            None => ("new", 0),
+        };
+        let publishers = agent.sources().into_iter().map(|source| {
+            let (state, since_seconds) = seen(view.vigil.publisher(&source.uri));
+            PublisherReport {
+                uri: source.uri.clone(),
+                state,
+                since_seconds,
+                counters: Counted(source.metrics.each()),
+                malformed: source.malformed.iter().map(|metric| metric.get()).collect(),
+            }
+        });
+        let handlers = agent.lanes().iter().map(|lane| {
+            let (state, since_seconds) = seen(view.vigil.handler(lane.name()));
+            HandlerReport {
+                name: lane.name().to_owned(),
+                state,
+                since_seconds,
+                counters: Counted(lane.metrics.each()),
+            }
+        });
+        let topics = view.topics.iter().map(|topic| Topic {
+            topic: topic.clone(),
+            subscribed: true,
+            rows: 0,
+        });
+        let discovery = agent.discovery().map(|discovery| discovery.metrics.each());
+        AgentReport {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime_seconds: now.saturating_duration_since(view.own.started).as_secs(),
+            ready: view.health.is_ready(),
+            reasons: view.health.reasons.clone(),
+            log_level: view.log_level.clone(),
+            publishers: publishers.collect(),
+            topics: topics.collect(),
+            handlers: handlers.collect(),
+            replica: Counted(agent.hub().metrics.each()),
+            discovery: Counted(discovery.unwrap_or_default()),
+            control: Counted(view.control.clone()),
+            exporter: Counted(view.exporter.clone()),
+            agent: Counted(view.own.metrics.each()),
+            process: Counted(Process::each(view.own)),
+        }
+    }
+}
+
+impl PublisherReport {
+    /// Malformed messages with their reasons.
+    pub fn malformed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.malformed.iter().copied();
+        Malformed::REASONS.iter().copied().zip(counts)
+    }
+}
