@@ -192,6 +192,7 @@ fn agent(uri: &str, sink: Sink) -> Box<dyn FnOnce()> {
         driver: Box::new(ZmqPubSub::new()),
         subscriber: SubscriberOptions::default(),
         publishers: vec![endpoint],
+        recovery: None,
         discovery: None,
         topics: vec![],
         handlers: vec![LaneOptions {

@@ -165,8 +165,22 @@ impl Replica {
         most: usize,
         mut see: impl FnMut(&RowKey, &Row),
     ) -> bool {
+        self.walk_any(cursor, most, |name, row| {
+            if row.gone.is_none() {
+                see(name, row);
+            }
+        })
+    }
+
+    /// As [`Replica::walk`], and shows tombstones too.
+    pub fn walk_any(
+        &self,
+        cursor: &mut Cursor,
+        most: usize,
+        mut see: impl FnMut(&RowKey, &Row),
+    ) -> bool {
         for place in cursor.take(most) {
-            if let Some(entry) = self.rows.get(place).filter(|e| e.row.gone.is_none()) {
+            if let Some(entry) = self.rows.get(place) {
                 see(&entry.name, &entry.row);
             }
         }
@@ -294,14 +308,25 @@ impl Replica {
         leave: impl Fn(&Row) -> bool,
         mut dropped: impl FnMut(RowKey, bool),
     ) -> bool {
+        self.drop_each(cursor, most, leave, |name, row| {
+            dropped(name, row.gone.is_none());
+        })
+    }
+
+    fn drop_each(
+        &mut self,
+        cursor: &mut Cursor,
+        most: usize,
+        leave: impl Fn(&Row) -> bool,
+        mut dropped: impl FnMut(RowKey, &Row),
+    ) -> bool {
         for place in cursor.take(most) {
             if !self.rows.get(place).is_some_and(|entry| leave(&entry.row)) {
                 continue;
             }
             if let Some(entry) = self.forget(Some(place)) {
-                let existed = entry.row.gone.is_none();
-                self.live -= usize::from(existed);
-                dropped(entry.name, existed);
+                self.live -= usize::from(entry.row.gone.is_none());
+                dropped(entry.name, &entry.row);
             }
         }
         if cursor.next < cursor.end {
@@ -314,12 +339,12 @@ impl Replica {
     /// Forgets tombstones of objects that are gone since before `before`; says how many.
     pub fn expire(&mut self, before: Instant) -> usize {
         let mut forgotten = 0;
-        self.expire_each(before, |_| forgotten += 1);
+        self.expire_each(before, |_, _| forgotten += 1);
         forgotten
     }
 
-    /// As [`Replica::expire`], and names each one forgotten.
-    pub fn expire_each(&mut self, before: Instant, forgotten: impl FnMut(RowKey)) {
+    /// As [`Replica::expire`], and names each one forgotten and its topic.
+    pub fn expire_each(&mut self, before: Instant, forgotten: impl FnMut(RowKey, &str)) {
         self.expire_some(&mut self.cursor(), usize::MAX, before, forgotten);
     }
 
@@ -329,10 +354,12 @@ impl Replica {
         cursor: &mut Cursor,
         most: usize,
         before: Instant,
-        mut forgotten: impl FnMut(RowKey),
+        mut forgotten: impl FnMut(RowKey, &str),
     ) -> bool {
         let expired = |row: &Row| row.gone.is_some_and(|gone| gone < before);
-        self.drop_rows(cursor, most, expired, |name, _| forgotten(name))
+        self.drop_each(cursor, most, expired, |name, row| {
+            forgotten(name, &row.topic);
+        })
     }
 }
 

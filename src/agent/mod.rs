@@ -10,10 +10,15 @@ use crate::event::SEND_ALL;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
 
+use checkpoint::{CheckpointMetrics, Checkpoints};
 use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
+use follower::{Followed, Followers, SyncTransport};
 
 mod change;
+pub mod checkpoint;
 pub mod discovery;
+pub mod follower;
+pub mod recovery;
 pub mod vigil;
 
 /// What an agent is made of.
@@ -29,10 +34,26 @@ pub struct Parts {
     pub discovery: Option<Defaults>,
     /// The topics; [`SEND_ALL`] is subscribed to beside them.
     pub topics: Vec<String>,
+    /// How what was missed is fetched; `None`: losses go unnoticed, as with legacy publishers.
+    pub recovery: Option<RecoveryParts>,
     /// The handlers.
     pub handlers: Vec<LaneOptions>,
     /// Time for handlers to work off what they have when the agent stops.
     pub stop_timeout: Duration,
+}
+
+/// What recovery is made of.
+pub struct RecoveryParts {
+    /// How to reach sync services.
+    pub transport: Arc<dyn SyncTransport>,
+    /// Bounds and times.
+    pub options: recovery::Options,
+    /// How long handlers wait at first for all publishers to be in sync.
+    pub sync_timeout: Duration,
+    /// The time between two resyncs while a publisher is legacy; jittered.
+    pub legacy_resync: Duration,
+    /// Where what is known is kept over a restart; `None`: nowhere.
+    pub checkpoint: Option<checkpoint::Options>,
 }
 
 /// A running agent. Dropping it stops it as [`Agent::stop`] does.
@@ -43,6 +64,8 @@ pub struct Agent {
     /// As configured; discovery may add others.
     publishers: Vec<Endpoint>,
     desk: Option<Desk>,
+    followed: Option<Arc<follower::Shared>>,
+    checkpoints: Option<Checkpoints>,
     stop_timeout: Duration,
     stopped: bool,
     // Last: a driver's context ends after the sockets made from it.
@@ -69,15 +92,20 @@ impl Agent {
             lanes: Vec::new(),
             publishers: parts.publishers.clone(),
             desk: None,
+            followed: None,
+            checkpoints: None,
             stop_timeout: parts.stop_timeout,
             stopped: false,
             _driver: parts.driver,
         };
+        if parts.recovery.is_some() {
+            hub.hold();
+        }
         for options in parts.handlers {
             agent.add_handler(options)?;
         }
         let callback: Arc<dyn Callback> = match parts.discovery {
-            None => hub,
+            None => Arc::clone(&hub) as Arc<dyn Callback>,
             Some(defaults) => {
                 let (scout, hints, overflow) = discovery::scout(&hub);
                 let discovery = Discovery::new(defaults, &parts.publishers, MAX_DISCOVERED);
@@ -85,9 +113,62 @@ impl Agent {
                 Arc::new(scout)
             }
         };
+        let callback = match parts.recovery {
+            None => callback,
+            Some(recovery) => agent.recovering(recovery, parts.publishers.len(), callback)?,
+        };
         agent.subscriber.initialize(callback)?;
         agent.subscriber.daemonize()?;
         Ok(agent)
+    }
+
+    /// Puts the recovery of what was missed before `sink`.
+    fn recovering(
+        &mut self,
+        parts: RecoveryParts,
+        publishers: usize,
+        sink: Arc<dyn Callback>,
+    ) -> Result<Arc<dyn Callback>, PubSubError> {
+        let hub = &self.hub;
+        let kept = match &parts.checkpoint {
+            Some(options) => checkpoint::restore(&options.folder, hub),
+            None => Vec::new(),
+        };
+        let patience = parts.sync_timeout;
+        let shared = Arc::new(follower::Shared::new(hub, publishers, patience, kept));
+        if let Some(options) = parts.checkpoint {
+            let folder = options.folder.clone();
+            match Checkpoints::start(options, hub, &shared) {
+                Ok(checkpoints) => self.checkpoints = Some(checkpoints),
+                Err(error) => {
+                    return Err(PubSubError::System {
+                        what: format!("cannot keep checkpoints in {}", folder.display()),
+                        why: error.to_string(),
+                    });
+                }
+            }
+        }
+        self.followed = Some(Arc::clone(&shared));
+        Ok(Arc::new(Followers {
+            sink,
+            hub: Arc::clone(hub),
+            transport: parts.transport,
+            options: parts.options,
+            legacy_resync: parts.legacy_resync,
+            shared,
+        }))
+    }
+
+    /// Where the recovery of each publisher stands, by address; empty without recovery.
+    pub fn followed(&self) -> Vec<(String, Arc<Followed>)> {
+        self.followed
+            .as_ref()
+            .map_or_else(Vec::new, |shared| shared.followed())
+    }
+
+    /// What checkpoints count; `None` where none are kept.
+    pub fn checkpoints(&self) -> Option<&Arc<CheckpointMetrics>> {
+        self.checkpoints.as_ref().map(|each| &each.metrics)
     }
 
     /// The subscriber, to add and remove publishers and topics.
@@ -144,11 +225,20 @@ impl Agent {
         let start = Instant::now();
         let deadline = start + self.stop_timeout;
         self.subscriber.close();
+        if let Some(checkpoints) = &mut self.checkpoints {
+            checkpoints.finish();
+        }
         for lane in &self.lanes {
             lane.close_by(deadline);
         }
         self.hub.close();
-        join(&mut self.lanes, start, self.stop_timeout)
+        let stuck = join(&mut self.lanes, start, self.stop_timeout);
+        if let Some(checkpoints) = &mut self.checkpoints
+            && !checkpoints.join_by(deadline)
+        {
+            log::warn!("the last checkpoint takes too long: the one before it stays");
+        }
+        stuck
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::publisher::PublisherHandle;
 use super::{CONFIG_FAULT, logging};
 use crate::config::{Known, PUBLISHER_KEYS, Sources, load_publisher};
 use crate::event::Event;
@@ -28,6 +29,10 @@ use self::report::Report;
 #[command(after_help = "\
 A FILE is read and checked as a whole first; when any line of it is bad, all such lines are told \
 and nothing is published. Of a pipe, bad lines are told and left out, and count as refused.
+
+With pub_sub_use_multiproc = false, and without --socket, events do not go through the service: this \
+command binds the network address and opens the journal itself, and no other process of the host may \
+have them meanwhile.
 
 Exit status: 0 when every event was acknowledged, 1 when any was refused or not acknowledged in \
 time, 2 when nothing was published because of the command line or a bad line.")]
@@ -57,6 +62,9 @@ pub(super) struct PublishArgs {
     /// The service's publisher_multiproc_socket; by default the configured one
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Read FILE instead of the publisher's default configuration; may be repeated
+    #[arg(short, long, value_name = "FILE", conflicts_with = "socket")]
+    config: Vec<PathBuf>,
     /// Give up when nothing is acknowledged for this long
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     timeout: Duration,
@@ -98,14 +106,9 @@ pub(super) fn run(args: &PublishArgs) -> ExitCode {
 
 /// Publishes all there is; an error when nothing was sent because of how we were called.
 fn publish(args: &PublishArgs, report: &mut Report) -> Result<(), String> {
-    let client = PublisherClient::new(ClientOptions {
-        // Waiting is done here, in short steps.
-        send_timeout: TICK,
-        linger: Duration::ZERO,
-        ..ClientOptions::beside(&socket(args))
-    });
+    let publisher = open(args)?;
     let mut sender = Sender {
-        client: &client,
+        client: &publisher,
         report,
         timeout: args.timeout,
         unseen: 0,
@@ -118,16 +121,27 @@ fn publish(args: &PublishArgs, report: &mut Report) -> Result<(), String> {
     Ok(())
 }
 
-fn socket(args: &PublishArgs) -> PathBuf {
+/// The way that the command line names, else the configured one.
+fn open(args: &PublishArgs) -> Result<PublisherHandle, String> {
+    let options = |socket: &Path| ClientOptions {
+        // Waiting is done here, in short steps.
+        send_timeout: TICK,
+        linger: Duration::ZERO,
+        ..ClientOptions::beside(socket)
+    };
     if let Some(path) = &args.socket {
-        return path.clone();
+        return Ok(PublisherHandle::through(options(path)));
     }
     let modules = Registry::builtin();
-    let sources = Sources::system(Vec::new(), Vec::new());
+    let sources = Sources::system(args.config.clone(), Vec::new());
     match load_publisher(&sources, &Known::new(&modules)) {
-        Ok(config) => config.publisher_multiproc_socket,
+        Ok(config) => {
+            let options = options(&config.publisher_multiproc_socket);
+            PublisherHandle::open_with(&config, options).map_err(|error| error.to_string())
+        }
+        Err(faults) if !args.config.is_empty() => Err(faults.to_string()),
         // Who publishes need not be allowed to read the service's configuration.
-        Err(_) => default_socket().into(),
+        Err(_) => Ok(PublisherHandle::through(options(default_socket().as_ref()))),
     }
 }
 
@@ -184,7 +198,7 @@ impl Sender<'_> {
                     continue;
                 }
             };
-            match self.hand_over(&event.event(), None, Some(number)) {
+            match self.hand_over(&event.event(), event.version(), Some(number)) {
                 Ok(true) => {}
                 Ok(false) => break,
                 Err(ClientError::Event { reason, .. }) => self.report.bad_line(number, &reason),

@@ -1,5 +1,6 @@
 //! `fanfare-publisher`: parse → wire → wait → stop in order.
 
+mod handle;
 mod wire;
 
 use std::error::Error;
@@ -9,12 +10,14 @@ use std::time::Instant;
 use clap::Parser;
 use crossbeam_channel::select;
 
-use self::wire::Wired;
+use self::wire::{Front, Wired};
 use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
 use crate::config::{Known, PublisherConfig, load_publisher};
 use crate::handler::registry::Registry;
 use crate::status;
 use crate::util::shutdown;
+
+pub use self::handle::{OpenError, PublisherHandle};
 
 /// Takes the events of a host's API workers and sends them to every subscribed agent.
 #[derive(Debug, Parser)]
@@ -36,12 +39,21 @@ pub fn main() -> ExitCode {
             return ExitCode::from(CONFIG_FAULT);
         }
     };
+    if !config.pub_sub_use_multiproc {
+        // With the address and the journal in this process's hands, no worker could publish.
+        logging::tell(
+            "pub_sub_use_multiproc = false: the process that publishes binds the network address and \
+             keeps the journal itself, so this service must not run beside it and does not start; \
+             set it to true for workers that hand their events over",
+        );
+        return ExitCode::from(CONFIG_FAULT);
+    }
     super::logged(&args.daemon, &config.log_level, |_| serve(&config))
 }
 
 fn serve(config: &PublisherConfig) -> Result<(), Box<dyn Error>> {
     let requests = shutdown::requests(config.stop_timeout + STOP_MARGIN)?;
-    let mut wired = Wired::new(config)?;
+    let mut wired = Wired::new(config, &zmq::Context::new(), Front::Workers)?;
     log::info!(
         "fanfare-publisher {} sends on {}",
         env!("CARGO_PKG_VERSION"),

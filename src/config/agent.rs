@@ -113,8 +113,32 @@ settings! {
         db_sync_time: Duration = key(
             "60.0",
             Kind::Seconds(0.1, 86400.0),
-            "The time between two resyncs from the northbound store while a publisher says no hello.\n\
-             Accepted, but without effect in this version.",
+            "The time between two resyncs of all handlers while a publisher says no hello, a third more\n\
+             or less: nothing else covers what such a publisher sent and the agent missed.",
+        ),
+        sync_timeout: Duration = key(
+            "10.0",
+            Kind::Seconds(0.0, 3600.0),
+            "How long handlers wait at the start for everything that the publishers know. Then they\n\
+             begin with what there is, are told so (incomplete), and given the rest as events.",
+        ),
+        heads_interval: Duration = key(
+            "45.0",
+            Kind::Seconds(1.0, 3600.0),
+            "How often each publisher is asked whether it has sent something that was not heard of, a\n\
+             third more or less. Hellos tell of lost events sooner; this finds lost subscriptions.",
+        ),
+        held_bytes: usize = key(
+            "16777216",
+            Kind::Count(1 << 16, 4 << 30, "bytes"),
+            "How many bytes of a publisher's events may be held while what was missed before them is\n\
+             fetched. What does not fit is fetched as well.",
+        ),
+        checkpoint_interval: Duration = key(
+            "60.0",
+            Kind::Seconds(1.0, 86400.0),
+            "How often rows and positions are written to state_dir, and at the end: an agent that\n\
+             comes back asks only for what it missed since.",
         ),
         max_message_size: usize = common::MAX_MESSAGE_SIZE,
         receive_hwm: i32 = key(

@@ -41,8 +41,8 @@ pub(super) const SECURITY: Spec = key(
 pub(super) const STATE_DIR: Spec = key(
     r#""/var/lib/fanfare""#,
     Kind::Folder(1024),
-    "Where state is kept over restarts: the publisher's journal and rows. Removing a publisher's\n\
-     loses what only it knew. An agent keeps nothing there in this version.",
+    "Where state is kept over restarts: the publisher's journal and rows, the agent's checkpoint.\n\
+     Removing a publisher's loses what only it knew; an agent's is only there to save time.",
 );
 
 pub(super) const RUN_DIR: Spec = key(

@@ -36,8 +36,8 @@ settings! {
         publisher_id: Option<[u8; 16]> = key(
             r#""""#,
             Kind::PublisherId,
-            "Who this publisher is, for as long as the host lives. Empty: made from the host name at\n\
-             the first start and kept in state_dir. Two publishers must never share one.",
+            "Who this publisher is, for as long as the host lives. Empty: a random one, made at the\n\
+             first start and kept in state_dir. Two publishers must never share one.",
         ),
         pub_sub_driver: String = key(
             r#""zmq_pubsub_driver""#,
@@ -52,9 +52,9 @@ settings! {
         pub_sub_use_multiproc: bool = key(
             "true",
             Kind::Flag,
-            "Whether API workers hand their events to this service. false: they publish by\n\
-             pub_sub_driver themselves.\n\
-             Accepted, but without effect in this version: they hand them over.",
+            "Whether API workers hand their events to the publisher service of this host. false: the\n\
+             one process of the host that publishes (by the library, or `fanfare publish`) binds the\n\
+             network address and keeps the journal itself; the service then refuses to start.",
         ),
         publisher_bind_address: String = key(
             r#""*""#,

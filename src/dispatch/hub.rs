@@ -9,10 +9,10 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use super::catchup::{Catchup, Delivery, Step};
 use super::watch::{Eye, Watch, watch};
 use super::{Filter, LaneMetrics};
-use crate::event::EventBatch;
+use crate::event::{Event, EventBatch};
 use crate::handler::SyncReason;
 use crate::pubsub::{Callback, LinkChange, Source};
-use crate::replica::{Replica, RowKey, Verdict};
+use crate::replica::{Replica, Row, RowKey, Verdict};
 
 crate::metrics! {
     /// What the hub counts.
@@ -23,6 +23,9 @@ crate::metrics! {
         resyncs_asked_total: Counter = "Times all handlers were told to start over.",
     }
 }
+
+/// Rows looked at in one go by [`Hub::sweep`].
+const SWEEP: usize = 4096;
 
 /// What waits in a lane's channel.
 #[derive(Debug)]
@@ -80,6 +83,8 @@ struct State {
     slots: Vec<Option<Slot>>,
     eyes: Vec<Eye>,
     closed: bool,
+    /// Lanes begin nothing until [`Hub::open`].
+    held: bool,
 }
 
 /// Merges events into the replica and hands what is new to the lanes.
@@ -168,10 +173,53 @@ impl Hub {
         watch
     }
 
+    /// Keeps lanes from beginning until [`Hub::open`]: what is there so far is not all.
+    pub fn hold(&self) {
+        self.state().held = true;
+    }
+
+    /// Lets lanes begin, which hear why.
+    pub fn open(&self, reason: SyncReason) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.held) {
+            for slot in state.slots.iter_mut().flatten() {
+                slot.resync(reason);
+                // They were told before, and found nothing to do.
+                slot.wake();
+            }
+        }
+    }
+
     /// Merges and hands on.
     pub fn publish(&self, events: EventBatch) {
+        self.publish_to(&mut self.state(), events);
+    }
+
+    /// Removes the rows that `gone` picks; says how many. Lets others in between.
+    pub fn sweep(&self, gone: impl Fn(&RowKey, &Row) -> bool) -> u64 {
+        let mut cursor = self.state().replica.cursor();
+        let (mut swept, mut more) = (0, true);
+        while more {
+            let mut state = self.state();
+            let mut deletes = EventBatch::new();
+            more = state.replica.walk(&mut cursor, SWEEP, |name, row| {
+                if gone(name, row) {
+                    let delete = Event::delete(&name.table, &name.key).on(&row.topic);
+                    // It has the version of the row it ends: a newer state is not lost to it.
+                    deletes.push(&Event {
+                        stamp: row.stamp,
+                        ..delete
+                    });
+                }
+            });
+            swept += deletes.len() as u64;
+            self.publish_to(&mut state, deletes);
+        }
+        swept
+    }
+
+    fn publish_to(&self, state: &mut State, events: EventBatch) {
         let now = Instant::now();
-        let mut state = self.state();
         if state.closed {
             return;
         }
@@ -180,7 +228,7 @@ impl Hub {
             slots,
             eyes,
             ..
-        } = &mut *state;
+        } = state;
         // Almost always every event is fresh; the others are left out of a new batch.
         let mut stale: Vec<usize> = Vec::new();
         for (place, event) in events.iter().enumerate() {
@@ -295,10 +343,14 @@ impl Slot {
             .rows_waiting
             .set(self.catchup.remembered() as u64);
         if !self.shared.behind.swap(true, Ordering::SeqCst) {
-            match self.sender.try_send(Work::Look) {
-                Ok(()) | Err(TrySendError::Full(_)) => {}
-                Err(TrySendError::Disconnected(_)) => log::debug!("a lane has ended"),
-            }
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        match self.sender.try_send(Work::Look) {
+            Ok(()) | Err(TrySendError::Full(_)) => {}
+            Err(TrySendError::Disconnected(_)) => log::debug!("a lane has ended"),
         }
     }
 }
@@ -324,8 +376,14 @@ impl Seat {
     /// The next step of catching up; to be called when the queue is empty.
     pub fn next(&self) -> Step {
         let mut state = self.hub.state();
-        let State { replica, slots, .. } = &mut *state;
-        let Some(Some(slot)) = slots.get_mut(self.number) else {
+        let State {
+            replica,
+            slots,
+            held,
+            ..
+        } = &mut *state;
+        let slot = slots.get_mut(self.number).and_then(Option::as_mut);
+        let Some(slot) = slot.filter(|_| !*held) else {
             return Step::UpToDate;
         };
         let step = slot.catchup.next(replica, &slot.filter);

@@ -12,6 +12,9 @@ use crate::util::stop::StopToken;
 pub enum SyncReason {
     /// The handler was just started.
     Started,
+    /// The handler was just started, and something is known to be missing: not every publisher could
+    /// be heard in time. What is missing follows as events.
+    Incomplete,
     /// A legacy publisher was reconnected; what it sent meanwhile is unknown.
     Reconnected,
     /// The handler's queue overflowed and it was promised every event.
@@ -27,6 +30,7 @@ impl SyncReason {
     pub fn as_str(self) -> &'static str {
         match self {
             SyncReason::Started => "started",
+            SyncReason::Incomplete => "incomplete",
             SyncReason::Reconnected => "reconnected",
             SyncReason::Overflow => "overflow",
             SyncReason::HandlerRestarted => "handler-restarted",

@@ -17,10 +17,12 @@ mod commit;
 mod error;
 mod flush;
 mod identity;
+mod index;
 mod maintain;
 mod open;
 mod record;
 mod replay;
+mod rows;
 mod state;
 mod store;
 mod trim;
@@ -66,7 +68,7 @@ pub enum Durability {
 pub struct Options {
     /// The database file; its folder must exist.
     pub path: PathBuf,
-    /// Who this publisher is; `None` for the kept id, at first one made for the host.
+    /// Who this publisher is; `None` for the kept id, at first a random one.
     pub id: Option<PublisherId>,
     /// What an acknowledged event survives.
     pub durability: Durability,
@@ -78,10 +80,16 @@ pub struct Options {
     pub max_age: Duration,
     /// For how long it is remembered that an object was deleted.
     pub tombstone_ttl: Duration,
+    /// Whether this publisher knows all rows there are, whatever its history; see
+    /// [`History::complete_since`].
+    pub authoritative: bool,
+    /// Whether a database that is a copy of the one last written, or was restored from a backup,
+    /// gets a higher incarnation: its original may be at work, or have sent more than it knows.
+    pub notice_copies: bool,
     /// This boot of the machine; [`boot_id`] unless a test pretends a power cut.
     pub boot: Option<[u8; 16]>,
     #[cfg(test)]
-    faults: tests::faults::Faults,
+    pub(super) faults: tests::faults::Faults,
 }
 
 impl Options {
@@ -96,6 +104,8 @@ impl Options {
             max_bytes: 512 << 20,
             max_age: Duration::from_secs(86_400),
             tombstone_ttl: Duration::from_secs(86_400),
+            authoritative: false,
+            notice_copies: true,
             boot: boot_id(),
             #[cfg(test)]
             faults: tests::faults::Faults::default(),
@@ -164,11 +174,16 @@ impl History {
     /// Reads everything from the disk again, to be called after any error until it succeeds. As a
     /// rule id, incarnation and head are as before, or head has risen by the group that failed; a
     /// damaged database is moved aside as at the start, and then [`History::incarnation`] rises.
-    pub fn reopen(&mut self, now: Moment) -> Result<(), HistoryError> {
+    ///
+    /// Gives how many events of the group that failed are in the journal all the same: all that
+    /// would have been stamped or none, since a group is one transaction. They are the last ones
+    /// before [`History::head`] and were never sent.
+    pub fn reopen(&mut self, now: Moment) -> Result<u64, HistoryError> {
         let past = Past {
             incarnation: self.state.meta.incarnation,
             head: self.state.head,
             failed: self.broken.is_some(),
+            copied: false,
         };
         self.broken
             .get_or_insert_with(|| "being opened again".into());
@@ -182,7 +197,11 @@ impl History {
         self.chores = maintain::Chores::new(now);
         self.scratch.clear();
         self.broken = None;
-        Ok(())
+        // After a break of continuity the head is another's, or leapt.
+        Ok(match self.incarnation() == past.incarnation {
+            true => self.head().saturating_sub(past.head),
+            false => 0,
+        })
     }
 
     /// Why the history takes nothing until [`History::reopen`] succeeds; `None` when it is well.
@@ -198,6 +217,21 @@ impl History {
     /// The number of this unbroken life.
     pub fn incarnation(&self) -> u64 {
         self.state.meta.incarnation
+    }
+
+    /// The incarnation since which all that was stamped is known: a row that was stamped in it or
+    /// later, and that is not here, is gone. The one in which the history began, or in which its end
+    /// may have been lost; 0 where the operator says that this publisher knows everything.
+    pub fn complete_since(&self) -> u64 {
+        match self.options.authoritative {
+            true => 0,
+            false => self.state.meta.complete_since,
+        }
+    }
+
+    /// Whether it was found to be a copy when it was opened: another publisher may have its id.
+    pub fn was_copied(&self) -> bool {
+        self.state.copied
     }
 
     /// Seq of the last event; 0 when there was none.

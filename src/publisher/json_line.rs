@@ -1,8 +1,9 @@
 //! Events as JSON lines: how people and scripts write them.
 //!
-//! `{"table": "lport", "key": "p1", "action": "set", "value": {…}, "topic": "tenant1"}`; `action`
-//! defaults to `set`, `topic` to all. A string as `value` is the value's text itself, any other
-//! JSON is the value as it is written.
+//! `{"table": "lport", "key": "p1", "action": "set", "value": {…}, "topic": "tenant1", "version": 7}`;
+//! `action` defaults to `set`, `topic` to all, `version` (the object's own, from 1) to one that the
+//! publisher gives. A string as `value` is the value's text itself, any other JSON is the value as
+//! it is written.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -28,6 +29,9 @@ pub enum LineError {
     /// A row that is set has one.
     #[error("`value` is missing; only a delete has none")]
     NoValue,
+    /// Versions are from 1.
+    #[error("`version` is not a number from 1")]
+    Version,
     /// See [`topic::check`].
     #[error(transparent)]
     Topic(#[from] TopicError),
@@ -41,6 +45,7 @@ struct Fields {
     action: Option<String>,
     value: Option<Box<RawValue>>,
     topic: Option<String>,
+    version: Option<u64>,
 }
 
 /// One line, read and checked.
@@ -51,6 +56,7 @@ pub struct JsonLine {
     action: String,
     value: Option<String>,
     topic: Option<String>,
+    version: Option<u64>,
 }
 
 impl JsonLine {
@@ -74,6 +80,9 @@ impl JsonLine {
             (Action::Create | Action::Set, None) => return Err(LineError::NoValue),
             _ => {}
         }
+        if fields.version == Some(0) {
+            return Err(LineError::Version);
+        }
         if let Some(topic) = &fields.topic {
             topic::check(topic)?;
         }
@@ -83,7 +92,13 @@ impl JsonLine {
             action,
             value,
             topic: fields.topic,
+            version: fields.version,
         })
+    }
+
+    /// The writer's own version of the object, where the line has one.
+    pub fn version(&self) -> Option<u64> {
+        self.version
     }
 
     /// The event.
@@ -117,6 +132,10 @@ mod tests {
         let line =
             JsonLine::parse(r#"{"table":"t","key":"k","action":"delete","topic":"x"}"#).unwrap();
         assert_eq!(line.event(), Event::delete("t", "k").on("x"));
+        assert_eq!(line.version(), None);
+        let line =
+            JsonLine::parse(r#"{"table":"t","key":"k","value":1,"version":18446744073709551615}"#);
+        assert_eq!(line.unwrap().version(), Some(u64::MAX));
     }
 
     #[test]
@@ -146,6 +165,14 @@ mod tests {
             (
                 r#"{"table":"t","kee":"k","value":1}"#,
                 "unknown field `kee`",
+            ),
+            (
+                r#"{"table":"t","key":"k","value":1,"version":0}"#,
+                "`version` is not a number from 1",
+            ),
+            (
+                r#"{"table":"t","key":"k","value":1,"version":"7"}"#,
+                "invalid type: string",
             ),
             ("[]", "invalid"),
         ] {

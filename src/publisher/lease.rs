@@ -26,6 +26,8 @@ pub struct Identity {
     pub uri: String,
     /// Its incarnation.
     pub incarnation: u64,
+    /// A random number of this process.
+    pub instance: u64,
 }
 
 /// What the stored row means when it is looked at before a renewal.
@@ -83,7 +85,8 @@ impl Lease {
             return Finding::Spoiled;
         };
         let ours = row.uri.as_deref() == Some(self.identity.uri.as_str())
-            && row.incarnation == Some(self.identity.incarnation);
+            && row.incarnation == Some(self.identity.incarnation)
+            && row.instance == Some(self.identity.instance);
         if ours {
             return Finding::Ours;
         }
@@ -101,6 +104,7 @@ impl Lease {
             // Milliseconds are enough, and keep the text short.
             last_activity_timestamp: Some(now.as_millis() as f64 / 1000.0),
             incarnation: Some(self.identity.incarnation),
+            instance: Some(self.identity.instance),
         };
         row.to_json()
     }

@@ -65,7 +65,7 @@ pub struct Submitted {
 /// How the request socket behaves.
 #[derive(Debug, Clone)]
 pub struct RequestOptions {
-    /// The group whose members may use the socket; `None`: the group that the file is made with.
+    /// The group whose members may use the socket; `None`: nobody but this user.
     pub socket_group: Option<String>,
     /// Longest event in wire form, bytes (`max_message_size`).
     pub max_event: usize,
@@ -169,7 +169,7 @@ fn configure(socket: &zmq::Socket) -> zmq::Result<()> {
 fn share(path: &Path, group: Option<&str>) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     match group {
-        None => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)),
+        None => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)),
         Some(name) => {
             if !group::share(path, name)? {
                 log::warn!(

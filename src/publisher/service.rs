@@ -39,6 +39,7 @@ crate::metrics! {
         commits_total: Counter = "Groups of events journalled.",
         commits_failed_total: Counter = "Times the journal could not be written or reopened.",
         reopened_total: Counter = "Times the journal was opened again after a failure.",
+        recovered_total: Counter = "Events of a group whose journalling failed that were found in the journal all the same; sent then.",
         stalls_total: Counter = "Times it began to accept nothing.",
         stalled: Gauge = "Whether nothing is accepted because the journal cannot be written (1).",
         stalled_since_seconds: Gauge = "Since when nothing is accepted, Unix seconds; 0 while events are accepted.",
@@ -46,6 +47,7 @@ crate::metrics! {
         hellos_total: Counter = "Hellos sent.",
         joins_total: Counter = "Subscribers that asked for hellos.",
         subscriptions: Gauge = "Subscriptions of all subscribers.",
+        state_copied: Gauge = "Whether the state was a copy at the start, so that another publisher may have this one's id (1).",
         rows: Gauge = "Current rows.",
         head_seq: Gauge = "Number of the last event.",
     }
@@ -86,6 +88,7 @@ impl Service {
     /// Starts the service's thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let metrics = Arc::new(ServiceMetrics::default());
+        metrics.state_copied.set(parts.history.was_copied().into());
         let (stop, stopped) = bounded(1);
         let worker = Worker::new(parts, stopped, Arc::clone(&metrics));
         let thread = Thread::spawn("publisher", move || worker.run())?;

@@ -52,7 +52,6 @@
 //! * `Busy` takes nothing and acknowledges nothing; the client sends the same again later.
 //! * One that gets no reply sends the same again, over a new connection.
 
-mod reader;
 mod reply;
 mod request;
 #[cfg(test)]
@@ -61,6 +60,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use crate::event::{Action, Event, topic};
+use crate::util::reader::ReadError;
 
 pub use reply::{Answer, Code, MAX_REASON, Refusal, Reply};
 pub(crate) use request::encode;
@@ -91,12 +91,9 @@ pub enum SubmitError {
     /// More frames than one, or none.
     #[error("the message has not exactly one frame")]
     FrameCount,
-    /// The bytes end too early.
-    #[error("the message is cut short, or a length in it is too large")]
-    Truncated,
-    /// Bytes follow the message.
-    #[error("bytes follow the message")]
-    TrailingBytes,
+    /// The bytes end too early, or are too many, or a reason is not UTF-8.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
     /// Another version of the protocol.
     #[error("protocol version {0} is not spoken")]
     Version(u8),
@@ -112,9 +109,6 @@ pub enum SubmitError {
     /// Longer than [`MAX_REQUEST`].
     #[error("a request has at most {MAX_REQUEST} bytes, this one has {0}")]
     TooLarge(usize),
-    /// A reason is not UTF-8.
-    #[error("a reason is not UTF-8")]
-    InvalidUtf8,
 }
 
 /// The path of the request socket that goes with `publisher_multiproc_socket`.

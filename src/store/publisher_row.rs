@@ -22,6 +22,11 @@ pub struct PublisherRow {
     /// Number of the publisher's unbroken life; not from a legacy publisher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<u64>,
+    /// A random number of the process that wrote the row: two publishers with one id tell each
+    /// other apart by it even where a copied state gives them the same incarnation and address. Not
+    /// from a legacy publisher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u64>,
 }
 
 impl PublisherRow {

@@ -20,6 +20,33 @@
 //!
 //! Chunks of events and rows hold events in wire form ([`crate::event::codec`]), stamps and all:
 //! what is decoded is what is decoded off the SUB socket.
+//!
+//! # On the wire
+//!
+//! [`request`] and [`answer`] have the bytes, numbers big-endian. Every message begins with
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | protocol version |
+//! | 1 | kind |
+//! | 8 | tag: chosen by the client, comes back in the answer |
+//!
+//! which is the same in every version of the protocol, as the whole of [`Answer::Refused`] is. So
+//! a client of a version that the service does not speak can read that, and which it does speak.
+
+pub mod answer;
+mod packed;
+pub mod request;
+#[cfg(test)]
+mod tests;
+
+use crate::event::topic::MAX_TOPIC_LEN;
+use crate::util::reader::{ReadError, Reader};
+
+pub use packed::{MAX_UNPACKED, Packed};
+
+/// The version of the protocol that is spoken.
+pub const VERSION: u8 = 1;
 
 /// What a client asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,53 +157,94 @@ pub enum Refusal {
     Forbidden,
 }
 
-/// Events in wire form, one after the other.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Packed {
-    bytes: Vec<u8>,
-    count: u32,
-}
-
 /// Most topics in one [`Request::Heads`].
 pub const MAX_TOPICS: usize = 1024;
 
 /// Longest text of a refusal, bytes.
 pub const MAX_REASON: usize = 255;
 
-impl Packed {
-    /// Adds one event in wire form.
-    pub fn push(&mut self, payload: &[u8]) {
-        self.bytes.extend((payload.len() as u32).to_be_bytes());
-        self.bytes.extend(payload);
-        self.count += 1;
-    }
+/// Longest request, bytes: one for the heads of as many topics as may be, of the longest names.
+pub const MAX_REQUEST: usize = HEAD_LEN + 8 + 2 + MAX_TOPICS * (1 + MAX_TOPIC_LEN + 8);
 
-    /// How many events.
-    pub fn len(&self) -> usize {
-        self.count as usize
-    }
+/// Longest answer, bytes: events or rows that cannot be compressed, and what stands before them.
+pub const MAX_ANSWER: usize = MAX_UNPACKED + 1024;
 
-    /// Whether there is no event.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
+/// Bytes before what depends on the kind of a message.
+const HEAD_LEN: usize = 1 + 1 + 8;
 
-    /// Their length, bytes.
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
+/// Why bytes are no request or no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Another version of the protocol.
+    #[error("protocol version {0} is not spoken, only {VERSION}")]
+    Version(u8),
+    /// The bytes end too early, or are too many, or a text is not UTF-8.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// An unknown kind of message.
+    #[error("there is no message of kind {0}")]
+    Kind(u8),
+    /// A mark that is not one of those there are.
+    #[error("{0} is no mark that is known here")]
+    Mark(u8),
+    /// More topics than [`MAX_TOPICS`].
+    #[error("a message names at most {MAX_TOPICS} topics, this one {0}")]
+    Topics(usize),
+    /// A topic that nobody can publish on: no byte, or more than [`MAX_TOPIC_LEN`].
+    #[error("a topic has 1 to {MAX_TOPIC_LEN} bytes, this one {0}")]
+    Topic(usize),
+    /// A number of a chunk that is not below the number of chunks.
+    #[error("chunk {0} of {1}")]
+    Chunk(u32, u32),
+    /// Events that are longer than [`MAX_UNPACKED`] when unpacked.
+    #[error("{0} bytes of events are more than {MAX_UNPACKED}")]
+    TooLarge(usize),
+    /// What was packed cannot be unpacked, or is not as long, or not as many, as it says.
+    #[error("the packed events are not what they are said to be")]
+    Packed,
+}
 
-    /// The events in wire form, in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.bytes.as_slice();
-        std::iter::from_fn(move || {
-            let (len, after) = rest.split_first_chunk::<4>()?;
-            let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
-            let (payload, after) = after.split_at_checked(len)?;
-            rest = after;
-            Some(payload)
-        })
+fn head(kind: u8, tag: u64, out: &mut Vec<u8>) {
+    out.clear();
+    out.extend([VERSION, kind]);
+    out.extend(tag.to_be_bytes());
+}
+
+/// Writes a topic after its length of one byte. What is too long is cut off, where it can only be
+/// refused: nobody can publish on such a topic.
+fn write_topic(topic: &str, out: &mut Vec<u8>) {
+    let len = topic.len().min(usize::from(u8::MAX));
+    out.push(len as u8);
+    out.extend(&topic.as_bytes()[..len]);
+}
+
+fn read_topic(reader: &mut Reader<'_>) -> Result<String, Malformed> {
+    let topic = reader.short_text()?;
+    match topic.len() {
+        1..=MAX_TOPIC_LEN => Ok(topic),
+        len => Err(Malformed::Topic(len)),
     }
+}
+
+fn write_topics(topics: &[(String, u64)], out: &mut Vec<u8>) {
+    let topics = &topics[..topics.len().min(MAX_TOPICS)];
+    out.extend((topics.len() as u16).to_be_bytes());
+    for (topic, seq) in topics {
+        write_topic(topic, out);
+        out.extend(seq.to_be_bytes());
+    }
+}
+
+fn read_topics(reader: &mut Reader<'_>) -> Result<Vec<(String, u64)>, Malformed> {
+    let count = usize::from(reader.u16()?);
+    if count > MAX_TOPICS {
+        return Err(Malformed::Topics(count));
+    }
+    let mut topics = Vec::new();
+    for _ in 0..count {
+        topics.push((read_topic(reader)?, reader.u64()?));
+    }
+    Ok(topics)
 }
 
 /// A digest of rows that does not depend on their order: the sum of the FNV-1a hashes of their wire

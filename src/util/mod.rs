@@ -8,6 +8,7 @@ pub mod poll;
 pub mod printable;
 pub mod pulse;
 pub mod rate;
+pub mod reader;
 pub mod serve;
 pub mod shutdown;
 pub mod stop;

@@ -138,11 +138,12 @@ fn injected_frames_are_judged_as_any_others() {
     }
     network.inject(&uri, &[b"t10", b"\x80"]);
     network.inject(&uri, &[b"t9", b"nobody wants this"]);
+    network.inject(&uri, &[b"\x01hello\0", b"\x01\x00cut short"]);
     send(publisher.as_mut(), "good");
     tape.has("good");
     let source = source(&agent, URI);
     let counted: Vec<u64> = source.malformed.iter().map(|metric| metric.get()).collect();
-    assert_eq!(counted, [2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counted, [2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1]);
     assert_eq!(source.metrics.events_foreign_total.get(), 1);
     assert_eq!(source.metrics.connects_total.get(), 1);
     assert_eq!(tape.keys(), ["good"]);

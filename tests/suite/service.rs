@@ -2,10 +2,14 @@
 
 mod clean;
 mod discovery;
+mod eio;
 mod full;
 mod hello;
 mod host;
 mod kill;
+mod kill_push;
 mod listener;
+mod own;
 mod push;
+mod twins;
 mod versions;

@@ -1,8 +1,10 @@
 //! From the configuration to what an agent is made of.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::agent::Parts;
+use crate::agent::follower::ZmqSync;
+use crate::agent::{Parts, RecoveryParts, checkpoint, recovery};
 use crate::config::{AgentConfig, HandlerConfig};
 use crate::dispatch::{Filter, LaneOptions, SeatOptions};
 use crate::handler::BuildError;
@@ -14,8 +16,10 @@ use crate::pubsub::{SubscriberOptions, registry};
 pub fn parts(config: &AgentConfig, modules: &Arc<Registry>) -> Result<Parts, String> {
     let driver = registry::find(&config.pub_sub_driver)
         .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
+    let context = zmq::Context::new();
     Ok(Parts {
-        driver: (driver.make)(&zmq::Context::new()),
+        driver: (driver.make)(&context),
+        recovery: Some(recovery(config, &context)),
         subscriber: SubscriberOptions {
             connect_timeout: config.connect_timeout,
             reconnect_min: config.reconnect_min,
@@ -39,6 +43,43 @@ pub fn parts(config: &AgentConfig, modules: &Arc<Registry>) -> Result<Parts, Str
             .collect(),
         stop_timeout: config.stop_timeout,
     })
+}
+
+fn recovery(config: &AgentConfig, context: &zmq::Context) -> RecoveryParts {
+    RecoveryParts {
+        transport: Arc::new(ZmqSync::new(context)),
+        options: recovery::Options {
+            held_bytes: config.held_bytes,
+            heads_every: config.heads_interval,
+            ..recovery::Options::default()
+        },
+        sync_timeout: config.sync_timeout,
+        legacy_resync: config.db_sync_time,
+        checkpoint: state_dir(config).map(|folder| checkpoint::Options {
+            folder,
+            every: config.checkpoint_interval,
+        }),
+    }
+}
+
+/// Where checkpoints are kept; without a folder that can be written the agent works, and loads all
+/// rows after each restart.
+fn state_dir(config: &AgentConfig) -> Option<PathBuf> {
+    let folder = &config.state_dir;
+    let made = std::fs::create_dir_all(folder).and_then(|()| {
+        let free = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK);
+        free.map_err(std::io::Error::from)
+    });
+    match made {
+        Ok(()) => Some(folder.clone()),
+        Err(error) => {
+            log::warn!(
+                "state_dir {}: {error}: a restart will load all rows again",
+                folder.display()
+            );
+            None
+        }
+    }
 }
 
 /// One handler's lane.

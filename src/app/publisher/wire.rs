@@ -1,4 +1,7 @@
 //! How the publisher service's parts are put together, and taken apart in order.
+//!
+//! It is the same service in `fanfare-publisher` and in a process that publishes by itself
+//! (`pub_sub_use_multiproc = false`); only its front differs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
@@ -27,17 +30,32 @@ use crate::pubsub::{
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
-use crate::util::lock_file::LockFile;
+use crate::util::lock_file::{LockError, LockFile};
 
 /// Everything that runs.
 pub struct Wired {
-    workers: Box<dyn SubscriberApi>,
+    workers: Option<Box<dyn SubscriberApi>>,
     clients: Option<Requests>,
     requests: Arc<RequestMetrics>,
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
     service: Service,
-    _lock: LockFile,
+    _locks: [LockFile; 2],
+}
+
+/// Who hands events to the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Front {
+    /// The API workers of this host, at `publisher_multiproc_socket` and the request socket beside
+    /// it.
+    Workers,
+    /// This process only, at [`own_path`].
+    Process,
+}
+
+/// The request socket of a process that publishes by itself.
+pub fn own_path(config: &PublisherConfig) -> PathBuf {
+    beside(&config.publisher_multiproc_socket, ".own")
 }
 
 /// Batches of pushed events that may wait for the service.
@@ -51,19 +69,26 @@ const SUBMITTED_WAITING: usize = 64;
 
 impl Wired {
     /// Starts everything. Nothing is left running on error.
-    pub fn new(config: &PublisherConfig) -> Result<Self, Box<dyn Error>> {
+    pub fn new(
+        config: &PublisherConfig,
+        context: &zmq::Context,
+        front: Front,
+    ) -> Result<Self, Box<dyn Error>> {
         for folder in [&config.state_dir, &config.run_dir] {
             std::fs::create_dir_all(folder)
                 .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         }
-        // Before anything is bound: a second service is told who the first is.
+        // Before anything is bound: a second service is told who the first is, whatever their
+        // fronts.
         let lock = LockFile::acquire(&beside(&config.publisher_multiproc_socket, ".pid"))?;
         let history = History::open(history_options(config), Moment::now())?;
         let identity = Identity {
             id: history.id(),
             uri: reachable(config),
             incarnation: history.incarnation(),
+            instance: fastrand::u64(..),
         };
+        let id_lock = sole(config, &id_text(&identity.id))?;
         log::info!(
             "publisher {}, incarnation {}, {} rows, last event {}",
             id_text(&identity.id),
@@ -85,8 +110,7 @@ impl Wired {
             publishers.retain(|key, _| *key == id_text(&identity.id));
         }
 
-        let context = zmq::Context::new();
-        let publisher = network(config, &context)?;
+        let publisher = network(config, context)?;
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
         let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
         let (monitored_to, monitored) = bounded(MONITORED_WAITING);
@@ -105,11 +129,18 @@ impl Wired {
             hello_interval: config.hello_interval,
             max_idle_time: config.max_idle_time,
         })?;
+        let (path, socket_group) = match front {
+            Front::Workers => (
+                request_path(&config.publisher_multiproc_socket),
+                Some(config.socket_group.clone()),
+            ),
+            Front::Process => (own_path(config), None),
+        };
         let clients = Requests::start(
-            &context,
-            &request_path(&config.publisher_multiproc_socket),
+            context,
+            &path,
             &RequestOptions {
-                socket_group: Some(config.socket_group.clone()),
+                socket_group,
                 max_event: config.max_message_size,
                 ..RequestOptions::default()
             },
@@ -132,7 +163,10 @@ impl Wired {
             store,
             monitored_to,
         )?;
-        let workers = ingress(config, &context, pushed_to)?;
+        let workers = match front {
+            Front::Workers => Some(ingress(config, context, pushed_to)?),
+            Front::Process => None,
+        };
         Ok(Wired {
             workers,
             requests: Arc::clone(&clients.metrics),
@@ -140,14 +174,16 @@ impl Wired {
             monitored: Arc::clone(monitors.metrics()),
             monitors: Some(monitors),
             service,
-            _lock: lock,
+            _locks: [lock, id_lock],
         })
     }
 
     /// Stops everything that brings events, while the service still takes them, then the service,
     /// then the socket its answers go through. Says whether all was done by `deadline`.
     pub fn stop_by(&mut self, deadline: Instant) -> bool {
-        self.workers.close();
+        if let Some(workers) = &mut self.workers {
+            workers.close();
+        }
         self.monitors = None;
         let in_time = self.service.stop_by(deadline);
         self.clients = None;
@@ -156,7 +192,8 @@ impl Wired {
 
     /// The side of the workers that push.
     pub fn sources(&self) -> Vec<Arc<Source>> {
-        self.workers.sources()
+        let workers = self.workers.as_ref();
+        workers.map_or_else(Vec::new, |workers| workers.sources())
     }
 
     /// What the parts count.
@@ -167,6 +204,20 @@ impl Wired {
             ("service", self.service.metrics.each()),
         ]
     }
+}
+
+/// Keeps a second publisher with this id from starting on this host. On another host only its
+/// lease in a common store and the agents can tell.
+fn sole(config: &PublisherConfig, id: &str) -> Result<LockFile, String> {
+    let path = config.run_dir.join(format!("publisher-{id}.pid"));
+    LockFile::acquire(&path).map_err(|error| match error {
+        LockError::Held { .. } => format!(
+            "another publisher of this host has the id {id}: {error}; set publisher_id, or remove \
+             what was copied into {}",
+            config.state_dir.display()
+        ),
+        error => error.to_string(),
+    })
 }
 
 /// What is published of each table, so that only differences are published again.

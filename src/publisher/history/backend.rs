@@ -63,7 +63,7 @@ impl StorageBackend for Backend {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         #[cfg(test)]
-        self.faults.before_write(0)?;
+        self.faults.before_write(len, 0)?;
         self.file.set_len(len)
     }
 
@@ -78,7 +78,7 @@ impl StorageBackend for Backend {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         #[cfg(test)]
-        self.faults.before_write(data.len())?;
+        self.faults.before_write(offset, data.len())?;
         self.file.write(offset, data)
     }
 

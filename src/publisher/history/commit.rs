@@ -70,11 +70,19 @@ impl Scratch {
     }
 }
 
+/// A topic that events of the group are on.
+struct Moved {
+    /// Seq of the last one.
+    head: u64,
+    /// First seqs of the blobs they stand in.
+    blobs: Vec<u64>,
+}
+
 /// What a group changes, until it is on the disk.
 #[derive(Default)]
 struct Pending<'g> {
     rows: Map<(&'g str, &'g str), Content<'g>>,
-    heads: Map<&'g str, u64>,
+    heads: Map<&'g str, Moved>,
     producers: Map<ProducerId, u64>,
     head: u64,
 }
@@ -167,20 +175,23 @@ impl History {
         };
         let topic = event.topic_or_all();
         let seq = pending.head + 1;
-        let head = pending
-            .heads
-            .entry(topic)
-            .or_insert_with(|| state.topic_head(topic));
+        let moved = pending.heads.entry(topic).or_insert_with(|| Moved {
+            head: state.topic_head(topic),
+            blobs: Vec::new(),
+        });
         let stamp = Stamp {
             publisher: state.meta.id,
             incarnation: state.meta.incarnation,
             seq,
-            prev: std::mem::replace(head, seq),
+            prev: std::mem::replace(&mut moved.head, seq),
             version,
             unix_micros: now.unix_micros,
         };
         pending.head = seq;
-        self.scratch.add(&event, topic, stamp)?;
+        let blob = self.scratch.add(&event, topic, stamp)?;
+        if moved.blobs.last() != Some(&blob) {
+            moved.blobs.push(blob);
+        }
         Ok(Outcome::Stamped(stamp))
     }
 
@@ -219,11 +230,14 @@ impl History {
                     stamp: Some(*stamp),
                     ..normal(&submission.event)
                 };
-                state.rows.apply(&event, now.instant);
+                state.take(&event, now.instant);
             }
         }
-        for (topic, seq) in pending.heads {
-            state.set_head(topic, seq);
+        for (topic, moved) in pending.heads {
+            state.set_head(topic, moved.head);
+            for blob in moved.blobs {
+                state.index.journalled(topic, blob);
+            }
         }
         if pending.head > state.head && self.chores.trim_at == u64::MAX {
             self.chores.trim_at = now.unix_micros;
@@ -238,7 +252,8 @@ impl History {
 }
 
 impl Scratch {
-    fn add(&mut self, event: &Event<'_>, topic: &str, stamp: Stamp) -> Result<(), Fault> {
+    /// Adds an event; gives the first seq of the blob it stands in.
+    fn add(&mut self, event: &Event<'_>, topic: &str, stamp: Stamp) -> Result<u64, Fault> {
         let event = Event {
             stamp: Some(stamp),
             ..*event
@@ -246,12 +261,15 @@ impl Scratch {
         codec::encode(&event, &mut self.payload);
         let size = record::size(topic, &self.payload);
         let start = self.records.bytes();
-        match self.cuts.last() {
-            Some((_, from)) if start - from + size <= BLOB => {}
-            _ => self.cuts.push((stamp.seq, start)),
-        }
+        let first = match self.cuts.last() {
+            Some((first, from)) if start - from + size <= BLOB => *first,
+            _ => {
+                self.cuts.push((stamp.seq, start));
+                stamp.seq
+            }
+        };
         match self.records.append(topic, &self.payload) {
-            true => Ok(()),
+            true => Ok(first),
             false => {
                 let why = "an event has a topic over 64 KiB or is over 4 GiB";
                 Err(Fault::Io(io::Error::new(io::ErrorKind::InvalidInput, why)))

@@ -4,9 +4,10 @@ use redb::WriteTransaction;
 
 use super::error::Fault;
 use super::record;
+use super::rows;
 use super::state::State;
 use super::store::{ROWS, TOPICS, row_key};
-use crate::event::{Action, Event, codec};
+use crate::event::codec;
 use crate::replica::RowKey;
 
 /// Names of the rows that changed since they were last written.
@@ -38,19 +39,7 @@ pub(super) fn write_rows(
             table.remove(key.as_slice())?;
             continue;
         };
-        let action = match row.is_tombstone() {
-            true => Action::Delete,
-            false => Action::Set,
-        };
-        let event = Event {
-            table: &name.table,
-            key: &name.key,
-            action,
-            value: row.value.as_deref(),
-            topic: Some(&row.topic),
-            stamp: row.stamp,
-        };
-        codec::encode(&event, &mut payload);
+        codec::encode(&rows::event(name, row), &mut payload);
         value.clear();
         if record::push(&row.topic, &payload, &mut value) {
             table.insert(key.as_slice(), value.as_slice())?;

@@ -1,33 +1,70 @@
-//! What this host and this boot are called.
+//! Who this publisher is, and whether its state is where it was.
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::PublisherId;
+use super::error::Fault;
+use crate::util::atomic_file::AtomicFile;
 
 /// The kernel's id of this boot, as its bytes; `None` where it cannot be read.
 pub fn boot_id() -> Option<[u8; 16]> {
     parse_hex(&fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)
 }
 
-/// An id for the publisher of this host. Made from host name and machine id, so that it survives
-/// the loss of the state directory; random where there is no machine id, since hosts that were
-/// copied from one image often share their name.
-pub(super) fn host_id() -> PublisherId {
-    let machine = fs::read_to_string("/etc/machine-id").ok();
-    let Some(machine) = machine.as_deref().and_then(parse_hex) else {
-        return fastrand::u128(..).to_be_bytes();
-    };
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let mut id = [0; 16];
-    for (half, seed) in id.chunks_exact_mut(8).zip(0u64..) {
+/// The publisher's id where none is configured: random, made at the first start, and kept in a file
+/// of its own beside the database, so that it survives a database that is damaged. Not made of the
+/// host's name: a host may have two publishers, and hosts that were copied from one image share
+/// their names and machine ids.
+pub(super) fn own_id(database: &Path) -> Result<PublisherId, Fault> {
+    let path = id_path(database);
+    match fs::read_to_string(&path) {
+        Ok(text) => match parse_hex(&text) {
+            Some(id) => return Ok(id),
+            None => log::warn!("{}: no publisher id; another is made", path.display()),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(Fault::Io(error)),
+    }
+    let mut id = PublisherId::default();
+    // Up to 256 bytes are given whole.
+    getrandom(&mut id, GetRandomFlags::empty()).map_err(|errno| Fault::Io(errno.into()))?;
+    let file = AtomicFile::new(&path, 0o600).map_err(Fault::Io)?;
+    file.replace(|out| writeln!(out, "{:032x}", u128::from_be_bytes(id)))
+        .map_err(Fault::Io)?;
+    Ok(id)
+}
+
+/// Where [`own_id`] keeps it.
+fn id_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".id");
+    name.into()
+}
+
+/// Where a database is: the file itself and the host. It stays the same over restarts and differs
+/// for every copy, also for one that was restored from a backup and is older than what was sent.
+/// A false alarm (a host that was renamed) costs one higher incarnation.
+pub(super) fn place(database: &Path) -> Result<[u8; 16], Fault> {
+    let inode = fs::metadata(database).map_err(Fault::Io)?.ino();
+    // Either may be missing, as in a container.
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let (machine, name) = (read("/etc/machine-id"), read("/proc/sys/kernel/hostname"));
+    let mut place = [0; 16];
+    for (half, seed) in place.chunks_exact_mut(8).zip(0u64..) {
         // Hashed, not copied: the machine id is meant to stay on the machine.
         let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
-        hasher.write(&machine);
+        hasher.write_u64(inode);
+        hasher.write(machine.trim().as_bytes());
         hasher.write(name.trim().as_bytes());
         half.copy_from_slice(&hasher.finish().to_be_bytes());
     }
-    id
+    Ok(place)
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 16]> {

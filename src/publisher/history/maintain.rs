@@ -150,11 +150,14 @@ impl History {
         let before = chores.expired.len();
         if let Some(limit) = now.instant.checked_sub(self.options.tombstone_ttl) {
             let expired = &mut chores.expired;
-            self.state
-                .rows
-                .expire_each(limit, |name| expired.push(name));
+            let index = &mut self.state.index;
+            self.state.rows.expire_each(limit, |name, topic| {
+                index.forgotten(&name, topic);
+                expired.push(name);
+            });
         }
         done.expired += chores.expired.len() - before;
+        self.state.index.trimmed(self.state.floor);
         let producers = &mut self.state.producers;
         let mut oldest = now.unix_secs().saturating_sub(PRODUCER_SECS);
         if producers.len() > MAX_PRODUCERS {

@@ -24,6 +24,8 @@ pub(super) struct Past {
     pub(super) head: u64,
     /// Whether a write failed since, so that the kernel's copy of the file is not to be trusted.
     pub(super) failed: bool,
+    /// Whether the file is another than the one that was written: a copy, or a backup.
+    pub(super) copied: bool,
 }
 
 /// Opens the database at `options.path` and reads it.
@@ -84,6 +86,7 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
         #[cfg(test)]
         options.faults.clone(),
     )?;
+    let here = identity::place(&options.path)?;
     let read = store::unpanicked(|| {
         let transaction = database.begin_write()?;
         let kept = Meta::read(&transaction)?;
@@ -93,10 +96,17 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
             transaction.abort()?;
             return Ok(Err(kept.id));
         }
+        let place = store::read_place(&transaction)?;
+        let past = Past {
+            copied: options.notice_copies && place.is_some_and(|place| place != here),
+            ..past
+        };
         let mut state = match kept {
             Some(kept) => resume(&transaction, kept, options, now, past)?,
-            None => State::new(first(options, now, past)),
+            None => State::new(first(options, now, past)?),
         };
+        state.copied = past.copied;
+        store::write_place(&transaction, &here)?;
         state.meta.clean = false;
         state.meta.boot = options.boot;
         state.meta.durability = options.durability;
@@ -114,17 +124,23 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
 }
 
 /// A history that begins now.
-fn first(options: &Options, now: Moment, past: Past) -> Meta {
-    Meta {
-        id: options.id.unwrap_or_else(identity::host_id),
-        incarnation: (now.unix_micros / 1000).max(past.incarnation + 1),
+fn first(options: &Options, now: Moment, past: Past) -> Result<Meta, Fault> {
+    let id = match options.id {
+        Some(id) => id,
+        None => identity::own_id(&options.path)?,
+    };
+    let incarnation = (now.unix_micros / 1000).max(past.incarnation + 1);
+    Ok(Meta {
+        id,
+        incarnation,
+        complete_since: incarnation,
         base: past.head,
         rows_seq: past.head,
         forgotten: past.head,
         boot: options.boot,
         durability: options.durability,
         clean: false,
-    }
+    })
 }
 
 /// Reads a kept history. Everything that was sent had been journalled before, so it goes on where
@@ -140,7 +156,7 @@ fn resume(
     let whole = kept.clean || kept.durability == Durability::Sync || same_boot;
     let mut state = State::load(transaction, kept, now)?;
     // A commit that was acknowledged earlier in this process must be there, whatever the disk said.
-    if whole && state.head >= past.head {
+    if whole && state.head >= past.head && !past.copied {
         return Ok(state);
     }
     let (was, head) = (state.meta.incarnation, state.head.max(past.head));
@@ -148,14 +164,23 @@ fn resume(
     transaction.open_table(JOURNAL)?.retain(|_, _| false)?;
     let meta = &mut state.meta;
     meta.incarnation = (now.unix_micros / 1000).max(was.max(past.incarnation) + 1);
+    // Rows of the lost end may be out there that are not known here.
+    meta.complete_since = meta.incarnation;
     meta.base = head + LEAP;
     meta.rows_seq = meta.base;
+    state.index.emptied();
     (state.head, state.floor, state.bytes) = (meta.base, meta.base + 1, 0);
-    log::warn!(
-        "{}: the end of the journal may be lost; incarnation rises from {was} to {}",
-        options.path.display(),
-        state.meta.incarnation
-    );
+    let (path, id, new) = (options.path.display(), hex(&meta.id), meta.incarnation);
+    match past.copied {
+        false => log::warn!(
+            "{path}: the end of the journal may be lost; incarnation rises from {was} to {new}"
+        ),
+        true => log::error!(
+            "{path}: this is a copy, or was restored from one; incarnation rises from {was} to \
+             {new}. If the original still publishes, two publishers now have the id {id}: stop \
+             this one and set publisher_id"
+        ),
+    }
     Ok(state)
 }
 

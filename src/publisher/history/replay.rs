@@ -3,13 +3,14 @@
 use redb::{Database, ReadableDatabase};
 
 use super::error::Fault;
+use super::index::Index;
 use super::record::{RecordBuf, Records};
 use super::store::JOURNAL;
 use super::{History, HistoryError};
 
-/// Journal that one answer is looked for in, bytes: a quiet topic in a long journal must not stop
-/// the publisher for long.
-const SCAN: usize = 32 << 20;
+/// Journal that one answer is looked for in, bytes: it must not stop the publisher for more than a
+/// millisecond or two.
+const SCAN: usize = 2 << 20;
 
 /// What the journal holds after a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,7 @@ impl History {
             head: self.state.head,
             max_bytes,
             trimmed: after + 1 < floor,
+            index: &self.state.index,
         };
         query
             .run(self.database()?)
@@ -71,48 +73,88 @@ struct Query<'a> {
     max_bytes: usize,
     /// Whether events after `after` were trimmed, of whatever topic.
     trimmed: bool,
+    index: &'a Index,
 }
 
 impl Query<'_> {
     fn run(&self, database: &Database) -> Result<Replay, Fault> {
         let journal = database.begin_read()?.open_table(JOURNAL)?;
-        let start = match journal.range(..=self.after + 1)?.next_back() {
-            Some(entry) => entry?.0.value(),
-            None => 0,
+        let mut found = Found {
+            records: RecordBuf::default(),
+            upto: self.after,
+            scanned: 0,
         };
-        let mut records = RecordBuf::default();
-        let (mut upto, mut scanned) = (self.after, 0);
-        for entry in journal.range(start..)? {
-            let blob = entry?.1;
-            for record in Records::new(blob.value()) {
-                let seq = record.stamp.seq;
-                if seq <= self.after {
-                    continue;
-                }
-                if self.topic.is_some_and(|topic| topic != record.topic) {
-                    upto = seq;
-                    continue;
-                }
-                // The first one kept names the last one before it on its topic.
-                if records.is_empty() && self.topic.is_some() && record.stamp.prev > self.after {
-                    return Ok(Replay::Gone);
-                }
-                if !records.is_empty() && records.bytes() + record.raw.len() > self.max_bytes {
-                    return Ok(Replay::Events { records, upto });
-                }
-                records.push(&record);
-                upto = seq;
-                if seq >= self.last {
-                    let upto = self.head;
-                    return Ok(Replay::Events { records, upto });
+        match self.topic {
+            Some(topic) => {
+                for first in self.index.blobs(topic, self.after) {
+                    // Those before the floor are trimmed; that is found by `prev`.
+                    if let Some(blob) = journal.get(first)?
+                        && let Some(replay) = self.look(blob.value(), &mut found)
+                    {
+                        return Ok(replay);
+                    }
                 }
             }
-            scanned += blob.value().len();
-            // Until the first one is found it is not known whether others were trimmed.
-            if scanned >= SCAN && !(self.trimmed && records.is_empty()) {
-                return Ok(Replay::Events { records, upto });
+            None => {
+                let start = match journal.range(..=self.after + 1)?.next_back() {
+                    Some(entry) => entry?.0.value(),
+                    None => 0,
+                };
+                for entry in journal.range(start..)? {
+                    if let Some(replay) = self.look(entry?.1.value(), &mut found) {
+                        return Ok(replay);
+                    }
+                }
             }
         }
         Err(Fault::corrupt("the journal ends before its head"))
+    }
+    /// Takes what is wanted out of the next blob; the answer when that is complete.
+    fn look(&self, blob: &[u8], found: &mut Found) -> Option<Replay> {
+        for record in Records::new(blob) {
+            let seq = record.stamp.seq;
+            if seq <= self.after {
+                continue;
+            }
+            if self.topic.is_some_and(|topic| topic != record.topic) {
+                found.upto = seq;
+                continue;
+            }
+            let records = &mut found.records;
+            // The first one kept names the last one before it on its topic.
+            if records.is_empty() && self.topic.is_some() && record.stamp.prev > self.after {
+                return Some(Replay::Gone);
+            }
+            if !records.is_empty() && records.bytes() + record.raw.len() > self.max_bytes {
+                return Some(found.until(found.upto));
+            }
+            records.push(&record);
+            found.upto = seq;
+            if seq >= self.last {
+                return Some(found.until(self.head));
+            }
+        }
+        found.scanned += blob.len();
+        // Until the first one is found it is not known whether others were trimmed.
+        let known = !(self.trimmed && found.records.is_empty());
+        (found.scanned >= SCAN && known).then(|| found.until(found.upto))
+    }
+}
+
+/// What was found so far.
+struct Found {
+    records: RecordBuf,
+    /// Where was looked.
+    upto: u64,
+    /// Bytes of journal that were read.
+    scanned: usize,
+}
+
+impl Found {
+    fn until(&mut self, upto: u64) -> Replay {
+        Replay::Events {
+            records: std::mem::take(&mut self.records),
+            upto,
+        }
     }
 }

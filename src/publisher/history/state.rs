@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use redb::{ReadableTable, WriteTransaction};
 
 use super::error::Fault;
+use super::index::{self, Index};
 use super::record::{Record, Records};
 use super::store::{JOURNAL, Meta, PRODUCERS, ROWS, TOPICS};
 use super::{Moment, ProducerId};
-use crate::event::{Action, codec};
+use crate::event::{Action, Event, codec};
 use crate::replica::Replica;
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
@@ -30,10 +31,13 @@ pub(super) struct State {
     /// Seq of the last event per topic.
     pub(super) heads: Map<Arc<str>, u64>,
     pub(super) producers: Map<ProducerId, Producer>,
+    pub(super) index: Index,
     pub(super) head: u64,
     pub(super) floor: u64,
     /// Bytes of all blobs.
     pub(super) bytes: u64,
+    /// Whether it was read from a copy; see `identity::place`.
+    pub(super) copied: bool,
 }
 
 impl State {
@@ -43,9 +47,11 @@ impl State {
             rows: Replica::new(),
             heads: Map::default(),
             producers: Map::default(),
+            index: Index::default(),
             head: meta.base,
             floor: meta.base + 1,
             bytes: 0,
+            copied: false,
             meta,
         }
     }
@@ -87,6 +93,7 @@ impl State {
             state.producers.insert(id.value(), last);
         }
         state.load_journal(transaction, now)?;
+        state.index.read(&state.rows);
         Ok(state)
     }
 
@@ -106,6 +113,7 @@ impl State {
                 if record.stamp.seq != next || next != self.head + 1 {
                     return Err(Fault::corrupt(format!("the journal has a hole at {next}")));
                 }
+                self.index.journalled(record.topic, seq);
                 if next > self.meta.rows_seq {
                     self.apply(&record, now)?;
                     self.set_head(record.topic, next);
@@ -132,6 +140,21 @@ impl State {
             None => {
                 self.heads.insert(topic.into(), seq);
             }
+        }
+    }
+
+    /// Merges an event into the rows, and keeps the index.
+    pub(super) fn take(&mut self, event: &Event<'_>, now: Instant) {
+        let topic = event.topic_or_all();
+        let row = self.rows.get_any(event.table, event.key);
+        let moves = index::moves(row, topic).map(|from| from.cloned());
+        self.rows.apply(event, now);
+        if let Some(from) = moves
+            && let Some(row) = self.rows.get_any(event.table, event.key)
+            && *row.topic == *topic
+            && let Some(name) = self.rows.name(event.table, event.key)
+        {
+            self.index.placed(name, topic, from.as_deref());
         }
     }
 

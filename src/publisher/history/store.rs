@@ -5,7 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use redb::{Builder, Database, TableDefinition, WriteTransaction};
+use redb::{Builder, Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::backend::{Backend, SyncSwitch};
 use super::error::Fault;
@@ -21,11 +21,16 @@ pub(super) const TOPICS: TableDefinition<'_, &str, u64> = TableDefinition::new("
 /// Producer → its last number and when it was heard, unix seconds.
 pub(super) const PRODUCERS: TableDefinition<'_, [u8; 16], (u64, u64)> =
     TableDefinition::new("producers");
-/// One entry, the encoded [`Meta`].
+/// The encoded [`Meta`], beside it what later versions know more, and where the database was when it
+/// was opened last.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// Key of the one entry of [`META`].
+/// Keys of [`META`]. The first versions had only one; where the others are missing, the publisher
+/// vouches for nothing before now, and takes the database for its own.
 const META_KEY: &str = "fanfare";
+const COMPLETE_SINCE: &str = "complete_since";
+/// See `identity::place`.
+const PLACE_KEY: &str = "place";
 /// The layout of all tables. A database of a higher one is refused, not moved aside.
 const FORMAT: u32 = 1;
 const META_LEN: usize = 4 + 16 + 4 * 8 + 16 + 3;
@@ -40,6 +45,8 @@ pub(super) struct Meta {
     pub(super) incarnation: u64,
     /// The seq before the first one of an empty journal.
     pub(super) base: u64,
+    /// See `History::complete_since`.
+    pub(super) complete_since: u64,
     /// Position in the journal up to which `rows` and `topics` are complete.
     pub(super) rows_seq: u64,
     /// The highest seq of a topic that was forgotten; see `State::forgotten`.
@@ -86,6 +93,7 @@ impl Meta {
         Ok(Meta {
             id: *id,
             incarnation: number(0),
+            complete_since: number(0),
             base: number(1),
             rows_seq: number(2),
             forgotten: number(3),
@@ -101,17 +109,39 @@ impl Meta {
     /// Reads the entry; `None` in a database in which none was ever written.
     pub(super) fn read(transaction: &WriteTransaction) -> Result<Option<Self>, Fault> {
         let table = transaction.open_table(META)?;
-        let entry = redb::ReadableTable::get(&table, META_KEY)?;
-        entry
-            .map(|entry| Meta::from_bytes(entry.value()))
-            .transpose()
+        let Some(entry) = table.get(META_KEY)? else {
+            return Ok(None);
+        };
+        let mut meta = Meta::from_bytes(entry.value())?;
+        if let Some(entry) = table.get(COMPLETE_SINCE)? {
+            let bytes = entry.value().try_into();
+            let bytes =
+                bytes.map_err(|_| Fault::corrupt("since when it is complete is unknown"))?;
+            meta.complete_since = u64::from_be_bytes(bytes);
+        }
+        Ok(Some(meta))
     }
 
     pub(super) fn write(&self, transaction: &WriteTransaction) -> Result<(), Fault> {
         let mut table = transaction.open_table(META)?;
         table.insert(META_KEY, self.to_bytes().as_slice())?;
+        table.insert(COMPLETE_SINCE, &self.complete_since.to_be_bytes()[..])?;
         Ok(())
     }
+}
+
+/// Where the database was; `None` when it was never noted.
+pub(super) fn read_place(transaction: &WriteTransaction) -> Result<Option<Vec<u8>>, Fault> {
+    let table = transaction.open_table(META)?;
+    let entry = redb::ReadableTable::get(&table, PLACE_KEY)?;
+    Ok(entry.map(|entry| entry.value().to_vec()))
+}
+
+/// Notes where the database is.
+pub(super) fn write_place(transaction: &WriteTransaction, place: &[u8]) -> Result<(), Fault> {
+    let mut table = transaction.open_table(META)?;
+    table.insert(PLACE_KEY, place)?;
+    Ok(())
 }
 
 /// The key of a row in [`ROWS`].

@@ -24,6 +24,8 @@ pub(super) fn options(folder: &Path) -> Options {
     Options {
         id: Some([7; 16]),
         boot: Some([1; 16]),
+        // They copy files to have them as they are after a kill.
+        notice_copies: false,
         ..Options::new(folder.join("publisher.redb"))
     }
 }

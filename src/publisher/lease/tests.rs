@@ -10,6 +10,7 @@ fn identity(incarnation: u64, uri: &str) -> Identity {
         id: [7; 16],
         uri: uri.into(),
         incarnation,
+        instance: 9,
     }
 }
 
@@ -22,6 +23,7 @@ fn the_row_is_the_contract() {
         "uri": "tcp://a:1",
         "last_activity_timestamp": 1_700_000_000.25,
         "incarnation": 3,
+        "instance": 9,
     });
     assert_eq!(row, expected);
     assert_eq!(lease.key(), "07".repeat(16));
@@ -62,6 +64,27 @@ fn two_with_one_id_both_say_so() {
     store.fail_next(1);
     assert!(first.renew(&store, &first_metrics, NOW).is_err());
     assert_eq!(first_metrics.lease_renewals_total.get(), 3);
+}
+
+/// What a copied state gives two hosts that are reached by one name.
+#[test]
+fn two_that_differ_in_nothing_else_see_each_other_too() {
+    let store = MemoryStore::new();
+    let metrics = [MonitorMetrics::default(), MonitorMetrics::default()];
+    let mut keepers = [1, 2].map(|instance| {
+        Keeper::new(Identity {
+            instance,
+            ..identity(1, "tcp://a:1")
+        })
+    });
+    for _ in 0..2 {
+        for (keeper, metrics) in keepers.iter_mut().zip(&metrics) {
+            keeper.renew(&store, metrics, NOW).unwrap();
+        }
+    }
+    for metrics in &metrics {
+        assert_eq!(metrics.lease_conflicts_total.get(), 1);
+    }
 }
 
 proptest! {

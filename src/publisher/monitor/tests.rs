@@ -17,6 +17,7 @@ fn options(tables: &[&str], known: Option<BTreeMap<String, String>>) -> MonitorO
             id: ID,
             uri: "tcp://a:1".into(),
             incarnation: 1,
+            instance: 1,
         },
         known: Box::new(move |_| known.clone()),
         seed: Some(1),

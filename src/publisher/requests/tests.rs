@@ -223,7 +223,7 @@ fn bytes_that_await_an_answer_are_bounded() {
 fn the_path_is_locked_and_closed_to_others() {
     let rig = rig(&RequestOptions::default());
     let mode = std::fs::metadata(&rig.path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o660);
+    assert_eq!(mode & 0o777, 0o600);
     let (sink, _submitted) = bounded(1);
     let options = RequestOptions::default();
     let second = Requests::start(&rig.context, &rig.path, &options, sink.clone());

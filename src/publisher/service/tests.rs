@@ -9,7 +9,7 @@ use super::*;
 use crate::event::hello::Hello;
 use crate::event::topic::HELLO;
 use crate::event::{Event, Stamp, codec};
-use crate::publisher::history::{Moment, Options};
+use crate::publisher::history::{Durability, Moment, Options};
 use crate::publisher::requests::{RequestOptions, Requests};
 use crate::publisher::submit::{Answer, Head, Item, Reply, encode};
 use crate::pubsub::driver::memory::MemoryNetwork;
@@ -50,6 +50,8 @@ impl PublisherApi for Recorder {
 
 struct Rig {
     folder: TempDir,
+    /// Its disk fails when it is told to.
+    disk: Options,
     sent: Sent,
     pushed: Sender<EventBatch>,
     submitted: Sender<Submitted>,
@@ -84,9 +86,11 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
     let (push_to, pushed) = bounded(64);
     let (submit_to, submitted) = bounded(64);
     let (monitor_to, monitored) = bounded(64);
+    let mut disk = options(folder.path());
+    disk.durability = Durability::Sync;
     let parts = Parts {
         publisher: Box::new(publisher),
-        history: History::open(options(folder.path()), Moment::now()).unwrap(),
+        history: History::open(disk.clone(), Moment::now()).unwrap(),
         pushed,
         submitted,
         monitored,
@@ -99,6 +103,7 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
     };
     let rig = Rig {
         folder,
+        disk,
         sent,
         pushed: push_to,
         submitted: submit_to,
@@ -362,11 +367,97 @@ fn the_end_does_not_wait_for_clients() {
     assert!(service.stop_by(soon()));
     assert!(begun.elapsed() < PATIENCE / 4);
     // The request socket is still there, and says that nobody is behind it.
-    front.send(2, "two");
+    front.send(1, "one");
     assert!(matches!(front.answer(), Reply::Busy { .. }));
     let mut elsewhere = options(rig.folder.path());
     elsewhere.boot = Some([9; 16]);
     let incarnation = rig.hellos()[0].incarnation;
     let history = History::open(elsewhere, Moment::now()).unwrap();
     assert_eq!(history.incarnation(), incarnation, "no clean end");
+}
+
+/// One commit, after which the chores are not what is to fail.
+fn warm_up(rig: &Rig, metrics: &ServiceMetrics) {
+    let event = Event::set("t", "before", "0").on("x");
+    rig.pushed.send(batch([event])).unwrap();
+    // It is known after the chores.
+    within("it works", || metrics.head_seq.get() == 1);
+}
+
+/// The values of the events sent so far, in order, with their numbers.
+fn values(rig: &Rig) -> Vec<(String, u64)> {
+    let sent = rig.sent.lock().unwrap();
+    let events = sent.iter().filter(|(topic, _)| topic != HELLO);
+    let events = events.map(|(_, payload)| {
+        let event = codec::decode(payload).unwrap();
+        let value = event.value.unwrap_or_default().to_owned();
+        (value, event.stamp.unwrap().seq)
+    });
+    events.collect()
+}
+
+/// An fsync that fails may leave the group in the file. What workers pushed is then neither
+/// journalled nor sent twice, and no object's state goes back.
+#[test]
+fn a_group_whose_fsync_failed_is_sent_once_and_in_order() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    let metrics = Arc::clone(&service.metrics);
+    let front = Front::new(rig.submitted.clone());
+    let set = |key, value| Event::set("t", key, value).on("x");
+    warm_up(&rig, &metrics);
+
+    rig.disk.faults.fail_last_sync();
+    let states = ["1", "2", "3"].map(|value| set("k", value));
+    rig.pushed.send(batch(states)).unwrap();
+    within("it stalls", || metrics.stalled.get() == 1);
+    assert!(rig.disk.faults.hits() > 0);
+    assert!(metrics.stalled_since_seconds.get() > 1_600_000_000);
+    // Nothing is sent before it is durable.
+    assert_eq!(values(&rig).len(), 1);
+    front.send(1, "submitted");
+    match front.answer() {
+        Reply::Busy { reason, .. } => assert!(reason.contains("journal"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    within("it is tried again and again", || {
+        metrics.commits_failed_total.get() >= 3
+    });
+    rig.disk.faults.heal();
+    rig.pushed.send(batch([set("k", "4")])).unwrap();
+    within("it goes on", || metrics.stalled.get() == 0);
+    assert_eq!(metrics.stalled_since_seconds.get(), 0);
+    assert_eq!(metrics.stalls_total.get(), 1);
+    // What this test is about has happened.
+    assert_eq!(metrics.recovered_total.get(), 3);
+    within("the last is sent", || values(&rig).len() >= 5);
+    let expected = ["0", "1", "2", "3", "4"].map(str::to_owned).into_iter();
+    let expected: Vec<_> = expected.zip(1..).collect();
+    assert_eq!(values(&rig), expected);
+    assert!(service.stop_by(soon()));
+    assert_eq!(rig.history().head(), 5);
+}
+
+/// The same for a client: it sends again what was not acknowledged, which is done already.
+#[test]
+fn a_client_whose_group_was_journalled_all_the_same_is_acknowledged_once() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    let metrics = Arc::clone(&service.metrics);
+    let front = Front::new(rig.submitted.clone());
+    warm_up(&rig, &metrics);
+    rig.disk.faults.fail_last_sync();
+    front.send(1, "one");
+    assert!(matches!(front.answer(), Reply::Busy { .. }));
+    assert!(rig.disk.faults.hits() > 0);
+    rig.disk.faults.heal();
+    within("the journal is open", || metrics.reopened_total.get() > 0);
+    front.send(1, "one");
+    assert_eq!(front.answer(), accepted(1));
+    front.send(2, "two");
+    assert_eq!(front.answer(), accepted(2));
+    assert_eq!(metrics.recovered_total.get(), 1);
+    let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
+    assert_eq!(keys, ["before", "one", "two"]);
+    assert!(service.stop_by(soon()));
 }

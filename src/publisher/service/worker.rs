@@ -12,7 +12,7 @@ use super::{Parts, ServiceMetrics};
 use crate::event::EventBatch;
 use crate::publisher::group::{Group, Rules};
 use crate::publisher::heartbeat::Heartbeat;
-use crate::publisher::history::{History, HistoryError, Moment, Outcome};
+use crate::publisher::history::{History, HistoryError, Moment, Outcome, Replay};
 use crate::publisher::requests::Submitted;
 use crate::publisher::submit::Reply;
 use crate::util::rate::RateLimit;
@@ -41,6 +41,7 @@ pub(super) struct Worker {
     group: Group,
     stall: Stall,
     failures: RateLimit,
+    resumptions: RateLimit,
     left_out: RateLimit,
 }
 
@@ -68,6 +69,7 @@ impl Worker {
             group: Group::default(),
             stall: Stall::new(Rng::new()),
             failures: complaints(),
+            resumptions: complaints(),
             left_out: complaints(),
         }
     }
@@ -222,16 +224,42 @@ impl Worker {
     /// Opens the journal again; whether it did.
     fn reopen(&mut self, now: Instant) -> bool {
         match self.history.reopen(Moment::now()) {
-            Ok(()) => {
+            Ok(found) => {
                 self.metrics.reopened_total.inc();
                 self.stall.reopened(now);
-                true
+                found == 0 || self.recover(found, now)
             }
             Err(error) => {
                 self.fail(&error, now);
                 false
             }
         }
+    }
+
+    /// The group that failed is in the journal all the same, its last `found` events: it is sent
+    /// from there. To journal the held events of workers a second time would give agents every
+    /// state of an object twice, and the first after the last. Clients, who were sent away, come
+    /// again and are told that theirs is done. Whether the journal could be read.
+    fn recover(&mut self, found: u64, now: Instant) -> bool {
+        self.group = Group::default();
+        let mut after = self.history.head() - found;
+        while after < self.history.head() {
+            match self.history.replay(None, after, GROUP_BYTES) {
+                Ok(Replay::Events { records, upto }) => {
+                    self.network.send(&records, now);
+                    self.metrics.recovered_total.add(records.len() as u64);
+                    after = upto;
+                }
+                // Nothing was trimmed since.
+                Ok(Replay::Gone) => break,
+                // Agents find the rest missing by the hello and ask for it.
+                Err(error) => {
+                    self.fail(&error, now);
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// The journal could not be written, opened or looked after: nothing is accepted for a while.
@@ -260,10 +288,13 @@ impl Worker {
         let Some(lasted) = lasted else { return };
         self.metrics.stalled.set(0);
         self.metrics.stalled_since_seconds.set(0);
-        log::info!(
-            "the journal can be written again after {:.1} s; events are accepted",
-            lasted.as_secs_f64()
-        );
+        // A disk that fails now and then stalls and resumes all the time.
+        if let Some(permit) = self.resumptions.permit(Instant::now()) {
+            log::info!(
+                "the journal can be written again after {:.1} s; events are accepted{permit}",
+                lasted.as_secs_f64()
+            );
+        }
     }
 
     fn tick(&mut self) {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::reader::Reader;
 use super::{MAX_EVENTS, SubmitError, VERSION};
 use crate::util::printable;
+use crate::util::reader::Reader;
 
 /// Longest reason, bytes; longer ones are cut.
 pub const MAX_REASON: usize = 160;
@@ -165,7 +165,7 @@ impl Answer {
     /// Reads an answer.
     pub fn decode(bytes: &[u8]) -> Result<Self, SubmitError> {
         const UNSUPPORTED: u8 = 4;
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         let (version, kind) = (reader.u8()?, reader.u8()?);
         if version != VERSION && kind != UNSUPPORTED {
             return Err(SubmitError::Version(version));

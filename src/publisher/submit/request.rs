@@ -1,7 +1,7 @@
 //! What a client sends.
 
-use super::reader::Reader;
 use super::{MAX_EVENTS, MAX_REQUEST, Producer, SubmitError, VERSION};
+use crate::util::reader::{ReadError, Reader};
 
 /// Bytes before the events.
 pub(super) const HEAD_LEN: usize = 1 + 4 + 16 + 8 + 8 + 2;
@@ -47,7 +47,7 @@ impl<'a> Request<'a> {
         if bytes.len() > MAX_REQUEST {
             return Err(SubmitError::TooLarge(bytes.len()));
         }
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         let version = reader.u8()?;
         if version != VERSION {
             return Err(SubmitError::Version(version));
@@ -82,7 +82,7 @@ impl<'a> Request<'a> {
     /// The tag and `first` of what may be no request of this version; zeros where they are not
     /// there. For answers that say so.
     pub fn peek(bytes: &[u8]) -> (u32, u64) {
-        let mut reader = Reader { rest: bytes };
+        let mut reader = Reader::new(bytes);
         let version = reader.u8();
         let tag = reader.u32().unwrap_or(0);
         let first = match version {
@@ -104,7 +104,7 @@ impl<'a> Request<'a> {
 
     /// The events in their order.
     pub fn items(&self) -> impl Iterator<Item = Item<'a>> + use<'a> {
-        let mut reader = Reader { rest: self.events };
+        let mut reader = Reader::new(self.events);
         // `decode` has read them once, so this ends with the last and not before.
         std::iter::from_fn(move || item(&mut reader).ok())
     }
@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
 
 fn item<'a>(reader: &mut Reader<'a>) -> Result<Item<'a>, SubmitError> {
     let version = reader.u64()?;
-    let len = usize::try_from(reader.u32()?).map_err(|_| SubmitError::Truncated)?;
+    let len = usize::try_from(reader.u32()?).map_err(|_| ReadError::Truncated)?;
     Ok(Item {
         version: (version != 0).then_some(version),
         payload: reader.take(len)?,

@@ -73,8 +73,8 @@ fn faults_are_told_apart() {
     assert_eq!(broken(28, 4), SubmitError::Numbers);
     assert_eq!(broken(38, 0), SubmitError::Count(0));
     assert_eq!(broken(37, 5), SubmitError::Count(5 * 256 + 1));
-    assert_eq!(broken(50, 3), SubmitError::Truncated);
-    assert_eq!(broken(50, 1), SubmitError::TrailingBytes);
+    assert_eq!(broken(50, 3), ReadError::Truncated.into());
+    assert_eq!(broken(50, 1), ReadError::TrailingBytes.into());
     let last = Head {
         first: u64::MAX,
         ..head()

@@ -52,6 +52,7 @@ pub fn start(
         driver,
         subscriber,
         publishers: publishers.iter().map(|uri| endpoint(uri)).collect(),
+        recovery: None,
         discovery: None,
         topics: topics.iter().map(|&topic| topic.to_owned()).collect(),
         handlers,

@@ -35,11 +35,14 @@ impl Folder {
     /// A program with `text` as its configuration, in plain text on the network.
     pub fn command(&self, program: &str, text: &str) -> Command {
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
-        // Nothing of a test listens where the system's own daemons do.
+        // Nothing of a test listens, or writes, where the system's own daemons do.
         let mut head = "security = \"none\"\n".to_owned();
-        if !text.contains("run_dir") {
-            head.push_str(&format!("run_dir = {:?}\n", self.path("run")));
-        }
+        let own = |key: &str, at: &str| match text.contains(key) {
+            true => String::new(),
+            false => format!("{key} = {:?}\n", self.path(at)),
+        };
+        head.push_str(&own("state_dir", &format!("{name}-state")));
+        head.push_str(&own("run_dir", "run"));
         if !text.contains("metrics_address") {
             head.push_str("metrics_address = \"\"\n");
         }

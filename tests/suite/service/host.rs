@@ -18,7 +18,7 @@ pub struct Host {
     pub folder: Folder,
     pub port: Port,
     pub state_dir: PathBuf,
-    more: String,
+    pub more: String,
     process: Option<Process>,
 }
 

@@ -13,15 +13,25 @@ use super::listener::{Listener, Told};
 use crate::rig::process::Process;
 use crate::rig::within;
 
-/// Events of each worker; 50,000 for a soak.
-const EVENTS: u64 = 12_000;
-const WORKERS: usize = 4;
-const KILLS: u64 = 6;
+/// Events of each worker; `KILL_EVENTS` in the environment sets another number, fewer for a slow
+/// machine and more for a soak.
+const EVENTS: u64 = 50_000;
+pub const WORKERS: usize = 4;
+pub const KILLS: u64 = 6;
 
 /// For all that is published to be acknowledged.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
-const TOTAL: u64 = WORKERS as u64 * EVENTS;
+fn events() -> u64 {
+    let given = std::env::var("KILL_EVENTS").ok();
+    given.map_or(EVENTS, |given| {
+        given.parse().expect("KILL_EVENTS is a number")
+    })
+}
+
+pub fn total() -> u64 {
+    WORKERS as u64 * events()
+}
 
 /// Half of the events have a key of their own, half change a few keys again and again.
 fn key(number: u64) -> String {
@@ -35,18 +45,18 @@ fn value(number: u64) -> String {
     format!("{{\"n\": {number}}}")
 }
 
-fn number(value: Option<&str>) -> u64 {
+pub fn number(value: Option<&str>) -> u64 {
     let value: Value = serde_json::from_str(value.unwrap()).unwrap();
     value["n"].as_u64().unwrap()
 }
 
 /// Where to kill: once in each of so many parts of the work.
-fn places(kills: u64) -> impl Iterator<Item = u64> {
+pub fn places(kills: u64) -> impl Iterator<Item = u64> {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     // The last part is left for the end.
-    let part = TOTAL / (kills + 1);
+    let part = total() / (kills + 1);
     (0..kills).map(move |place| place * part + random.u64(part / 10..part))
 }
 
@@ -93,7 +103,7 @@ fn nothing_acknowledged_is_lost_and_the_incarnation_goes_on() {
     }
     for thread in publishing {
         let summary = thread.join().unwrap();
-        assert_eq!((summary.acknowledged, summary.refused), (EVENTS, 0));
+        assert_eq!((summary.acknowledged, summary.refused), (events(), 0));
     }
     assert!(
         in_flight >= 5,
@@ -105,7 +115,7 @@ fn nothing_acknowledged_is_lost_and_the_incarnation_goes_on() {
 
 fn publish(client: &PublisherClient, worker: usize) -> Summary {
     let (table, topic) = (format!("w{worker}"), format!("t{worker}"));
-    for n in 0..EVENTS {
+    for n in 0..events() {
         let (key, value) = (key(n), value(n));
         let event = Event::set(&table, &key, &value).on(&topic);
         loop {
@@ -135,7 +145,7 @@ fn worker_processes_do_not_notice() {
                      \"topic\":\"t{worker}\"}}\n"
                 )
             };
-            let lines: String = (0..EVENTS).map(line).collect();
+            let lines: String = (0..events()).map(line).collect();
             let path = host.folder.write(&format!("w{worker}.jsonl"), &lines);
             let path = path.to_str().unwrap();
             Process::start(host.publish(&["--from", path, "--timeout", "60"]))
@@ -149,7 +159,7 @@ fn worker_processes_do_not_notice() {
         });
         host.kill();
         // The rest is with the workers or on its way.
-        in_flight += u64::from(listener.head() < TOTAL);
+        in_flight += u64::from(listener.head() < total());
         let start = host.start();
         assert_eq!(start.incarnation, first.incarnation);
         assert!(start.head >= place, "{start:?}");
@@ -158,7 +168,7 @@ fn worker_processes_do_not_notice() {
         let status = worker.ends_within(PATIENCE);
         let said = worker.out.all().join("\n");
         assert!(status.success(), "{said}\n{}", worker.errors());
-        assert_eq!(said, format!("acknowledged {EVENTS}, refused 0"));
+        assert_eq!(said, format!("acknowledged {}, refused 0", events()));
     }
     assert!(
         in_flight >= 5,
@@ -181,7 +191,7 @@ fn complete(host: &mut Host, incarnation: u64) {
     for worker in 0..WORKERS {
         let table = format!("w{worker}");
         let mut newest = BTreeMap::new();
-        for n in 0..EVENTS {
+        for n in 0..events() {
             newest.insert(key(n), n);
         }
         for (key, n) in &newest {
@@ -192,7 +202,10 @@ fn complete(host: &mut Host, incarnation: u64) {
         let of_worker = |entry: &&Entry| entry.table == table;
         let numbers = entries.iter().filter(of_worker);
         let numbers = numbers.map(|entry| number(entry.value.as_deref()));
-        assert!(numbers.eq(0..EVENTS), "{table} is not journalled in order");
+        assert!(
+            numbers.eq(0..events()),
+            "{table} is not journalled in order"
+        );
         assert_eq!(counts(&entries, &table).len(), newest.len());
     }
     history.close().unwrap();
@@ -200,8 +213,12 @@ fn complete(host: &mut Host, incarnation: u64) {
 
 /// No state went backwards and no number came twice.
 #[track_caller]
-fn in_order(told: &[Told], incarnation: u64) {
-    assert!(told.len() as u64 > TOTAL / 4, "only {} events", told.len());
+pub fn in_order(told: &[Told], incarnation: u64) {
+    assert!(
+        told.len() as u64 > total() / 4,
+        "only {} events",
+        told.len()
+    );
     let mut last = 0;
     let mut states = BTreeMap::new();
     for told in told {

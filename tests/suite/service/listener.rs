@@ -31,6 +31,25 @@ pub struct Told {
     pub stamp: Stamp,
 }
 
+impl Told {
+    /// Nothing for a hello and for rows of the table `publisher`, which come by themselves.
+    fn of(heard: &Heard) -> Option<Told> {
+        if heard.frame == HELLO {
+            return None;
+        }
+        let event = codec::decode(&heard.payload).unwrap();
+        let told = Told {
+            at: heard.at,
+            frame: heard.frame.clone(),
+            table: event.table.into(),
+            key: event.key.into(),
+            value: event.value.map(str::to_owned),
+            stamp: event.stamp.expect("what the service sends is stamped"),
+        };
+        (told.table != "publisher").then_some(told)
+    }
+}
+
 pub struct Listener {
     heard: Arc<Mutex<Vec<Heard>>>,
     stop: Arc<AtomicBool>,
@@ -95,27 +114,20 @@ impl Listener {
 
     /// The events so far, those of the table `publisher` apart: they come by themselves.
     pub fn told(&self) -> Vec<Told> {
-        let heard = self.heard();
-        let events = heard.iter().filter(|heard| heard.frame != HELLO);
-        let told = events.map(|heard| {
-            let event = codec::decode(&heard.payload).unwrap();
-            Told {
-                at: heard.at,
-                frame: heard.frame.clone(),
-                table: event.table.into(),
-                key: event.key.into(),
-                value: event.value.map(str::to_owned),
-                stamp: event.stamp.expect("what the service sends is stamped"),
-            }
-        });
-        told.filter(|told| told.table != "publisher").collect()
+        let heard = self.heard.lock().unwrap();
+        heard.iter().filter_map(Told::of).collect()
     }
 
     /// Waits for an event of this key.
     #[track_caller]
     pub fn has(&self, key: &str) -> Told {
+        let mut seen = 0;
         until(&format!("{key} is heard"), || {
-            self.told().into_iter().find(|told| told.key == key)
+            // Only what is new: there may be very many.
+            let new = self.heard.lock().unwrap()[seen..].to_vec();
+            seen += new.len();
+            let mut told = new.iter().filter_map(Told::of);
+            told.find(|told| told.key == key)
         })
     }
 

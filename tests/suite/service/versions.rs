@@ -57,3 +57,27 @@ fn an_older_one_of_a_worker_that_pushes_is_counted() {
     let row = history.rows().get("t", "k").unwrap();
     assert_eq!(row.stamp.unwrap().version, 9);
 }
+
+/// The lines of `--from` may name versions, each its own.
+#[test]
+fn lines_carry_versions() {
+    let mut host = Host::running("");
+    let lines = [
+        r#"{"table":"t","key":"k","value":"seven","version":7}"#,
+        r#"{"table":"t","key":"k","value":"five","version":5}"#,
+        r#"{"table":"t","key":"other","value":"given"}"#,
+    ];
+    let path = host.folder.write("lines.jsonl", &lines.join("\n"));
+    let output = host.published(&["--from", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("line 2: refused: version 7 is known"),
+        "{said}"
+    );
+    let history = host.stop_and_open();
+    let row = |key: &str| history.rows().get("t", key).unwrap();
+    assert_eq!(row("k").value.as_deref(), Some("seven"));
+    assert_eq!(row("k").stamp.unwrap().version, 7);
+    assert!(row("other").stamp.unwrap().version > 1_600_000_000_000_000);
+}

@@ -41,6 +41,7 @@ impl Rig {
                 ..SubscriberOptions::default()
             },
             publishers: vec![endpoint.clone()],
+            recovery: None,
             discovery: Some(DEFAULTS),
             topics: vec![],
             handlers: vec![],
@@ -148,6 +149,7 @@ fn when_too_many_rows_change_all_are_read_again() {
 fn without_discovery_the_table_is_a_table_as_any() {
     let network = MemoryNetwork::new();
     let agent = Agent::start(Parts {
+        recovery: None,
         driver: Box::new(network),
         subscriber: SubscriberOptions::default(),
         publishers: vec![],

@@ -204,10 +204,11 @@ fn a_failing_sync_acknowledges_nothing() {
     assert!(options.faults.hits() > 0);
     assert_eq!(picture(&history), before);
     options.faults.heal();
-    history.reopen(at(start, 51)).unwrap();
+    let found = history.reopen(at(start, 51)).unwrap();
     assert_eq!(history.incarnation(), before.0);
     // The group is there as a whole or not at all, and sent again it is there once.
     let there = history.head() > before.1;
+    assert_eq!(found, history.head() - before.1);
     let outcome = history.commit(&[submission], at(start, 52)).unwrap()[0];
     assert_eq!(outcome == Outcome::AlreadyDone, there);
     assert_eq!(history.head(), before.1 + 1);
@@ -228,4 +229,85 @@ fn failing_chores_lose_nothing() {
     assert_eq!(picture(&history), before);
     assert!(maintain(&mut history, at(start, 92)) > 0);
     assert_eq!(picture(&history).5, before.5);
+}
+
+#[test]
+fn since_when_it_is_complete_is_kept() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    let mut history = History::open(options.clone(), at(start, 0)).unwrap();
+    let first = history.incarnation();
+    assert_eq!(history.complete_since(), first);
+    history.commit(&[set("k", "v", "x")], at(start, 1)).unwrap();
+    // A kill, then a clean end.
+    drop(history);
+    let history = History::open(options.clone(), at(start, 2)).unwrap();
+    assert_eq!(history.complete_since(), first);
+    history.close().unwrap();
+    options.authoritative = true;
+    let history = History::open(options.clone(), at(start, 3)).unwrap();
+    assert_eq!(history.complete_since(), 0);
+    drop(history);
+    // A power cut: what was sent last may not be known.
+    options.authoritative = false;
+    options.durability = Durability::Os;
+    drop(History::open(options.clone(), at(start, 4)).unwrap());
+    options.boot = Some([2; 16]);
+    let history = History::open(options.clone(), at(start, 5)).unwrap();
+    let second = history.incarnation();
+    assert!(second > first);
+    assert_eq!(history.complete_since(), second);
+    drop(history);
+    std::fs::remove_file(&options.path).unwrap();
+    let history = History::open(options, at(start, 6)).unwrap();
+    assert!(history.complete_since() > second);
+    assert_eq!(history.complete_since(), history.incarnation());
+}
+
+#[test]
+fn a_copy_does_not_go_on_as_the_original() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.notice_copies = true;
+    options.durability = Durability::Sync;
+    let history = filled(&options, start);
+    let before = picture(&history);
+    history.close().unwrap();
+    let (_copy, copied) = killed(&options);
+    let copy = History::open(copied.clone(), at(start, 50)).unwrap();
+    assert!(copy.was_copied() && copy.incarnation() > before.0);
+    assert_eq!(copy.id(), [7; 16]);
+    assert_eq!(picture(&copy).5, before.5, "rows stay");
+    // No number of the original's is given a second time.
+    assert!(copy.head() > before.1 + 1_000_000);
+    let incarnation = copy.incarnation();
+    drop(copy);
+    // From now on it is at home.
+    let copy = History::open(copied, at(start, 51)).unwrap();
+    assert!(!copy.was_copied());
+    assert_eq!(copy.incarnation(), incarnation);
+    let original = History::open(options, at(start, 52)).unwrap();
+    assert!(!original.was_copied());
+    assert_eq!(picture(&original), before);
+}
+
+#[test]
+fn every_state_has_an_id_of_its_own_and_keeps_it() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let start = Instant::now();
+    let open = |folder: &tempfile::TempDir, second| {
+        let mut options = options(folder.path());
+        options.id = None;
+        History::open(options, at(start, second)).unwrap()
+    };
+    let (first, other) = (open(&one, 0), open(&two, 0));
+    let (id, incarnation) = (first.id(), first.incarnation());
+    assert_ne!(id, other.id());
+    drop(first);
+    assert_eq!(open(&one, 1).id(), id);
+    // Also when the database is lost, where the incarnation rises.
+    std::fs::write(one.path().join("publisher.redb"), b"nonsense".repeat(999)).unwrap();
+    let again = open(&one, 2);
+    assert_eq!(again.id(), id);
+    assert!(again.incarnation() > incarnation);
 }

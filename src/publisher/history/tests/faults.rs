@@ -13,6 +13,8 @@ struct Inner {
     limited: AtomicBool,
     left: AtomicI64,
     no_sync: AtomicBool,
+    no_commit: AtomicBool,
+    header_written: AtomicBool,
     hits: AtomicI64,
 }
 
@@ -28,8 +30,15 @@ impl Faults {
         self.0.no_sync.store(true, Ordering::Relaxed);
     }
 
+    /// Every fsync of a written header fails: all of a commit is in the file by then.
+    pub fn fail_last_sync(&self) {
+        self.0.header_written.store(false, Ordering::Relaxed);
+        self.0.no_commit.store(true, Ordering::Relaxed);
+    }
+
     /// All is well again.
     pub fn heal(&self) {
+        self.0.no_commit.store(false, Ordering::Relaxed);
         self.0.limited.store(false, Ordering::Relaxed);
         self.0.no_sync.store(false, Ordering::Relaxed);
     }
@@ -39,7 +48,10 @@ impl Faults {
         self.0.hits.load(Ordering::Relaxed)
     }
 
-    pub fn before_write(&self, len: usize) -> io::Result<()> {
+    pub fn before_write(&self, offset: u64, len: usize) -> io::Result<()> {
+        if offset == 0 {
+            self.0.header_written.store(true, Ordering::Relaxed);
+        }
         let left = self.0.left.fetch_sub(len as i64, Ordering::Relaxed);
         if self.0.limited.load(Ordering::Relaxed) && left < len as i64 {
             self.0.hits.fetch_add(1, Ordering::Relaxed);
@@ -49,7 +61,9 @@ impl Faults {
     }
 
     pub fn before_sync(&self) -> io::Result<()> {
-        if self.0.no_sync.load(Ordering::Relaxed) {
+        let last = self.0.header_written.swap(false, Ordering::Relaxed);
+        let no_commit = self.0.no_commit.load(Ordering::Relaxed);
+        if self.0.no_sync.load(Ordering::Relaxed) || (no_commit && last) {
             self.0.hits.fetch_add(1, Ordering::Relaxed);
             return Err(io::Error::other("injected fsync failure"));
         }

@@ -55,6 +55,7 @@ fn check(history: &History, model: &Model) {
         );
         assert_eq!(&row.value, value);
     }
+    check_names(history, &["0", "1", "2", "3"]);
     let floor = history.floor();
     for topic in [
         None,
@@ -75,6 +76,36 @@ fn check(history: &History, model: &Model) {
             assert_eq!(replayed(history, topic, after), (!gone).then_some(wanted));
         }
     }
+}
+
+/// The rows of all topics, by slices, are all rows.
+fn check_names(history: &History, topics: &[&str]) {
+    let (mut found, mut payload) = (Vec::new(), Vec::new());
+    for topic in topics {
+        let mut after = None;
+        loop {
+            let names = history.names(topic, after.as_ref(), 2);
+            let Some((last, _)) = names.last().cloned() else {
+                break;
+            };
+            for (name, _) in names {
+                assert!(history.row(topic, &name, &mut payload));
+                let event = crate::event::codec::decode(&payload).unwrap();
+                let row = history.rows().get_any(&name.table, &name.key).unwrap();
+                assert_eq!(
+                    (event.topic, event.value),
+                    (Some(*topic), row.value.as_deref())
+                );
+                assert_eq!(event.stamp, row.stamp);
+                found.push(name);
+            }
+            after = Some(last);
+        }
+    }
+    let mut all = history.rows().keys_any(|_| true);
+    all.sort();
+    found.sort();
+    assert_eq!(found, all);
 }
 
 proptest! {
@@ -125,7 +156,7 @@ proptest! {
                     clock += seconds;
                     maintain(&mut history, at(start, clock));
                 }
-                Step::Reopen => history.reopen(at(start, clock)).unwrap(),
+                Step::Reopen => assert_eq!(history.reopen(at(start, clock)).unwrap(), 0),
                 Step::Crash => {
                     let next = tempfile::tempdir().unwrap();
                     let path = next.path().join("publisher.redb");

@@ -1,0 +1,203 @@
+//! Keeps what the agent knows on the disk: a restart or an upgrade then asks only for what it
+//! missed (design §6).
+//!
+//! Rows without a stamp are left out: nothing would tell that they are gone when they are.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use super::follower::Shared;
+use super::recovery::Positions;
+use crate::dispatch::Hub;
+use crate::event::{Action, Event, EventBatch};
+use crate::replica::{Row, RowKey};
+use crate::util::atomic_file::AtomicFile;
+use crate::util::thread::Thread;
+
+pub use file::BadCheckpoint;
+
+crate::metrics! {
+    /// What checkpoints count.
+    pub struct CheckpointMetrics {
+        written_total: Counter = "Checkpoints written.",
+        failed_total: Counter = "Checkpoints that could not be written.",
+        rows: Gauge = "Rows in the last checkpoint, tombstones too.",
+        unix_seconds: Gauge = "When the last checkpoint was written, seconds since the Unix epoch.",
+    }
+}
+
+/// Its name in the state directory.
+const NAME: &str = "replica.checkpoint";
+
+/// Rows taken under the hub's lock at once.
+const PIECE: usize = 256;
+
+/// Where checkpoints go, and how often.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder, which must exist.
+    pub folder: PathBuf,
+    /// The time between two.
+    pub every: Duration,
+}
+
+/// Reads the checkpoint in `folder` into `hub`; gives the positions. One that is missing, damaged
+/// or foreign is as none: everything is then loaded from the publishers.
+pub fn restore(folder: &Path, hub: &Hub) -> Vec<Positions> {
+    let path = folder.join(NAME);
+    let start = Instant::now();
+    let mut rows = 0;
+    let read = file::read(&path, |batch| {
+        rows += batch.len();
+        hub.publish(batch);
+    });
+    match read {
+        Ok(positions) => {
+            log::info!(
+                "{rows} rows of {} publishers restored from {} in {:?}",
+                positions.len(),
+                path.display(),
+                start.elapsed()
+            );
+            positions
+        }
+        Err(BadCheckpoint::Missing) => Vec::new(),
+        Err(why) => {
+            log::warn!(
+                "the checkpoint {} is not used, all rows are loaded from the publishers: {why}",
+                path.display()
+            );
+            Vec::new()
+        }
+    }
+}
+
+/// Writes checkpoints on a thread of its own. Dropping it ends that, after a last one.
+#[derive(Debug)]
+pub struct Checkpoints {
+    stop: Option<Sender<()>>,
+    thread: Thread,
+    /// What it counts.
+    pub metrics: Arc<CheckpointMetrics>,
+}
+
+impl Checkpoints {
+    /// Writes what `hub` and `shared` hold from time to time.
+    pub fn start(options: Options, hub: &Arc<Hub>, shared: &Arc<Shared>) -> std::io::Result<Self> {
+        let file = AtomicFile::new(options.folder.join(NAME), 0o600)?;
+        if let Err(error) = file.remove_leftovers() {
+            log::warn!("{}: {error}", options.folder.display());
+        }
+        let metrics = Arc::new(CheckpointMetrics::default());
+        let mut worker = Worker {
+            file,
+            hub: Arc::clone(hub),
+            shared: Arc::clone(shared),
+            last: None,
+            metrics: Arc::clone(&metrics),
+        };
+        let (stop, stopped) = bounded::<()>(0);
+        let thread = Thread::spawn("checkpoint", move || {
+            while stopped.recv_timeout(options.every) == Err(RecvTimeoutError::Timeout) {
+                worker.write();
+            }
+            worker.write();
+        })?;
+        Ok(Checkpoints {
+            stop: Some(stop),
+            thread,
+            metrics,
+        })
+    }
+
+    /// Writes the last one; to be followed by [`Checkpoints::join_by`].
+    pub fn finish(&mut self) {
+        self.stop = None;
+    }
+
+    /// Waits for the last one until `deadline`; one that takes longer is given up, and the one
+    /// before it stays.
+    pub fn join_by(&mut self, deadline: Instant) -> bool {
+        self.thread.join_by(deadline)
+    }
+}
+
+struct Worker {
+    file: AtomicFile,
+    hub: Arc<Hub>,
+    shared: Arc<Shared>,
+    last: Option<Vec<Positions>>,
+    metrics: Arc<CheckpointMetrics>,
+}
+
+impl Worker {
+    fn write(&mut self) {
+        // First the positions: rows that are newer than these do no harm.
+        let positions = self.shared.positions();
+        if self.last.as_ref() == Some(&positions) || positions.is_empty() {
+            return;
+        }
+        let mut rows = 0;
+        let hub = &self.hub;
+        let written = self.file.replace(|out| {
+            let mut writer = file::Writer::new(out)?;
+            for positions in &positions {
+                writer.positions(positions)?;
+            }
+            let mut cursor = hub.with_replica(|replica| replica.cursor());
+            let mut more = true;
+            while more {
+                let mut piece = EventBatch::new();
+                more = hub.with_replica(|replica| {
+                    replica.walk_any(&mut cursor, PIECE, |name, row| {
+                        if row.stamp.is_some() {
+                            piece.push(&event(name, row));
+                        }
+                    })
+                });
+                rows += piece.len() as u64;
+                writer.rows(piece.iter())?;
+            }
+            writer.finish()
+        });
+        match written {
+            Ok(()) => {
+                self.metrics.written_total.inc();
+                self.metrics.rows.set(rows);
+                self.metrics.unix_seconds.set(unix_seconds());
+                self.last = Some(positions);
+            }
+            Err(error) => {
+                self.metrics.failed_total.inc();
+                let path = self.file.path().display();
+                log::error!("cannot write the checkpoint {path}: {error}");
+            }
+        }
+    }
+}
+
+fn unix_seconds() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+fn event<'a>(name: &'a RowKey, row: &'a Row) -> Event<'a> {
+    Event {
+        table: &name.table,
+        key: &name.key,
+        action: match row.is_tombstone() {
+            true => Action::Delete,
+            false => Action::Set,
+        },
+        value: row.value.as_deref(),
+        topic: Some(&row.topic),
+        stamp: row.stamp,
+    }
+}

@@ -1,0 +1,202 @@
+//! What the followers of all publishers share: where each stands, and when handlers may begin.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::metrics::RecoveryMetrics;
+use crate::agent::recovery::{Positions, Standing};
+use crate::dispatch::Hub;
+use crate::handler::SyncReason;
+
+/// Publishers whose positions are kept beside those that are followed.
+const MAX_KEPT: usize = 64;
+
+/// One publisher, as seen from outside its reader.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// What following it counts.
+    pub metrics: RecoveryMetrics,
+    state: Mutex<FollowedState>,
+}
+
+#[derive(Debug, Default)]
+struct FollowedState {
+    standing: Standing,
+    positions: Option<Positions>,
+}
+
+impl Followed {
+    fn state(&self) -> MutexGuard<'_, FollowedState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where it stands.
+    pub fn standing(&self) -> Standing {
+        self.state().standing
+    }
+
+    /// How far it was followed a second ago or less; the rows are at least as new.
+    pub fn positions(&self) -> Option<Positions> {
+        self.state().positions.clone()
+    }
+
+    pub(super) fn stands(&self, standing: Standing) {
+        self.metrics.show(&standing);
+        self.state().standing = standing;
+    }
+
+    pub(super) fn has_come(&self, positions: Option<Positions>) {
+        if positions.is_some() {
+            self.state().positions = positions;
+        }
+    }
+}
+
+/// What the followers share.
+#[derive(Debug)]
+pub struct Shared {
+    hub: Arc<Hub>,
+    publishers: Mutex<BTreeMap<String, Arc<Followed>>>,
+    /// Publishers that were configured: handlers begin when so many are in sync, and all known.
+    expected: usize,
+    /// When handlers begin with what there is.
+    opens_by: Instant,
+    open: AtomicBool,
+    /// Positions of an earlier life of this program, and of publishers that are not followed any
+    /// more.
+    kept: Mutex<Vec<Positions>>,
+    /// The last resync that legacy publishers made necessary.
+    resynced: Mutex<Instant>,
+}
+
+impl Shared {
+    /// Handlers before `hub` wait for `expected` publishers, at most `patience`.
+    pub fn new(hub: &Arc<Hub>, expected: usize, patience: Duration, kept: Vec<Positions>) -> Self {
+        let now = Instant::now();
+        let shared = Shared {
+            hub: Arc::clone(hub),
+            publishers: Mutex::default(),
+            expected,
+            opens_by: now + patience,
+            open: AtomicBool::new(false),
+            kept: Mutex::new(kept),
+            resynced: Mutex::new(now),
+        };
+        if expected == 0 {
+            shared.open(SyncReason::Started);
+        }
+        shared
+    }
+
+    fn publishers(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Followed>>> {
+        self.publishers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The publishers that are followed, by address.
+    pub fn followed(&self) -> Vec<(String, Arc<Followed>)> {
+        let publishers = self.publishers();
+        let each = publishers.iter();
+        each.map(|(uri, followed)| (uri.clone(), Arc::clone(followed)))
+            .collect()
+    }
+
+    /// A publisher is followed from now on.
+    pub(super) fn join(&self, uri: &str) -> Arc<Followed> {
+        let followed = Arc::new(Followed::default());
+        self.publishers()
+            .insert(uri.to_owned(), Arc::clone(&followed));
+        followed
+    }
+
+    /// A publisher is followed no longer.
+    pub(super) fn leave(&self, uri: &str, followed: &Arc<Followed>) {
+        let mut publishers = self.publishers();
+        // Another reader of the same address may have begun already.
+        if publishers
+            .get(uri)
+            .is_some_and(|known| Arc::ptr_eq(known, followed))
+        {
+            publishers.remove(uri);
+        }
+        drop(publishers);
+        if let Some(positions) = followed.positions() {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.retain(|other| other.life.publisher != positions.life.publisher);
+            kept.push(positions);
+            // Addresses that come and go lead to few publishers.
+            if kept.len() > MAX_KEPT {
+                kept.remove(0);
+            }
+        }
+    }
+
+    /// How far publishers were followed that are not followed now, by this or an earlier life of
+    /// this program.
+    pub fn kept(&self) -> Vec<Positions> {
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// How far every publisher was followed that is, or was, followed. The rows are at least as
+    /// new.
+    pub fn positions(&self) -> Vec<Positions> {
+        let mut all: Vec<Positions> = self
+            .followed()
+            .iter()
+            .filter_map(|(_, followed)| followed.positions())
+            .collect();
+        for kept in self.kept() {
+            if !all.iter().any(|p| p.life.publisher == kept.life.publisher) {
+                all.push(kept);
+            }
+        }
+        all
+    }
+
+    /// When the handlers begin at the latest; `None` when they have.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (!self.open.load(Ordering::Relaxed)).then_some(self.opens_by)
+    }
+
+    /// Lets the handlers begin if it is time.
+    pub(super) fn look(&self, now: Instant) {
+        if self.open.load(Ordering::Relaxed) {
+            return;
+        }
+        let publishers = self.publishers();
+        let in_sync = publishers.values().filter(|p| p.standing().in_sync).count();
+        let all = in_sync >= self.expected && in_sync == publishers.len();
+        drop(publishers);
+        if all {
+            self.open(SyncReason::Started);
+        } else if now >= self.opens_by {
+            log::warn!(
+                "handlers begin with what there is: {in_sync} of {} publishers are in sync",
+                self.expected
+            );
+            self.open(SyncReason::Incomplete);
+        }
+    }
+
+    fn open(&self, reason: SyncReason) {
+        if !self.open.swap(true, Ordering::SeqCst) {
+            self.hub.open(reason);
+        }
+    }
+
+    /// All handlers start over, because nothing else shows what a legacy publisher sent; once for
+    /// all that ask for it within `every`.
+    pub(super) fn resync(&self, reason: SyncReason, every: Duration, now: Instant) {
+        let mut last = self.resynced.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.saturating_duration_since(*last) >= every {
+            *last = now;
+            self.hub.resync(reason);
+        }
+    }
+}

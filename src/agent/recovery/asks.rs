@@ -1,0 +1,129 @@
+//! The questions: what waits to be asked, what is under way, what is to be asked again.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::Options;
+use crate::util::backoff::Backoff;
+
+/// What a question is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Job {
+    /// What is missing of a topic.
+    Topic(Arc<str>),
+    /// Which of these topics have moved on.
+    Heads(Vec<Arc<str>>),
+}
+
+/// A service that asks for more patience than this is not believed.
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Asks {
+    queue: VecDeque<Job>,
+    /// By tag, and when the answer is given up.
+    under_way: HashMap<u64, (Job, Instant)>,
+    later: Vec<(Instant, Job)>,
+    next_tag: u64,
+    in_flight: usize,
+    timeout: Duration,
+    backoff: Backoff,
+}
+
+impl Asks {
+    pub fn new(options: &Options, rng: Rng) -> Self {
+        Asks {
+            queue: VecDeque::new(),
+            under_way: HashMap::new(),
+            later: Vec::new(),
+            next_tag: 1,
+            in_flight: options.in_flight.max(1),
+            timeout: options.ask_timeout,
+            backoff: Backoff::new(options.retry_min, options.retry_max, rng),
+        }
+    }
+
+    pub fn push(&mut self, job: Job) {
+        self.queue.push_back(job);
+    }
+
+    /// What is to be asked next, if another question may be.
+    pub fn next(&mut self) -> Option<Job> {
+        match self.under_way.len() < self.in_flight {
+            true => self.queue.pop_front(),
+            false => None,
+        }
+    }
+
+    /// The tag of a question that is asked now.
+    pub fn asked(&mut self, job: Job, now: Instant) -> u64 {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        self.under_way.insert(tag, (job, now + self.timeout));
+        tag
+    }
+
+    /// What the answer with this tag is for; `None` when nobody waits for it any more.
+    pub fn answered(&mut self, tag: u64) -> Option<Job> {
+        self.under_way.remove(&tag).map(|(job, _)| job)
+    }
+
+    /// The service answers what it is asked.
+    pub fn well(&mut self) {
+        self.backoff.reset();
+    }
+
+    /// Asks again after a while.
+    pub fn retry(&mut self, job: Job, now: Instant) {
+        let wait = self.backoff.wait();
+        self.later.push((now + wait, job));
+    }
+
+    /// Asks again when the service said so.
+    pub fn retry_in(&mut self, job: Job, wait: Duration, now: Instant) {
+        self.later.push((now + wait.min(MAX_PATIENCE), job));
+    }
+
+    /// Nothing that is under way will be answered.
+    pub fn all_lost(&mut self, now: Instant) {
+        let wait = self.backoff.wait();
+        let lost = self
+            .under_way
+            .drain()
+            .map(|(_, (job, _))| (now + wait, job));
+        self.later.extend(lost);
+    }
+
+    /// Takes up what was put off until `now`, and gives up what is not answered; says how many
+    /// those were.
+    pub fn wake(&mut self, now: Instant) -> usize {
+        for (_, job) in self.later.extract_if(.., |(at, _)| *at <= now) {
+            self.queue.push_back(job);
+        }
+        let late = self.under_way.extract_if(|_, (_, due)| *due <= now);
+        let late: Vec<Job> = late.map(|(_, (job, _))| job).collect();
+        let given_up = late.len();
+        if given_up > 0 {
+            let wait = self.backoff.wait();
+            self.later
+                .extend(late.into_iter().map(|job| (now + wait, job)));
+        }
+        given_up
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        let due = self.under_way.values().map(|(_, due)| *due);
+        due.chain(self.later.iter().map(|(at, _)| *at)).min()
+    }
+
+    /// Nothing is asked any more; answers that still come are passed over.
+    pub fn forget(&mut self) {
+        self.queue.clear();
+        self.under_way.clear();
+        self.later.clear();
+        self.backoff.reset();
+    }
+}

@@ -1,0 +1,189 @@
+//! Events as they come, and what is asked.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::asks::Job;
+use super::topic::{Phase, Verdict};
+use super::{Action, Life, Note, Recovery};
+use crate::event::EventBatch;
+use crate::sync::{MAX_TOPICS, Request};
+
+impl Recovery {
+    /// Takes events off the SUB socket. Almost always each is the next one of its topic, and the
+    /// batch goes on as it is.
+    pub(super) fn events(&mut self, events: EventBatch, now: Instant, out: &mut Vec<Action>) {
+        let mut left_out: Vec<usize> = Vec::new();
+        let mut asks = false;
+        for (place, event) in events.iter().enumerate() {
+            let Some(stamp) = event.stamp else {
+                // A legacy publisher's, or one that a legacy worker sent around the service.
+                continue;
+            };
+            let life = Life {
+                publisher: stamp.publisher,
+                incarnation: stamp.incarnation,
+            };
+            if self.life != Some(life) {
+                if !self.meet(life, out) {
+                    left_out.push(place);
+                    continue;
+                }
+                asks = true;
+            }
+            // A stamped event's topic is that of its frame 0: the service sees to it.
+            let name = event.topic_or_all();
+            let Some(topic) = self.topics.get_mut(name) else {
+                // Not subscribed to any more.
+                left_out.push(place);
+                continue;
+            };
+            let verdict = topic.judge(&stamp);
+            match verdict {
+                Verdict::Take => {
+                    topic.took(&stamp);
+                    continue;
+                }
+                Verdict::Duplicate => {
+                    out.push(Action::Note(Note::Duplicate));
+                    left_out.push(place);
+                    continue;
+                }
+                _ if self.service.is_none() && self.hello_at.is_some() => {
+                    // There is nobody to ask: better with a hole than not at all.
+                    self.behind -= usize::from(!topic.is_live());
+                    topic.phase = Phase::Live;
+                    topic.took(&stamp);
+                    out.push(Action::Note(Note::CannotRepair));
+                    continue;
+                }
+                Verdict::Gap => {
+                    out.push(Action::Note(Note::Gap));
+                    topic.fetch();
+                    self.behind += 1;
+                }
+                Verdict::Broken => {
+                    out.push(Action::Note(Note::BrokenChain));
+                    self.behind += usize::from(topic.is_live());
+                    topic.phase = Phase::Unknown;
+                }
+                Verdict::Hold => {}
+            }
+            left_out.push(place);
+            let room = self.options.held_bytes.saturating_sub(self.held_bytes);
+            match topic.hold(&event, stamp.seq, room) {
+                Some(bytes) => self.held_bytes += bytes,
+                None => out.push(Action::Note(Note::NotHeld)),
+            }
+            if !topic.asked {
+                self.want(&name.into());
+            }
+            asks = true;
+        }
+        let rest = match left_out.as_slice() {
+            [] => events,
+            left_out => {
+                let fresh = |(place, _): &(usize, _)| left_out.binary_search(place).is_err();
+                let fresh = events.iter().enumerate().filter(fresh);
+                fresh.map(|(_, event)| event).collect()
+            }
+        };
+        if !rest.is_empty() {
+            out.push(Action::Apply(rest));
+        }
+        if asks {
+            self.ask(now, out);
+        }
+    }
+
+    /// Something of `name` is to be fetched: notes it, once.
+    pub(super) fn want(&mut self, name: &Arc<str>) {
+        if let Some(topic) = self.topics.get_mut(name)
+            && !std::mem::replace(&mut topic.asked, true)
+        {
+            self.asks.push(Job::Topic(Arc::clone(name)));
+        }
+    }
+
+    /// Asks what is to be asked, as far as that may be.
+    pub(super) fn ask(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if !self.can_ask() {
+            return;
+        }
+        if self.unsure && self.round.is_none() {
+            self.begin_round(now);
+        }
+        let Some(life) = self.life else { return };
+        while let Some(job) = self.asks.next() {
+            let request = match &job {
+                Job::Heads(names) => Request::Heads {
+                    incarnation: life.incarnation,
+                    topics: names
+                        .iter()
+                        .filter_map(|name| Some((name.to_string(), self.topics.get(name)?.last)))
+                        .collect(),
+                },
+                Job::Topic(name) => match self.topics.get(name).map(|topic| &topic.phase) {
+                    None | Some(Phase::Live) => {
+                        self.settled(&job);
+                        continue;
+                    }
+                    Some(Phase::Unknown) => Request::Snapshot {
+                        topic: name.to_string(),
+                        chunk: None,
+                    },
+                    Some(Phase::Loading(loading)) => Request::Snapshot {
+                        topic: name.to_string(),
+                        chunk: Some((loading.id, loading.next)),
+                    },
+                    Some(Phase::Replaying { after, .. }) => Request::Replay {
+                        incarnation: life.incarnation,
+                        topic: name.to_string(),
+                        after: *after,
+                    },
+                },
+            };
+            let tag = self.asks.asked(job, now);
+            out.push(Action::Ask(tag, request));
+        }
+    }
+
+    /// Asks for the heads of all topics that have a position; the others are loaded anyway.
+    fn begin_round(&mut self, now: Instant) {
+        self.unsure = false;
+        let every = self.options.heads_every;
+        let jitter = every.mul_f64((self.rng.f64() * 2.0 - 1.0) / 3.0 + 1.0);
+        self.heads_due = Some(now + jitter);
+        let names = self.topics.iter();
+        let names: Vec<Arc<str>> = names
+            .filter(|(_, topic)| topic.position().is_some())
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        let chunks = names.chunks(MAX_TOPICS);
+        if chunks.len() > 0 {
+            self.round = Some((chunks.len(), u64::MAX));
+        }
+        for chunk in chunks {
+            self.asks.push(Job::Heads(chunk.to_vec()));
+        }
+    }
+
+    /// Something was sent on `name` up to `seq`.
+    pub(super) fn claim(&mut self, name: &Arc<str>, seq: u64, out: &mut Vec<Action>) {
+        let blind = self.service.is_none();
+        let Some(topic) = self.topics.get_mut(name) else {
+            return;
+        };
+        if topic.claim(seq) {
+            out.push(Action::Note(Note::Gap));
+            if blind {
+                out.push(Action::Note(Note::CannotRepair));
+                topic.phase = Phase::Live;
+                topic.last = seq;
+                return;
+            }
+            self.behind += 1;
+            self.want(name);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! One topic of one publisher.
+
+use std::collections::HashSet;
+
+use crate::event::{Event, EventBatch, Stamp};
+use crate::sync::{Digest, SnapshotId};
+
+/// Where a topic stands.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// No position: a snapshot is needed.
+    Unknown,
+    /// What is known to have been sent is here.
+    Live,
+    /// Events after the position are fetched.
+    Replaying {
+        /// The journal was searched up to here.
+        after: u64,
+        /// Events fetched so far.
+        events: u64,
+    },
+    /// A snapshot is fetched.
+    Loading(Box<Loading>),
+}
+
+/// A snapshot that is under way.
+#[derive(Debug)]
+pub(super) struct Loading {
+    pub id: SnapshotId,
+    /// The chunk to ask for.
+    pub next: u32,
+    pub chunks: u32,
+    pub seq: u64,
+    pub complete_since: u64,
+    pub digest: Digest,
+    /// The rows it has, by [`super::name_hash`].
+    pub has: HashSet<u64>,
+}
+
+/// What an event is to a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The next one.
+    Take,
+    /// Applied already.
+    Duplicate,
+    /// Something is missing before it.
+    Gap,
+    /// It contradicts what was applied.
+    Broken,
+    /// It must wait.
+    Hold,
+}
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub phase: Phase,
+    /// Seq of the last applied event; without meaning where there is no position.
+    pub last: u64,
+    /// The highest seq that is known to have been sent.
+    known: u64,
+    held: EventBatch,
+    /// Whether it is among the questions.
+    pub asked: bool,
+}
+
+impl Topic {
+    /// One that was followed up to `position`, or never.
+    pub fn new(position: Option<u64>) -> Self {
+        Topic {
+            phase: match position {
+                Some(_) => Phase::Live,
+                None => Phase::Unknown,
+            },
+            last: position.unwrap_or(0),
+            known: position.unwrap_or(0),
+            held: EventBatch::new(),
+            asked: false,
+        }
+    }
+
+    pub fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live)
+    }
+
+    /// Seq of the last applied event; `None` when that is not known.
+    pub fn position(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Live | Phase::Replaying { .. } => Some(self.last),
+            Phase::Unknown | Phase::Loading(_) => None,
+        }
+    }
+
+    /// What an event with this stamp is. Only the stamp counts: nothing is changed.
+    pub fn judge(&self, stamp: &Stamp) -> Verdict {
+        match self.phase {
+            _ if stamp.prev >= stamp.seq => Verdict::Broken,
+            Phase::Live if stamp.seq <= self.last => Verdict::Duplicate,
+            Phase::Live if stamp.prev == self.last => Verdict::Take,
+            Phase::Live if stamp.prev > self.last => Verdict::Gap,
+            Phase::Live => Verdict::Broken,
+            Phase::Replaying { .. } if stamp.seq <= self.last => Verdict::Duplicate,
+            Phase::Unknown | Phase::Replaying { .. } | Phase::Loading(_) => Verdict::Hold,
+        }
+    }
+
+    /// The event was applied.
+    pub fn took(&mut self, stamp: &Stamp) {
+        self.last = stamp.seq;
+        self.known = self.known.max(stamp.seq);
+    }
+
+    /// Something was sent up to `seq`; says whether a topic that was live is not any more.
+    pub fn claim(&mut self, seq: u64) -> bool {
+        self.known = self.known.max(seq);
+        let behind = self.is_live() && self.known > self.last;
+        if behind {
+            self.fetch();
+        }
+        behind
+    }
+
+    /// The events after the position are to be fetched.
+    pub fn fetch(&mut self) {
+        self.phase = Phase::Replaying {
+            after: self.last,
+            events: 0,
+        };
+    }
+
+    /// Keeps an event that must wait, if `room` is enough.
+    pub fn hold(&mut self, event: &Event<'_>, seq: u64, room: usize) -> Option<usize> {
+        self.known = self.known.max(seq);
+        let before = self.held.bytes();
+        let needed = event.table.len() + event.key.len() + event.value.map_or(0, str::len) + 256;
+        (needed <= room && self.held.push(event)).then(|| self.held.bytes() - before)
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
+    /// The topic has a position again: takes the held events that follow it without a hole, lets go
+    /// of the others, and is live unless it is known that more was sent.
+    pub fn settle(&mut self) -> EventBatch {
+        let held = std::mem::take(&mut self.held);
+        let mut next = EventBatch::new();
+        for event in held.iter() {
+            let Some(stamp) = event.stamp else { continue };
+            if stamp.prev == self.last && stamp.seq > self.last {
+                next.push(&event);
+                self.last = stamp.seq;
+            }
+        }
+        self.phase = Phase::Live;
+        if self.known > self.last {
+            self.fetch();
+        } else {
+            self.known = self.last;
+        }
+        next
+    }
+}
