@@ -13,6 +13,8 @@ pub enum State {
     Well,
     /// Connected to a publisher that says no hello: losses cannot be seen.
     Legacy,
+    /// Connected, and not all that the publisher has sent is here yet.
+    Syncing,
     /// The publisher is not connected.
     Down,
     /// The handler does not run; it will be started again.
@@ -29,6 +31,7 @@ impl State {
         match self {
             State::Well => "ok",
             State::Legacy => "legacy",
+            State::Syncing => "syncing",
             State::Down => "down",
             State::Stopped => "stopped",
             State::Behind => "behind",
@@ -40,6 +43,7 @@ impl State {
     fn reason(self) -> Option<&'static str> {
         match self {
             State::Well | State::Legacy => None,
+            State::Syncing => Some("is not in sync yet"),
             State::Down => Some("is not connected"),
             State::Stopped => Some("does not run"),
             State::Behind => Some("has yet to be given rows"),
@@ -85,10 +89,14 @@ impl Vigil {
     /// Looks at everything. A thread that works on one thing for `stuck_after` is stuck.
     pub fn look(&mut self, agent: &Agent, stuck_after: Duration, now: Instant) -> Health {
         let sources = agent.sources();
+        let followed: BTreeMap<_, _> = agent.followed().into_iter().collect();
         let publishers = sources.iter().map(|source| {
+            let followed = followed.get(&source.uri);
+            let in_sync = followed.is_none_or(|followed| followed.standing().in_sync);
             let state = match (source.metrics.live.get(), source.metrics.legacy.get()) {
                 (0, _) => State::Down,
-                (_, 0) => State::Well,
+                (_, 0) if in_sync => State::Well,
+                (_, 0) => State::Syncing,
                 _ => State::Legacy,
             };
             (source.uri.as_str(), state, &source.pulse)

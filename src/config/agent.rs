@@ -79,13 +79,7 @@ settings! {
              /readyz says so too, for units that must not start before; then a publisher that is down\n\
              when the node boots holds them up (TimeoutStartSec).",
         ),
-        stuck_timeout: Duration = key(
-            "600.0",
-            Kind::Seconds(0.5, 86400.0),
-            "A thread of the agent that works on one thing for so long is stuck: the agent is not ready,\n\
-             and the service manager's watchdog (WatchdogSec) is fed no more, so that it restarts the\n\
-             agent. Longer than any handler may take over one event.",
-        ),
+        stuck_timeout: Duration = common::STUCK_TIMEOUT,
         connect_timeout: Duration = key(
             "5.0",
             Kind::Seconds(0.1, 300.0),

@@ -55,6 +55,14 @@ pub(super) const RUN_DIR: Spec = key(
 pub(super) const METRICS_DOC: &str = "The address on which Prometheus finds /metrics, and anyone /healthz and /readyz. Whoever\n\
      reaches it can read them; there is no password. Empty: nothing listens.";
 
+pub(super) const STUCK_TIMEOUT: Spec = key(
+    "600.0",
+    Kind::Seconds(0.5, 86400.0),
+    "A thread that works on one thing for so long is stuck: the daemon is not ready, and the service\n\
+     manager's watchdog (WatchdogSec) is fed no more, so that it restarts the daemon. Longer than\n\
+     any handler may take over one event.",
+);
+
 pub(super) const LOG_LEVEL: Spec = key(
     r#""info""#,
     Kind::LogFilter,

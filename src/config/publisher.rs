@@ -151,6 +151,7 @@ settings! {
         state_dir: PathBuf = common::STATE_DIR,
         run_dir: PathBuf = common::RUN_DIR,
         log_level: String = common::LOG_LEVEL,
+        stuck_timeout: Duration = common::STUCK_TIMEOUT,
         metrics_address: Option<SocketAddr> = key(
             r#""127.0.0.1:9867""#,
             Kind::Listen,

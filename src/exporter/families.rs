@@ -1,7 +1,9 @@
 //! Which metrics there are: every group that is declared by `metrics!`, with the prefix and labels
 //! it is exported under. A test walks the sources for groups that stand nowhere here.
 
+use crate::agent::checkpoint::CheckpointMetrics;
 use crate::agent::discovery::DiscoveryMetrics;
+use crate::agent::follower::RecoveryMetrics;
 use crate::control::ControlMetrics;
 use crate::dispatch::LaneMetrics;
 use crate::dispatch::hub::HubMetrics;
@@ -88,6 +90,18 @@ const STATE: &[Declared] = &[Declared {
     help: "For how long it has been in its present state, as fanfare status shows it.",
 }];
 
+const HEARD: &[Declared] = &[Declared {
+    name: "heard_seconds",
+    kind: Kind::Gauge,
+    help: "Seconds since the publisher's last hello.",
+}];
+
+const PROVED: &[Declared] = &[Declared {
+    name: "proved_seconds",
+    kind: Kind::Gauge,
+    help: "Seconds since the moment as of which everything the publisher sent is proved to be here.",
+}];
+
 const SUBSCRIBERS: &[Declared] = &[Declared {
     name: "topic_subscribers",
     kind: Kind::Gauge,
@@ -126,6 +140,30 @@ static A_MALFORMED: Family = family(
     "fanfare_agent_publisher_",
     &["publisher", "reason"],
     MALFORMED,
+);
+static A_RECOVERY: Family = family(
+    "Recovery of what a publisher sent and was missed",
+    "fanfare_agent_recovery_",
+    &["publisher"],
+    RecoveryMetrics::DECLARED,
+);
+static A_HEARD: Family = family(
+    "Recovery of what a publisher sent and was missed",
+    "fanfare_agent_publisher_",
+    &["publisher"],
+    HEARD,
+);
+static A_PROVED: Family = family(
+    "Recovery of what a publisher sent and was missed",
+    "fanfare_agent_publisher_",
+    &["publisher"],
+    PROVED,
+);
+static A_CHECKPOINT: Family = family(
+    "Checkpoints",
+    "fanfare_agent_checkpoint_",
+    &[],
+    CheckpointMetrics::DECLARED,
 );
 static A_LANE: Family = family(
     "Each handler",
@@ -216,9 +254,13 @@ pub static AGENT: &[&Family] = &[
     &A_LINK,
     &A_LINK_STATE,
     &A_MALFORMED,
+    &A_RECOVERY,
+    &A_HEARD,
+    &A_PROVED,
     &A_LANE,
     &A_LANE_STATE,
     &A_HUB,
+    &A_CHECKPOINT,
     &A_DISCOVERY,
     &A_CONTROL,
     &A_EXPORTER,
@@ -245,6 +287,7 @@ pub fn agent(report: &AgentReport) -> Vec<Group> {
         Group::new(&A_OWN, &[], &report.agent.0),
         Group::new(&A_PROCESS, &[], &report.process.0),
         Group::new(&A_HUB, &[], &report.replica.0),
+        Group::new(&A_CHECKPOINT, &[], &report.checkpoints.0),
         Group::new(&A_DISCOVERY, &[], &report.discovery.0),
         Group::new(&A_CONTROL, &[], &report.control.0),
         Group::new(&A_EXPORTER, &[], &report.exporter.0),
@@ -254,6 +297,15 @@ pub fn agent(report: &AgentReport) -> Vec<Group> {
         groups.push(Group::new(&A_LINK, &[uri], &publisher.counters.0));
         let since = publisher.since_seconds;
         groups.push(Group::one(&A_LINK_STATE, &[uri], since));
+        groups.push(Group::new(&A_RECOVERY, &[uri], &publisher.recovery.0));
+        let ages = [
+            (&A_HEARD, publisher.heard_seconds),
+            (&A_PROVED, publisher.proved_seconds),
+        ];
+        let ages = ages
+            .into_iter()
+            .filter_map(|(family, age)| Some((family, age?)));
+        groups.extend(ages.map(|(family, age)| Group::one(family, &[uri], age)));
         let malformed = publisher.malformed();
         groups.extend(malformed.map(|(why, n)| Group::one(&A_MALFORMED, &[uri, why], n)));
     }

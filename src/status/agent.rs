@@ -4,6 +4,7 @@
 //! metrics: whatever a [`Source`](crate::pubsub::Source) or a lane counts by `metrics!` is in the
 //! report by itself; a figure that is no counter gets a member here.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -14,6 +15,7 @@ use crate::agent::Agent;
 use crate::agent::vigil::{Health, Seen, Vigil};
 use crate::event::codec::Malformed;
 use crate::metrics::Sample;
+use crate::store::publisher_row::id_text;
 
 /// How the agent is.
 #[derive(Debug, Clone, Serialize)]
@@ -38,6 +40,8 @@ pub struct AgentReport {
     pub handlers: Vec<HandlerReport>,
     /// What is counted of the replica.
     pub replica: Counted,
+    /// What checkpoints count; nothing where none are kept.
+    pub checkpoints: Counted,
     /// What discovery counts; nothing where it is off.
     pub discovery: Counted,
     /// What the control socket counts.
@@ -55,12 +59,26 @@ pub struct AgentReport {
 pub struct PublisherReport {
     /// Its address.
     pub uri: String,
-    /// `ok`, `legacy`, `down` or `stuck`.
+    /// `ok` (in sync), `syncing`, `legacy`, `down` or `stuck`.
     pub state: &'static str,
     /// Seconds in that state.
     pub since_seconds: u64,
+    /// Who it is, 32 hexadecimal digits; none before its first hello.
+    pub publisher_id: Option<String>,
+    /// The number of its unbroken life.
+    pub incarnation: Option<u64>,
+    /// Its last seq as of its last hello.
+    pub seq: Option<u64>,
+    /// Topics that something is missing of.
+    pub topics_behind: u64,
+    /// Seconds since its last hello.
+    pub heard_seconds: Option<u64>,
+    /// Seconds since the moment as of which everything is proved to be here.
+    pub proved_seconds: Option<u64>,
     /// What its reader counts.
     pub counters: Counted,
+    /// What the recovery of what was missed counts; nothing where that is off.
+    pub recovery: Counted,
     /// Malformed messages by reason, in the order of [`Malformed::REASONS`].
     #[serde(skip)]
     pub malformed: Vec<u64>,
@@ -108,12 +126,25 @@ impl AgentReport {
             ),
             None => ("new", 0),
         };
+        let followed: BTreeMap<_, _> = agent.followed().into_iter().collect();
+        let age = |at: Option<Instant>| Some(now.saturating_duration_since(at?).as_secs());
         let publishers = agent.sources().into_iter().map(|source| {
             let (state, since_seconds) = seen(view.vigil.publisher(&source.uri));
+            let followed = followed.get(&source.uri);
+            let standing = followed.map(|followed| followed.standing());
+            let standing = standing.unwrap_or_default();
+            let recovery = followed.map(|followed| followed.metrics.each());
             PublisherReport {
                 uri: source.uri.clone(),
                 state,
                 since_seconds,
+                publisher_id: standing.life.map(|life| id_text(&life.publisher)),
+                incarnation: standing.life.map(|life| life.incarnation),
+                seq: standing.life.map(|_| standing.head),
+                topics_behind: standing.behind as u64,
+                heard_seconds: age(standing.hello_at),
+                proved_seconds: age(standing.proved),
+                recovery: Counted(recovery.unwrap_or_default()),
                 counters: Counted(source.metrics.each()),
                 malformed: source.malformed.iter().map(|metric| metric.get()).collect(),
             }
@@ -132,6 +163,7 @@ impl AgentReport {
             subscribed: true,
             rows: 0,
         });
+        let checkpoints = agent.checkpoints().map(|checkpoints| checkpoints.each());
         let discovery = agent.discovery().map(|discovery| discovery.metrics.each());
         AgentReport {
             version: env!("CARGO_PKG_VERSION"),
@@ -144,6 +176,7 @@ impl AgentReport {
             topics: topics.collect(),
             handlers: handlers.collect(),
             replica: Counted(agent.hub().metrics.each()),
+            checkpoints: Counted(checkpoints.unwrap_or_default()),
             discovery: Counted(discovery.unwrap_or_default()),
             control: Counted(view.control.clone()),
             exporter: Counted(view.exporter.clone()),

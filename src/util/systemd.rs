@@ -90,9 +90,11 @@ impl Notifier {
         self.send("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Feeds the watchdog.
+    /// Feeds the watchdog, where there is one.
     pub fn alive(&self) {
-        self.send("WATCHDOG=1");
+        if self.watchdog.is_some() {
+            self.send("WATCHDOG=1");
+        }
     }
 
     fn send(&self, message: &str) {
@@ -150,7 +152,8 @@ mod tests {
                 format!("@{name}"),
             ),
         ] {
-            let notifier = Notifier::new(Some(name.as_ref()), None).unwrap();
+            let second = Some(Duration::from_secs(1));
+            let notifier = Notifier::new(Some(name.as_ref()), second).unwrap();
             notifier.ready("2 publishers\nWATCHDOG=trigger");
             assert_eq!(
                 receive(&socket),
@@ -182,7 +185,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        let notifier = Notifier::new(Some(path.as_os_str()), None).unwrap();
+        let second = Some(Duration::from_secs(1));
+        let notifier = Notifier::new(Some(path.as_os_str()), second).unwrap();
         for _ in 0..10_000 {
             notifier.alive();
         }

@@ -80,7 +80,7 @@ impl Target {
         }
         let (path, wanted) = (path.display(), wanted.name());
         tell(format_args!(
-            "fanfare: {path} is a {found}'s, not a {wanted}'s"
+            "fanfare: {path} is that of a fanfare {found}, not that of a fanfare {wanted}"
         ));
         Err(ExitCode::from(UNREACHABLE))
     }

@@ -59,13 +59,19 @@ pub fn render(report: &Value, paint: Paint) -> String {
         "PUBLISHER",
         "STATE",
         "SINCE",
+        "INCARNATION",
+        "SEQ",
+        "BEHIND",
+        "HEARD",
+        "PROVED",
         "EVENTS",
+        "GAPS",
+        "REPLAYS",
+        "SNAPSHOTS",
         "CONNECTS",
-        "LOST",
-        "MALFORMED",
     ]);
     for publisher in list(&report["publishers"]) {
-        let counters = &publisher["counters"];
+        let (counters, recovery) = (&publisher["counters"], &publisher["recovery"]);
         let state = text(&publisher["state"]);
         publishers.row(
             Some((1, tone(&state))),
@@ -73,10 +79,16 @@ pub fn render(report: &Value, paint: Paint) -> String {
                 text(&publisher["uri"]),
                 state,
                 since(publisher),
+                number(&publisher["incarnation"]),
+                number(&publisher["seq"]),
+                number(&publisher["topics_behind"]),
+                age(&publisher["heard_seconds"]),
+                age(&publisher["proved_seconds"]),
                 number(&counters["events_received_total"]),
+                number(&recovery["gaps_total"]),
+                number(&recovery["replays_total"]),
+                number(&recovery["snapshots_total"]),
                 number(&counters["connects_total"]),
-                number(&counters["disconnects_total"]),
-                number(&counters["messages_malformed_total"]),
             ],
         );
     }
@@ -126,7 +138,11 @@ pub fn topics(topics: &[Value]) -> Table {
 }
 
 fn since(part: &Value) -> String {
-    part["since_seconds"].as_u64().map_or("-".into(), time)
+    age(&part["since_seconds"])
+}
+
+fn age(seconds: &Value) -> String {
+    seconds.as_u64().map_or("-".into(), time)
 }
 
 /// The members of a list; none of anything else.
@@ -145,8 +161,9 @@ mod tests {
             "version": "1.2.3", "pid": 7, "uptime_seconds": 300, "log_level": "info",
             "ready": false, "reasons": ["publisher tcp://a:1 is not connected, for 3 s\n"],
             "publishers": [{
-                "uri": "tcp://a:1", "state": "down", "since_seconds": 3,
-                "counters": {"events_received_total": 12},
+                "uri": "tcp://a:1", "state": "down", "since_seconds": 3, "seq": 40,
+                "counters": {"events_received_total": 12, "connects_total": 2},
+                "recovery": {"gaps_total": 1}, "proved_seconds": 5,
             }],
             "handlers": [],
             "topics": [{"topic": "D", "rows": 1, "subscribed": true}],
@@ -156,8 +173,8 @@ mod tests {
             "fanfare-agent 1.2.3, process 7, up for 5 min, log level info\n\
              not in step\n  publisher tcp://a:1 is not connected, for 3 s\\n\n\
              \n\
-             PUBLISHER  STATE  SINCE  EVENTS  CONNECTS  LOST  MALFORMED\n\
-             tcp://a:1  down     3 s      12  -         -     -\n\
+             PUBLISHER  STATE  SINCE  INCARNATION  SEQ  BEHIND  HEARD  PROVED  EVENTS  GAPS  REPLAYS  SNAPSHOTS  CONNECTS\n\
+             tcp://a:1  down     3 s  -             40  -       -         5 s      12     1  -        -                 2\n\
              \n\
              TOPIC  ROWS  SUBSCRIBED\n\
              D         1  yes\n"
