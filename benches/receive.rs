@@ -195,16 +195,16 @@ fn agent(uri: &str, sink: Sink) -> Box<dyn FnOnce()> {
         recovery: None,
         discovery: None,
         topics: vec![],
-        handlers: vec![LaneOptions {
-            name: "count".into(),
-            build: Box::new(move |_| Ok(Box::new(Counting(sink.lock().unwrap().take().unwrap())))),
+        handlers: vec![LaneOptions::new(
+            "count",
             // Wide enough that the handler is given every event.
-            seat: SeatOptions {
+            SeatOptions {
                 queue_length: 1 << 16,
                 queue_bytes: 1 << 30,
                 ..SeatOptions::default()
             },
-        }],
+            Box::new(move |_| Ok(Box::new(Counting(sink.lock().unwrap().take().unwrap())))),
+        )],
         stop_timeout: Duration::from_secs(1),
     })
     .unwrap();

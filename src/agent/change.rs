@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Agent;
-use crate::dispatch::{Lane, LaneOptions};
+use crate::dispatch::{Lane, LaneOptions, Watch};
 use crate::handler::SyncReason;
 use crate::pubsub::PubSubError;
 use crate::pubsub::endpoint::Endpoint;
@@ -39,17 +39,36 @@ impl Agent {
     /// # Errors
     /// The system has no thread or descriptor left; the handler's name is in the text.
     pub fn add_handler(&mut self, options: LaneOptions) -> Result<(), PubSubError> {
+        self.start_lane(options)?;
+        self.watch_over()
+    }
+
+    pub(super) fn start_lane(&mut self, options: LaneOptions) -> Result<(), PubSubError> {
         let name = options.name.clone();
-        let lane = Lane::start(&self.hub, options).map_err(|error| PubSubError::System {
-            what: format!("cannot start handler {name}"),
-            why: error.to_string(),
-        })?;
+        let topics = self.topics.requests(&name);
+        let lane =
+            Lane::start_with(&self.hub, options, topics).map_err(|error| PubSubError::System {
+                what: format!("cannot start handler {name}"),
+                why: error.to_string(),
+            })?;
         self.lanes.push(lane);
         Ok(())
     }
 
+    /// Sees late calls of the handlers there are now.
+    pub(super) fn watch_over(&mut self) -> Result<(), PubSubError> {
+        self.watch = None;
+        let watch = Watch::start(self.lanes.iter().map(Lane::handle));
+        self.watch = watch.map_err(|error| PubSubError::System {
+            what: "cannot watch over handlers".into(),
+            why: error.to_string(),
+        })?;
+        Ok(())
+    }
+
     /// Ends the handlers of these names, which work off what they have; as [`Agent::stop`] does, in
-    /// the same time. Says how many did not end and were left behind.
+    /// the same time. Topics that only they wanted are followed no longer. Says how many did not
+    /// end and were left behind.
     pub fn remove_handlers(&mut self, names: &[&str]) -> usize {
         let start = Instant::now();
         let (mut leaving, staying): (Vec<Lane>, Vec<Lane>) = std::mem::take(&mut self.lanes)
@@ -60,7 +79,15 @@ impl Agent {
             lane.close_by(start + self.stop_timeout);
             lane.leave();
         }
-        super::join(&mut leaving, start, self.stop_timeout)
+        let stuck = super::join(&mut leaving, start, self.stop_timeout);
+        for name in names {
+            let subscriber = self.subscriber.as_mut();
+            self.topics.forget(name, subscriber, &self.hub);
+        }
+        if let Err(error) = self.watch_over() {
+            log::error!("{error}");
+        }
+        stuck
     }
 
     /// Has the handler of this name, or every one, start over; `false` when there is none.
@@ -68,7 +95,7 @@ impl Agent {
         match name {
             None => self.hub.resync(SyncReason::Requested),
             Some(name) => match self.lanes.iter().find(|lane| lane.name() == name) {
-                Some(lane) => lane.resync(SyncReason::Requested),
+                Some(lane) => lane.handle().resync(SyncReason::Requested),
                 None => return false,
             },
         }

@@ -1,11 +1,12 @@
 //! The agent: follows every publisher, runs the handlers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never};
 
-use crate::dispatch::{Hub, Lane, LaneOptions};
+use crate::dispatch::{Hub, Lane, LaneHandle, LaneOptions, Watch};
 use crate::event::SEND_ALL;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
@@ -13,12 +14,14 @@ use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, Sub
 use checkpoint::{CheckpointMetrics, Checkpoints};
 use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
 use follower::{Followed, Followers, SyncTransport};
+use topics::Topics;
 
 mod change;
 pub mod checkpoint;
 pub mod discovery;
 pub mod follower;
 pub mod recovery;
+pub mod topics;
 pub mod vigil;
 
 /// What an agent is made of.
@@ -66,6 +69,9 @@ pub struct Agent {
     desk: Option<Desk>,
     followed: Option<Arc<follower::Shared>>,
     checkpoints: Option<Checkpoints>,
+    topics: Topics,
+    // Sees late calls until the agent ends.
+    watch: Option<Watch>,
     stop_timeout: Duration,
     stopped: bool,
     // Last: a driver's context ends after the sockets made from it.
@@ -82,9 +88,10 @@ impl Agent {
                 log::warn!("publisher {endpoint} is named twice");
             }
         }
+        let mut topics = Topics::default();
         subscriber.register_topic(SEND_ALL)?;
         for topic in &parts.topics {
-            subscriber.register_topic(topic)?;
+            topics.add(topics::OPERATOR, topic, subscriber.as_mut(), &hub)?;
         }
         let mut agent = Agent {
             subscriber,
@@ -94,6 +101,8 @@ impl Agent {
             desk: None,
             followed: None,
             checkpoints: None,
+            topics,
+            watch: None,
             stop_timeout: parts.stop_timeout,
             stopped: false,
             _driver: parts.driver,
@@ -102,8 +111,9 @@ impl Agent {
             hub.hold();
         }
         for options in parts.handlers {
-            agent.add_handler(options)?;
+            agent.start_lane(options)?;
         }
+        agent.watch_over()?;
         let callback: Arc<dyn Callback> = match parts.discovery {
             None => Arc::clone(&hub) as Arc<dyn Callback>,
             Some(defaults) => {
@@ -115,7 +125,11 @@ impl Agent {
         };
         let callback = match parts.recovery {
             None => callback,
-            Some(recovery) => agent.recovering(recovery, parts.publishers.len(), callback)?,
+            Some(recovery) => {
+                let topics = parts.topics.iter().cloned();
+                let topics = topics.chain([SEND_ALL.to_owned()]).collect();
+                agent.recovering(recovery, parts.publishers.len(), &topics, callback)?
+            }
         };
         agent.subscriber.initialize(callback)?;
         agent.subscriber.daemonize()?;
@@ -127,11 +141,12 @@ impl Agent {
         &mut self,
         parts: RecoveryParts,
         publishers: usize,
+        topics: &HashSet<String>,
         sink: Arc<dyn Callback>,
     ) -> Result<Arc<dyn Callback>, PubSubError> {
         let hub = &self.hub;
         let kept = match &parts.checkpoint {
-            Some(options) => checkpoint::restore(&options.folder, hub),
+            Some(options) => checkpoint::restore(&options.folder, topics, hub),
             None => Vec::new(),
         };
         let patience = parts.sync_timeout;
@@ -196,6 +211,48 @@ impl Agent {
         self.desk.as_ref().map(Desk::discovery)
     }
 
+    /// Follows `topic` for the operator, beside what handlers ask for; `Ok(false)` when the operator
+    /// or the configuration did so already.
+    pub fn add_topic(&mut self, topic: &str) -> Result<bool, PubSubError> {
+        let subscriber = self.subscriber.as_mut();
+        self.topics
+            .add(topics::OPERATOR, topic, subscriber, &self.hub)
+    }
+
+    /// The operator, and the configuration, no longer want `topic`. When no handler does either, it
+    /// is followed no longer and its rows go; handlers are told that they are gone. `false` when
+    /// they did not want it. [`SEND_ALL`] stays. Looks at every row, a few at a time.
+    pub fn remove_topic(&mut self, topic: &str) -> bool {
+        let subscriber = self.subscriber.as_mut();
+        self.topics
+            .remove(topics::OPERATOR, topic, subscriber, &self.hub)
+    }
+
+    /// Rings when handlers ask for topics: whoever owns the agent waits for it beside what else it
+    /// waits for, and calls [`Agent::serve_topics`].
+    pub fn topic_bell(&self) -> Receiver<()> {
+        self.topics.bell()
+    }
+
+    /// Adds and removes topics as handlers asked.
+    pub fn serve_topics(&mut self) {
+        self.topics.serve(self.subscriber.as_mut(), &self.hub);
+    }
+
+    /// The topics followed beside [`SEND_ALL`], each with who wants it: [`topics::OPERATOR`] or
+    /// handlers by name.
+    pub fn topics(&self) -> Vec<(String, Vec<String>)> {
+        self.topics.list()
+    }
+
+    /// How the handlers do; to be used from any thread.
+    pub fn handles(&self) -> Vec<LaneHandle> {
+        self.lanes
+            .iter()
+            .map(|lane| lane.handle().clone())
+            .collect()
+    }
+
     /// The publishers and what their readers count.
     pub fn sources(&self) -> Vec<Arc<Source>> {
         self.subscriber.sources()
@@ -228,6 +285,8 @@ impl Agent {
         if let Some(checkpoints) = &mut self.checkpoints {
             checkpoints.finish();
         }
+        // A late call is seen to by the deadlines of the end.
+        self.watch = None;
         for lane in &self.lanes {
             lane.close_by(deadline);
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Agent;
+use crate::dispatch::lane::LaneState;
 use crate::util::pulse::{Pulse, Watched};
 
 /// How a publisher's connection or a handler is.
@@ -21,6 +22,8 @@ pub enum State {
     Stopped,
     /// The handler has yet to be given rows.
     Behind,
+    /// A call of the handler runs longer than its time limit; it was told to end.
+    Late,
     /// The thread works on one thing for too long.
     Stuck,
 }
@@ -35,6 +38,7 @@ impl State {
             State::Down => "down",
             State::Stopped => "stopped",
             State::Behind => "behind",
+            State::Late => "late",
             State::Stuck => "stuck",
         }
     }
@@ -47,6 +51,7 @@ impl State {
             State::Down => Some("is not connected"),
             State::Stopped => Some("does not run"),
             State::Behind => Some("has yet to be given rows"),
+            State::Late => Some("has a call that runs too long"),
             State::Stuck => Some("is stuck"),
         }
     }
@@ -102,15 +107,21 @@ impl Vigil {
             (source.uri.as_str(), state, &source.pulse)
         });
         see(&mut self.publishers, publishers, stuck_after, now);
-        let handlers = agent.lanes().iter().map(|lane| {
-            let state = match (lane.metrics.running.get(), lane.metrics.behind.get()) {
-                (0, _) => State::Stopped,
-                (_, 0) => State::Well,
-                _ => State::Behind,
+        let lanes = agent.lanes().iter().map(|lane| {
+            let handle = lane.handle();
+            let status = handle.status();
+            let state = match status.state {
+                LaneState::Running if status.behind => State::Behind,
+                LaneState::Running => State::Well,
+                LaneState::Stuck(_) => State::Late,
+                LaneState::Starting
+                | LaneState::Pausing(_)
+                | LaneState::Waiting(_)
+                | LaneState::Ended => State::Stopped,
             };
-            (lane.name(), state, &*lane.pulse)
+            (lane.name(), state, handle.pulse())
         });
-        see(&mut self.handlers, handlers, stuck_after, now);
+        see(&mut self.handlers, lanes, stuck_after, now);
         self.health(now)
     }
 

@@ -1,6 +1,7 @@
 //! `fanfare-publisher`: parse → wire → wait → stop in order.
 
 mod desk;
+mod ends;
 mod handle;
 mod live;
 mod wire;

@@ -163,7 +163,9 @@ settings! {
              \x20   name = \"log\"             # unique; default: the module's name\n\
              \x20   tables = [\"lport\"]       # only these tables; default [], all\n\
              \x20   topics = [\"tenant1\"]     # only these topics; default [], all\n\
+             \x20   actions = \"all\"          # or \"set\", \"delete\": only rows that are there, or gone\n\
              \x20   delivery = \"state\"       # newest state of each row, or \"events\": every event\n\
+             \x20   time_limit = 60          # seconds for one call, 0 for ever\n\
              \x20   …                        # and the module's own keys\n\
              \n\
              The tables of several files add up; one with the name of an earlier one replaces it.",

@@ -1,5 +1,7 @@
 //! `[[handler]]` tables: what is common to all modules; the rest is the module's (design §7).
 
+use std::time::Duration;
+
 use figment::value::{Dict, Value};
 
 use super::kind::Kind;
@@ -7,20 +9,39 @@ use super::layers::{Layer, Layers, Origin};
 use super::setting::Setting;
 use super::table::Table;
 use super::{Faults, Known};
-use crate::dispatch::Delivery;
+use crate::dispatch::{Actions, Delivery};
 use crate::handler::Settings;
 
 /// The key of the tables.
 pub(super) const TABLE: &str = "handler";
 
 /// The keys every `[[handler]]` table knows, beside its module's own.
-pub const HANDLER_KEYS: &[&str] = &["delivery", "module", "name", "tables", "topics"];
+pub const HANDLER_KEYS: &[&str] = &[
+    "actions",
+    "delivery",
+    "module",
+    "name",
+    "tables",
+    "time_limit",
+    "topics",
+];
 
 impl Setting for Delivery {
     fn from_value(value: &Value) -> Option<Self> {
         match value.as_str()? {
             "state" => Some(Delivery::State),
             "events" => Some(Delivery::Events),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for Actions {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "all" => Some(Actions::All),
+            "set" => Some(Actions::Set),
+            "delete" => Some(Actions::Delete),
             _ => None,
         }
     }
@@ -37,8 +58,12 @@ pub struct HandlerConfig {
     pub tables: Vec<String>,
     /// The topics whose events it is given; empty for all.
     pub topics: Vec<String>,
+    /// The actions it is told of.
+    pub actions: Actions,
     /// What it is promised.
     pub delivery: Delivery,
+    /// Longest that one call may take; zero for ever.
+    pub time_limit: Duration,
     /// The module's own settings; its `build` took them.
     pub settings: Settings,
 }

@@ -19,6 +19,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// 1–65535.
     Port,
+    /// 1–65535, or 0 for none.
+    PortOrNone,
     /// A whole number from the first to the second, of the third.
     Count(i64, i64, &'static str),
     /// Seconds, fractions allowed, from the first to the second.
@@ -59,6 +61,7 @@ impl Kind {
                 words => words.join(""),
             },
             Kind::Port => "a port number from 1 to 65535".into(),
+            Kind::PortOrNone => "a port number from 1 to 65535, or 0".into(),
             Kind::Count(min, max, unit) => {
                 format!("a whole number of {unit} from {min} to {max}")
             }
@@ -97,6 +100,7 @@ impl Kind {
             | Kind::PublisherId => true,
             Kind::Flag
             | Kind::Port
+            | Kind::PortOrNone
             | Kind::Count(..)
             | Kind::Seconds(..)
             | Kind::Addresses
@@ -112,6 +116,7 @@ impl Kind {
         let allowed = match self {
             Kind::Flag => value.to_bool().is_some(),
             Kind::Port => integer(value).is_some_and(|n| (1..=65535).contains(&n)),
+            Kind::PortOrNone => integer(value).is_some_and(|n| (0..=65535).contains(&n)),
             Kind::Count(min, max, _) => integer(value).is_some_and(|n| (*min..=*max).contains(&n)),
             Kind::Seconds(min, max) => number(value).is_some_and(|n| (*min..=*max).contains(&n)),
             Kind::Addresses | Kind::Tables | Kind::Topics => match value.as_array() {

@@ -19,6 +19,7 @@ mod publisher;
 mod ready;
 mod setting;
 mod sources;
+mod sync;
 mod table;
 mod text;
 

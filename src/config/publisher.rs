@@ -14,6 +14,7 @@ use super::layers::Layers;
 use super::load::Program;
 use super::setting::Setting;
 use super::sources::Sources;
+use super::sync;
 use super::{Faults, Known};
 use crate::publisher::history::Durability;
 use crate::pubsub::endpoint::{Defaults, Endpoint, Host, Transport};
@@ -160,6 +161,42 @@ settings! {
         hello_interval: Duration = common::HELLO_INTERVAL,
         max_idle_time: Duration = common::MAX_IDLE_TIME,
         max_message_size: usize = common::MAX_MESSAGE_SIZE,
+        sync_port: u16 = key(
+            "8867",
+            Kind::PortOrNone,
+            "The port on which agents ask for what they missed; publisher_transport ipc: a socket\n\
+             beside that of the publisher instead. 0: nowhere; agents that miss something then have\n\
+             to do without.",
+        ),
+        sync_endpoint: String = key(
+            r#""""#,
+            Kind::Text,
+            "The address under which agents reach it, where that is another than the one they receive\n\
+             events from, such as \"tcp://10.0.0.1:8867\".",
+        ),
+        sync_cache_bytes: usize = key(
+            "67108864",
+            Kind::Count(1 << 20, 1 << 36, "bytes"),
+            "How much of what agents asked for is kept in memory for others that ask for the same. A\n\
+             snapshot that is being fetched stays whatever its size; no other is begun meanwhile.",
+        ),
+        sync_max_snapshots: usize = key(
+            "16",
+            Kind::Count(1, 10_000, "agents"),
+            "How many agents may fetch snapshots at the same time; the others are told to wait.",
+        ),
+        sync_snapshot_rate: u32 = key(
+            "50",
+            Kind::Count(1, 1_000_000, "snapshots per second"),
+            "How many snapshots agents may begin to fetch in a second.",
+        ),
+        authoritative: bool = key(
+            "false",
+            Kind::Flag,
+            "Whether this publisher knows every row there is, from its first day: agents then drop\n\
+             whatever it does not know. false: it vouches for what was published since its state_dir\n\
+             was made.",
+        ),
         send_hwm: i32 = key(
             "100000",
             Kind::Count(1, 10_000_000, "messages"),
@@ -173,6 +210,8 @@ settings! {
             host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: 8866,
         },
+        /// Where the sync service listens; `None` where there is none.
+        sync: Option<Endpoint> = None,
     }
 }
 
@@ -213,6 +252,34 @@ impl PublisherConfig {
                 faults.add(at, "publisher_bind_address", why);
             }
         }
+        self.complete_sync(layers, faults);
         check_security(self.security, layers, faults);
+    }
+
+    fn complete_sync(&mut self, layers: &Layers, faults: &mut Faults) {
+        if self.sync_port == 0 || faults.name_any(&["publisher_bind_address", "sync_port"]) {
+            return;
+        }
+        let mut add = |key: &str, why: String| faults.add(layers.locate(key), key, why);
+        match sync::beside(&self.bind, self.sync_port) {
+            Ok(endpoint) if endpoint == self.bind => {
+                add("sync_port", "is publisher_port; choose another".into());
+            }
+            Ok(endpoint) => self.sync = Some(endpoint),
+            Err(error) => add("publisher_bind_address", format!("for sync_port: {error}")),
+        }
+        if !self.sync_endpoint.is_empty()
+            && let Err(why) = sync::check_told(&self.sync_endpoint, self.sync_port)
+        {
+            add("sync_endpoint", why);
+        }
+        if self.max_message_size > sync::MAX_EVENT {
+            let why = format!(
+                "{} is more than the {} that an agent which missed it can be given; set a lower one, or sync_port = 0",
+                self.max_message_size,
+                sync::MAX_EVENT
+            );
+            add("max_message_size", why);
+        }
     }
 }

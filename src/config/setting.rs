@@ -26,6 +26,12 @@ impl Setting for u16 {
     }
 }
 
+impl Setting for u32 {
+    fn from_value(value: &Value) -> Option<Self> {
+        integer(value)?.try_into().ok()
+    }
+}
+
 impl Setting for i32 {
     fn from_value(value: &Value) -> Option<Self> {
         integer(value)?.try_into().ok()

@@ -1,5 +1,7 @@
 //! One `[[handler]]` table.
 
+use std::time::Duration;
+
 use figment::value::Dict;
 
 use super::fault::unknown_key;
@@ -15,6 +17,9 @@ use crate::util::stop::StopToken;
 const MAX_NAME: usize = 64;
 
 const DELIVERIES: Kind = Kind::Choice(&["state", "events"]);
+const ACTIONS: Kind = Kind::Choice(&["all", "set", "delete"]);
+const TIME_LIMITS: Kind = Kind::Seconds(0.0, 86_400.0);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 /// The table number `index` of the `count` in `layer`.
 pub(super) struct Table<'a> {
@@ -34,6 +39,8 @@ impl Table<'_> {
         let tables = self.get("tables", Kind::Tables, known).unwrap_or_default();
         let topics = self.get("topics", Kind::Topics, known).unwrap_or_default();
         let delivery = self.get("delivery", DELIVERIES, known);
+        let actions = self.get("actions", ACTIONS, known);
+        let time_limit = self.get("time_limit", TIME_LIMITS, known);
         let module = module?;
         // Checked under a name that cannot be used as well: it may be at fault too.
         let settings = self.settings(module, name.as_deref().unwrap_or(module.name));
@@ -44,6 +51,8 @@ impl Table<'_> {
             tables,
             topics,
             delivery: delivery.unwrap_or_default(),
+            actions: actions.unwrap_or_default(),
+            time_limit: time_limit.unwrap_or(TIME_LIMIT),
         })
     }
 

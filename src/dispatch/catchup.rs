@@ -8,12 +8,15 @@
 use std::collections::HashSet;
 
 use super::Filter;
-use crate::event::EventBatch;
+use crate::event::{Event, EventBatch};
 use crate::handler::SyncReason;
-use crate::replica::{Replica, RowKey};
+use crate::replica::{Cursor, Replica, RowKey};
 
 /// Rows given at a time: the hub's lock is held for so many.
 const CHUNK: usize = 256;
+
+/// Times so many rows that are looked at for one that the handler wants before the lock is let go.
+const LOOKS: usize = 16;
 
 /// Changed rows remembered beyond the number of rows there are, for objects that are gone. With
 /// more it takes less to start over.
@@ -50,7 +53,7 @@ pub struct Catchup {
     /// A bracket that must be opened, after the one that is open.
     wanted: Option<SyncReason>,
     /// Rows still to be given in the open bracket.
-    open: Option<std::vec::IntoIter<RowKey>>,
+    open: Option<Cursor>,
     /// Rows that changed since.
     changed: HashSet<RowKey>,
 }
@@ -94,6 +97,15 @@ impl Catchup {
         }
     }
 
+    /// Rows that must be given again, in the order of things: what is queued is older. Only a lane
+    /// that is promised no more than the newest state can be given them this way.
+    pub fn again(&mut self, names: impl IntoIterator<Item = RowKey>, rows: usize) {
+        self.behind = true;
+        for name in names {
+            self.changed(name, rows);
+        }
+    }
+
     /// The handler must start over. A bracket that is open goes on, and another follows it:
     /// otherwise a publisher that comes and goes would keep a slow handler at its first rows.
     pub fn resync(&mut self, reason: SyncReason) {
@@ -115,14 +127,23 @@ impl Catchup {
     /// what is queued is older than what is given here.
     pub fn next(&mut self, replica: &Replica, filter: &Filter) -> Step {
         if let Some(open) = &mut self.open {
-            let names: Vec<RowKey> = open.take(CHUNK).collect();
-            if !names.is_empty() {
+            let mut names: Vec<RowKey> = Vec::new();
+            let mut more = true;
+            for _ in 0..LOOKS {
+                more = replica.walk(open, CHUNK, |name, row| {
+                    if filter.holds(&name.table, &row.topic) {
+                        names.push(name.clone());
+                    }
+                });
+                if !more || !names.is_empty() {
+                    break;
+                }
+            }
+            if more || !names.is_empty() {
                 for name in &names {
                     self.changed.remove(name);
                 }
-                let exists = |name: &RowKey| replica.get(&name.table, &name.key).is_some();
-                let existing: Vec<RowKey> = names.into_iter().filter(exists).collect();
-                return Step::Rows(batch(replica, &existing));
+                return Step::Rows(batch(replica, filter, &names));
             }
             // Events that follow the bracket follow it without a hole only if it holds all that
             // was not queued.
@@ -132,8 +153,7 @@ impl Catchup {
                 return Step::End;
             }
         } else if let Some(reason) = self.wanted.take() {
-            let names = replica.keys(|table, topic| filter.wants(table, topic));
-            self.open = Some(names.into_iter());
+            self.open = Some(replica.cursor());
             // The bracket gives all there is, and a row that is gone by not giving it.
             self.changed = HashSet::new();
             return Step::Begin(reason);
@@ -147,12 +167,22 @@ impl Catchup {
         for name in &names {
             self.changed.remove(name);
         }
-        Step::Rows(batch(replica, &names))
+        Step::Rows(batch(replica, filter, &names))
     }
 }
 
-fn batch(replica: &Replica, names: &[RowKey]) -> EventBatch {
-    names.iter().map(|name| replica.event(name)).collect()
+/// The newest states. A row that changed was one of the handler's before or is now: where it is
+/// not now, it is gone.
+fn batch(replica: &Replica, filter: &Filter, names: &[RowKey]) -> EventBatch {
+    let state = |name| {
+        let event: Event<'_> = replica.event(name);
+        let event = match filter.holds(&name.table, event.topic_or_all()) {
+            true => event,
+            false => Event::delete(&name.table, &name.key),
+        };
+        filter.acts(&event).then_some(event)
+    };
+    names.iter().filter_map(state).collect()
 }
 
 #[cfg(test)]

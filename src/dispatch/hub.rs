@@ -1,18 +1,25 @@
 //! The one place where the events of all publishers meet.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::bounded;
 
 use super::catchup::{Catchup, Delivery, Step};
-use super::watch::{Eye, Watch, watch};
+use super::dropped::Dropped;
+use super::offer::Offer;
+use super::onlook::{Eye, Onlooker, onlook};
 use super::{Filter, LaneMetrics};
 use crate::event::{Event, EventBatch};
 use crate::handler::SyncReason;
 use crate::pubsub::{Callback, LinkChange, Source};
 use crate::replica::{Replica, Row, RowKey, Verdict};
+
+mod seat;
+mod slot;
+
+pub use seat::{Bell, Seat};
+use slot::{Shared, Slot};
 
 crate::metrics! {
     /// What the hub counts.
@@ -20,47 +27,19 @@ crate::metrics! {
         rows: Gauge = "Rows in the replica.",
         events_duplicate_total: Counter = "Events whose state was the newest already; dropped.",
         events_older_total: Counter = "Events older than what was known; dropped.",
+        events_unwanted_total: Counter = "Events of topics that are no longer wanted; dropped.",
+        rows_dropped_total: Counter = "Rows that went with their topic.",
         resyncs_asked_total: Counter = "Times all handlers were told to start over.",
     }
 }
-
-/// Rows looked at in one go by [`Hub::sweep`].
-const SWEEP: usize = 4096;
 
 /// What waits in a lane's channel.
 #[derive(Debug)]
 pub enum Work {
     /// Events to apply.
-    Events(Arc<EventBatch>),
+    Events(Arc<Offer>),
     /// Nothing but a reason to look at [`Seat::is_behind`].
     Look,
-}
-
-/// What hub and lane share without the hub's lock.
-#[derive(Debug, Default)]
-struct Shared {
-    behind: AtomicBool,
-    queued_bytes: AtomicUsize,
-}
-
-/// A lane as the hub sees it.
-struct Slot {
-    sender: Sender<Work>,
-    filter: Filter,
-    catchup: Catchup,
-    max_bytes: usize,
-    shared: Arc<Shared>,
-    metrics: Arc<LaneMetrics>,
-}
-
-/// The lane's end.
-#[derive(Debug)]
-pub struct Seat {
-    hub: Arc<Hub>,
-    number: usize,
-    /// Where work comes from; disconnected when the hub is closed.
-    pub work: Receiver<Work>,
-    shared: Arc<Shared>,
 }
 
 /// How a lane is joined to the hub.
@@ -82,10 +61,14 @@ struct State {
     /// By number; a place is empty once its lane has left, and is not given to another.
     slots: Vec<Option<Slot>>,
     eyes: Vec<Eye>,
+    dropped: Dropped,
     closed: bool,
     /// Lanes begin nothing until [`Hub::open`].
     held: bool,
 }
+
+/// Rows looked at in one go when all must be: the lock is held for so many.
+const WALK: usize = 4096;
 
 /// Merges events into the replica and hands what is new to the lanes.
 #[derive(Default)]
@@ -163,14 +146,14 @@ impl Hub {
     }
 
     /// Shows what `filter` wants as it happens, from now on.
-    pub fn watch(&self, filter: Filter) -> Watch {
-        let (eye, watch) = watch(filter);
+    pub fn onlook(&self, filter: Filter) -> Onlooker {
+        let (eye, onlooker) = onlook(filter);
         let mut state = self.state();
-        // Closed: the watcher is told so at once.
+        // Closed: the onlooker is told so at once.
         if !state.closed {
             state.eyes.push(eye);
         }
-        watch
+        onlooker
     }
 
     /// Keeps lanes from beginning until [`Hub::open`]: what is there so far is not all.
@@ -185,7 +168,7 @@ impl Hub {
             for slot in state.slots.iter_mut().flatten() {
                 slot.resync(reason);
                 // They were told before, and found nothing to do.
-                slot.wake();
+                slot.ring();
             }
         }
     }
@@ -202,7 +185,7 @@ impl Hub {
         while more {
             let mut state = self.state();
             let mut deletes = EventBatch::new();
-            more = state.replica.walk(&mut cursor, SWEEP, |name, row| {
+            more = state.replica.walk(&mut cursor, WALK, |name, row| {
                 if gone(name, row) {
                     let delete = Event::delete(&name.table, &name.key).on(&row.topic);
                     // It has the version of the row it ends: a newer state is not lost to it.
@@ -227,13 +210,24 @@ impl Hub {
             replica,
             slots,
             eyes,
+            dropped,
             ..
         } = state;
         // Almost always every event is fresh; the others are left out of a new batch.
         let mut stale: Vec<usize> = Vec::new();
+        let mut left = Vec::new();
         for (place, event) in events.iter().enumerate() {
-            match replica.apply(&event, now) {
-                Verdict::Applied => continue,
+            if dropped.holds(event.topic_or_all()) {
+                self.metrics.events_unwanted_total.inc();
+                stale.push(place);
+                continue;
+            }
+            let merged = replica.merge(&event, now);
+            match merged.verdict {
+                Verdict::Applied => {
+                    left.extend(merged.left.map(|topic| (place - stale.len(), topic)));
+                    continue;
+                }
                 Verdict::Duplicate => self.metrics.events_duplicate_total.inc(),
                 Verdict::Older => self.metrics.events_older_total.inc(),
             }
@@ -252,22 +246,67 @@ impl Hub {
             }
         };
         self.metrics.rows.set(replica.len() as u64);
-        if events.is_empty() {
-            return;
+        if !events.is_empty() {
+            hand_on(slots, eyes, Offer::new(events, left), replica);
         }
-        let events = Arc::new(events);
-        for slot in slots.iter_mut().flatten() {
-            slot.offer(&events, replica);
+    }
+
+    /// Rows of `topic` are wanted from now on.
+    pub fn want_topic(&self, topic: &str) {
+        self.state().dropped.remove(topic);
+    }
+
+    /// Rows of `topic` are no longer wanted: those there are go, and handlers are told that they
+    /// are gone; those that still come are dropped until [`Hub::want_topic`]. Says how many went.
+    pub fn drop_topic(&self, topic: &str) -> usize {
+        let mut state = self.state();
+        state.dropped.insert(topic);
+        let mut cursor = state.replica.cursor();
+        let mut count = 0;
+        loop {
+            if state.closed || !state.dropped.holds(topic) {
+                return count;
+            }
+            let State {
+                replica,
+                slots,
+                eyes,
+                ..
+            } = &mut *state;
+            let mut gone = EventBatch::new();
+            let leaves = |row: &Row| *row.topic == *topic;
+            let more = replica.drop_rows(&mut cursor, WALK, leaves, |name, existed| {
+                // What does not fit into 4 GiB of names would be told by nobody; a walk's rows do.
+                if existed && gone.push(&Event::delete(&name.table, &name.key).on(topic)) {
+                    count += 1;
+                }
+            });
+            self.metrics.rows.set(replica.len() as u64);
+            self.metrics.rows_dropped_total.add(gone.len() as u64);
+            if !gone.is_empty() {
+                hand_on(slots, eyes, Offer::new(gone, Vec::new()), replica);
+            }
+            if !more {
+                return count;
+            }
+            drop(state);
+            state = self.state();
         }
-        eyes.retain(|eye| eye.show(&events));
     }
 
     /// Forgets deleted objects that are gone for longer than `ttl`.
     pub fn forget(&self, ttl: Duration) {
-        if let Some(before) = Instant::now().checked_sub(ttl) {
-            let forgotten = self.state().replica.expire(before);
-            log::debug!("{forgotten} deleted objects forgotten");
-        }
+        let Some(before) = Instant::now().checked_sub(ttl) else {
+            return;
+        };
+        let mut forgotten = 0;
+        let mut cursor = self.state().replica.cursor();
+        let mut go_on = || {
+            let replica = &mut self.state().replica;
+            replica.expire_some(&mut cursor, WALK, before, |_, _| forgotten += 1)
+        };
+        while go_on() {}
+        log::debug!("{forgotten} deleted objects forgotten");
     }
 
     /// Ends the lanes' work: they work off what they have and then see their channel closed.
@@ -300,108 +339,10 @@ impl Callback for Hub {
     }
 }
 
-impl Slot {
-    fn offer(&mut self, events: &Arc<EventBatch>, replica: &Replica) {
-        if !events.iter().any(|event| self.filter.wants_event(&event)) {
-            return;
-        }
-        if !self.catchup.is_behind() {
-            let waiting = self.shared.queued_bytes.load(Ordering::Relaxed);
-            let bytes = events.bytes();
-            if waiting == 0 || waiting + bytes <= self.max_bytes {
-                match self.sender.try_send(Work::Events(Arc::clone(events))) {
-                    Ok(()) => {
-                        self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-                        return;
-                    }
-                    Err(TrySendError::Full(_)) => {}
-                    Err(TrySendError::Disconnected(_)) => return,
-                }
-            }
-            self.metrics.overflows_total.inc();
-            self.catchup.fall_behind();
-        }
-        for event in events.iter().filter(|event| self.filter.wants_event(event)) {
-            let name = replica
-                .name(event.table, event.key)
-                .unwrap_or_else(|| RowKey::new(event.table, event.key));
-            self.catchup.changed(name, replica.len());
-        }
-        self.tell();
+fn hand_on(slots: &mut [Option<Slot>], eyes: &mut Vec<Eye>, offer: Offer, replica: &Replica) {
+    let offer = Arc::new(offer);
+    for slot in slots.iter_mut().flatten() {
+        slot.offer(&offer, replica);
     }
-
-    fn resync(&mut self, reason: SyncReason) {
-        self.catchup.resync(reason);
-        self.tell();
-    }
-
-    /// Lets the lane know that it is behind. First the flag, then the message: if there is no room
-    /// for the message, the lane has yet to take another one and sees the flag after it.
-    fn tell(&mut self) {
-        self.metrics.behind.set(1);
-        self.metrics
-            .rows_waiting
-            .set(self.catchup.remembered() as u64);
-        if !self.shared.behind.swap(true, Ordering::SeqCst) {
-            self.wake();
-        }
-    }
-
-    fn wake(&self) {
-        match self.sender.try_send(Work::Look) {
-            Ok(()) | Err(TrySendError::Full(_)) => {}
-            Err(TrySendError::Disconnected(_)) => log::debug!("a lane has ended"),
-        }
-    }
-}
-
-impl Seat {
-    /// Which lane this is, for [`Hub::leave`] and [`Hub::resync_one`].
-    pub fn number(&self) -> usize {
-        self.number
-    }
-
-    /// Whether there is more to do than the queue holds; see [`Seat::next`].
-    pub fn is_behind(&self) -> bool {
-        self.shared.behind.load(Ordering::SeqCst)
-    }
-
-    /// A batch is taken off the queue.
-    pub fn taken(&self, events: &EventBatch) {
-        self.shared
-            .queued_bytes
-            .fetch_sub(events.bytes(), Ordering::Relaxed);
-    }
-
-    /// The next step of catching up; to be called when the queue is empty.
-    pub fn next(&self) -> Step {
-        let mut state = self.hub.state();
-        let State {
-            replica,
-            slots,
-            held,
-            ..
-        } = &mut *state;
-        let slot = slots.get_mut(self.number).and_then(Option::as_mut);
-        let Some(slot) = slot.filter(|_| !*held) else {
-            return Step::UpToDate;
-        };
-        let step = slot.catchup.next(replica, &slot.filter);
-        slot.metrics
-            .rows_waiting
-            .set(slot.catchup.remembered() as u64);
-        if !slot.catchup.is_behind() {
-            slot.metrics.behind.set(0);
-            self.shared.behind.store(false, Ordering::SeqCst);
-        }
-        step
-    }
-
-    /// The handler was made again and must start over.
-    pub fn restart(&self, reason: SyncReason) {
-        if let Some(Some(slot)) = self.hub.state().slots.get_mut(self.number) {
-            slot.catchup.restart(reason);
-            slot.tell();
-        }
-    }
+    eyes.retain(|eye| eye.show(&offer));
 }

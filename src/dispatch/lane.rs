@@ -1,39 +1,49 @@
-//! One handler's thread.
+//! One handler's thread, and what others may know of it and ask of it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
 use fastrand::Rng;
 
-use super::Filter;
-use super::catchup::Step;
-use super::hub::{Hub, Seat, SeatOptions, Work};
-use crate::event::{Event, EventBatch};
-use crate::handler::{BuildError, Closing, Handler, HandlerError, SyncReason};
+use super::hub::{Hub, SeatOptions};
+use super::troubles::{Limits, Troubles};
+use crate::handler::{BuildError, Handler, TopicRequests};
 use crate::util::backoff::Backoff;
-use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
-use crate::util::stop::{Stop, StopToken, stop};
+use crate::util::stop::StopToken;
 use crate::util::thread::Thread;
+use handle::Shared;
+use worker::{End, Worker};
+
+mod handle;
+mod worker;
+
+pub use handle::{LaneError, LaneHandle, LaneState, LaneStatus};
 
 crate::metrics! {
     /// What a lane counts.
     pub struct LaneMetrics {
         events_applied_total: Counter = "Events and rows the handler took.",
         events_failed_total: Counter = "Events and rows the handler reported as failed.",
+        retries_total: Counter = "Rows that were given again because they had failed.",
+        quarantines_total: Counter = "Rows that are not given again as they are.",
+        too_many_failures_total: Counter = "Times more rows had failed than can wait, so that the handler had to start over.",
         resyncs_total: Counter = "Times the handler was told to start over.",
         overflows_total: Counter = "Times the handler's queue was full, so that it fell behind.",
         panics_total: Counter = "Times the handler panicked.",
+        losses_total: Counter = "Times the handler was lost, as when its child died.",
+        late_calls_total: Counter = "Calls that ran longer than the handler's time limit.",
         starts_failed_total: Counter = "Times the handler could not be started.",
         behind: Gauge = "Whether the handler has yet to be given rows beside its queue (1).",
         rows_waiting: Gauge = "Changed rows remembered for a handler that is behind.",
+        retries_waiting: Gauge = "Rows that failed and wait to be given again.",
+        quarantined: Gauge = "Rows in quarantine.",
+        late: Gauge = "Whether a call runs longer than the time limit just now (1).",
         running: Gauge = "Whether the handler runs (1) or waits to be started again (0).",
     }
 }
 
-/// Makes the handler, at the start and after each panic.
+/// Makes the handler, at the start and whenever it was lost.
 pub type Build = Box<dyn Fn(&StopToken) -> Result<Box<dyn Handler>, BuildError> + Send>;
 
 /// What a lane is made of.
@@ -44,18 +54,30 @@ pub struct LaneOptions {
     pub build: Build,
     /// How it joins the hub.
     pub seat: SeatOptions,
+    /// Longest that one call may take before it is interrupted and told of; `None` for ever.
+    pub time_limit: Option<Duration>,
+    /// What may be kept of failures.
+    pub limits: Limits,
+}
+
+impl LaneOptions {
+    /// A handler called `name` that is made by `build`, without a time limit.
+    pub fn new(name: impl Into<String>, seat: SeatOptions, build: Build) -> Self {
+        LaneOptions {
+            name: name.into(),
+            build,
+            seat,
+            time_limit: None,
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// A running lane. Dropping it ends it: the handler's running command is stopped at once.
 pub struct Lane {
-    name: String,
     thread: Thread,
     closing: Arc<OnceLock<End>>,
-    stop: Option<Stop>,
-    hub: Arc<Hub>,
-    number: usize,
-    /// Whether it gets on: at work while the handler is called.
-    pub pulse: Arc<Pulse>,
+    handle: LaneHandle,
     /// What it counts.
     pub metrics: Arc<LaneMetrics>,
 }
@@ -69,44 +91,63 @@ const COMPLAINTS: u32 = 5;
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Lane {
-    /// Joins `hub` and starts the thread, which makes the handler.
+    /// Joins `hub` and starts the thread, which makes the handler. The handler's requests for
+    /// topics go to nobody.
     pub fn start(hub: &Arc<Hub>, options: LaneOptions) -> std::io::Result<Self> {
+        Self::start_with(hub, options, TopicRequests::unserved())
+    }
+
+    /// As [`Lane::start`], with someone who serves requests for topics.
+    pub fn start_with(
+        hub: &Arc<Hub>,
+        options: LaneOptions,
+        topics: TopicRequests,
+    ) -> std::io::Result<Self> {
         let metrics = Arc::new(LaneMetrics::default());
         let closing = Arc::new(OnceLock::new());
-        let (stop, token) = stop()?;
         let filter = options.seat.filter.clone();
-        let pulse = Arc::new(Pulse::default());
+        let delivery = options.seat.delivery;
         let seat = hub.join(options.seat, Arc::clone(&metrics));
-        let number = seat.number();
+        let shared = Arc::new(Shared::new(
+            options.name.clone(),
+            options.time_limit,
+            Troubles::new(delivery, options.limits, Rng::new()),
+            Arc::clone(&metrics),
+            seat.bell(),
+        ));
         let worker = Worker {
-            name: options.name.clone(),
+            shared: Arc::clone(&shared),
             seat,
-            pulse: Arc::clone(&pulse),
             filter,
+            delivery,
             build: options.build,
-            token,
+            topics,
             closing: Arc::clone(&closing),
             metrics: Arc::clone(&metrics),
             complaints: RateLimit::new(COMPLAINTS, COMPLAINT_INTERVAL),
-            backoff: Backoff::new(RESTART_MIN, RESTART_MAX, Rng::new()),
+            restarts: Backoff::new(RESTART_MIN, RESTART_MAX, Rng::new()),
+            pauses: Backoff::new(RESTART_MIN, RESTART_MAX, Rng::new()),
+            calls: 0,
+            troubled: false,
+            ending: None,
         };
-        let thread = Thread::spawn(options.name.clone(), move || worker.run())
-            .inspect_err(|_| hub.leave(number))?;
+        let thread = Thread::spawn(options.name, move || worker.run())?;
         Ok(Lane {
-            name: options.name,
-            hub: Arc::clone(hub),
-            number,
-            pulse,
             thread,
             closing,
-            stop: Some(stop),
+            handle: LaneHandle(shared),
             metrics,
         })
     }
 
     /// The handler's name.
     pub fn name(&self) -> &str {
-        &self.name
+        self.handle.name()
+    }
+
+    /// What others may know of it and ask of it.
+    pub fn handle(&self) -> &LaneHandle {
+        &self.handle
     }
 
     /// Says by when the lane must have ended; to be followed by [`Hub::close`]. A quarter of the
@@ -121,19 +162,14 @@ impl Lane {
         });
     }
 
-    /// Has the handler start over.
-    pub fn resync(&self, reason: SyncReason) {
-        self.hub.resync_one(self.number, reason);
-    }
-
     /// Takes the lane out of the hub, while the others go on; [`Lane::close_by`] comes first.
     pub fn leave(&self) {
-        self.hub.leave(self.number);
+        self.handle.0.leave();
     }
 
-    /// Stops what the handler is doing now, such as a running command.
+    /// Stops what the handler is doing now, such as a running command, and all it does later.
     pub fn interrupt(&mut self) {
-        self.stop = None;
+        self.handle.0.end_lives();
     }
 
     /// Waits for the lane to end until `deadline`; says whether it has.
@@ -142,215 +178,9 @@ impl Lane {
     }
 }
 
-struct Worker {
-    name: String,
-    seat: Seat,
-    filter: Filter,
-    build: Build,
-    token: StopToken,
-    closing: Arc<OnceLock<End>>,
-    pulse: Arc<Pulse>,
-    metrics: Arc<LaneMetrics>,
-    complaints: RateLimit,
-    backoff: Backoff,
-}
-
-/// The times of a lane's end.
-struct End {
-    /// From then on no more events are given.
-    work_until: Instant,
-    /// Then the thread must have ended.
-    deadline: Instant,
-}
-
-/// Why one life of the handler ended.
-enum Death {
-    /// The hub is closed.
-    Closed,
-    /// It panicked.
-    Panicked,
-}
-
-impl Worker {
-    fn run(mut self) {
-        let mut lives = 0;
-        loop {
-            self.pulse.beat();
-            match (self.build)(&self.token) {
-                Ok(handler) => {
-                    lives += 1;
-                    if lives > 1 {
-                        self.seat.restart(SyncReason::HandlerRestarted);
-                    }
-                    self.metrics.running.set(1);
-                    let born = Instant::now();
-                    let end = self.live(handler);
-                    // One that fails on the first row it is given must not be hammered.
-                    if born.elapsed() >= RESTART_MAX {
-                        self.backoff.reset();
-                    }
-                    self.metrics.running.set(0);
-                    match end {
-                        Death::Closed => return,
-                        Death::Panicked => self.metrics.panics_total.inc(),
-                    }
-                }
-                Err(error) => {
-                    self.metrics.starts_failed_total.inc();
-                    self.complain(format_args!("cannot start: {error}"));
-                }
-            }
-            let wait = self.backoff.wait();
-            if !self.idle_until(Instant::now() + wait) {
-                return;
-            }
-        }
-    }
-
-    /// Takes work and drops it: the resync of the next life covers it. `false` on close.
-    fn idle_until(&mut self, until: Instant) -> bool {
-        self.pulse.rest();
-        loop {
-            match self.seat.work.recv_deadline(until) {
-                Ok(Work::Events(events)) => self.seat.taken(&events),
-                Ok(Work::Look) => {}
-                Err(RecvTimeoutError::Timeout) => return true,
-                Err(RecvTimeoutError::Disconnected) => return false,
-            }
-        }
-    }
-
-    /// One life of the handler. It is owned by the closure: after a panic nothing is called on it,
-    /// it is only dropped.
-    fn live(&mut self, mut handler: Box<dyn Handler>) -> Death {
-        let lived = catch_unwind(AssertUnwindSafe(|| {
-            self.work(handler.as_mut());
-            let deadline = self
-                .closing
-                .get()
-                .map_or_else(Instant::now, |end| end.deadline);
-            let closed = handler.close(Closing { deadline });
-            self.report(closed);
-        }));
-        match lived {
-            Ok(()) => Death::Closed,
-            Err(panic) => {
-                let text = panic.downcast_ref::<&str>().copied();
-                let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-                self.complain(format_args!("panicked: {}", text.unwrap_or("no text")));
-                // Its drop may panic as well.
-                if catch_unwind(AssertUnwindSafe(|| drop(handler))).is_err() {
-                    self.complain(format_args!("panicked while it was dropped"));
-                }
-                Death::Panicked
-            }
-        }
-    }
-
-    /// Until the hub is closed and all is worked off, or time is up.
-    fn work(&mut self, handler: &mut dyn Handler) {
-        let mut closed = false;
-        loop {
-            let mut wake = None;
-            // Before the first wait too: what there is to catch up with may have been told to a
-            // former life of the handler.
-            if self.seat.work.is_empty() {
-                self.catch_up(handler);
-                if closed || self.is_late() {
-                    return;
-                }
-                if self.seat.work.is_empty() {
-                    wake = handler.idle(Instant::now()).unwrap_or_else(|error| {
-                        self.report(Err(error));
-                        Some(Instant::now() + RESTART_MIN)
-                    });
-                }
-            }
-            self.pulse.rest();
-            let received = match wake {
-                Some(at) => self.seat.work.recv_deadline(at),
-                None => self
-                    .seat
-                    .work
-                    .recv()
-                    .map_err(|_| RecvTimeoutError::Disconnected),
-            };
-            self.pulse.beat();
-            match received {
-                Ok(Work::Events(events)) => {
-                    self.seat.taken(&events);
-                    self.apply_all(handler, &events, true);
-                }
-                Ok(Work::Look) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => closed = true,
-            }
-        }
-    }
-
-    fn catch_up(&mut self, handler: &mut dyn Handler) {
-        // What is queued comes first: it is older.
-        while self.seat.work.is_empty() && self.seat.is_behind() && !self.is_late() {
-            self.pulse.beat();
-            match self.seat.next() {
-                Step::Begin(reason) => self.begin(handler, reason),
-                Step::Rows(rows) => self.apply_all(handler, &rows, false),
-                Step::End => self.report(handler.end_sync()),
-                Step::UpToDate => return,
-            }
-        }
-    }
-
-    fn begin(&mut self, handler: &mut dyn Handler, reason: SyncReason) {
-        self.metrics.resyncs_total.inc();
-        log::debug!("handler {}: starts over ({})", self.name, reason.as_str());
-        self.report(handler.begin_sync(reason));
-    }
-
-    fn apply_all(&mut self, handler: &mut dyn Handler, events: &EventBatch, filter: bool) {
-        let mut applied = 0;
-        for event in events.iter() {
-            if filter && !self.filter.wants_event(&event) {
-                continue;
-            }
-            if self.is_late() {
-                break;
-            }
-            self.pulse.beat();
-            match handler.apply(&event) {
-                Ok(()) => applied += 1,
-                Err(error) => self.failed(&event, &error),
-            }
-        }
-        self.metrics.events_applied_total.add(applied);
-    }
-
-    /// Whether the time to end has come, done or not.
-    fn is_late(&self) -> bool {
-        self.closing
-            .get()
-            .is_some_and(|end| Instant::now() >= end.work_until)
-    }
-
-    #[cold]
-    fn failed(&self, event: &Event<'_>, error: &HandlerError) {
-        use crate::util::printable::name;
-        self.metrics.events_failed_total.inc();
-        let (table, key) = (name(event.table, 64), name(event.key, 128));
-        let action = event.action.as_str();
-        self.complain(format_args!("{action} of {table} {key} failed: {error}"));
-    }
-
-    fn report(&self, result: Result<(), HandlerError>) {
-        if let Err(error) = result {
-            self.complain(format_args!("{error}"));
-        }
-    }
-
-    #[cold]
-    fn complain(&self, what: std::fmt::Arguments<'_>) {
-        if let Some(permit) = self.complaints.permit(Instant::now()) {
-            log::error!("handler {}: {what}{permit}", self.name);
-        }
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.interrupt();
     }
 }
 

@@ -10,13 +10,22 @@
 //! for a lane: a lane that is full is *behind*, and gets the newest state of what changed once it
 //! has worked its queue off ([`catchup`]).
 
+mod by_row;
 pub mod catchup;
+mod dropped;
 pub mod filter;
 pub mod hub;
 pub mod lane;
+pub mod offer;
+pub mod onlook;
+pub mod quarantine;
+pub mod troubles;
 pub mod watch;
 
 pub use catchup::Delivery;
-pub use filter::Filter;
+pub use filter::{Actions, Filter};
 pub use hub::{Hub, SeatOptions};
-pub use lane::{Lane, LaneMetrics, LaneOptions};
+pub use lane::{Lane, LaneHandle, LaneMetrics, LaneOptions, LaneStatus};
+pub use quarantine::Quarantined;
+pub use troubles::Limits;
+pub use watch::Watch;

@@ -1,118 +1,92 @@
-//! Whoever only looks: an operator's `fanfare watch`.
-//!
-//! A watcher is no lane: it is owed nothing. What it is too slow for is left out and counted, so
-//! that it costs the hub one attempt to send for each batch and no memory beyond its queue.
+//! Sees calls of handlers that run too long: such a call cannot say so itself.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::Filter;
-use crate::event::EventBatch;
+use super::lane::LaneHandle;
+use crate::util::thread::Thread;
 
-/// Batches that may wait for one watcher.
-pub const QUEUE_LENGTH: usize = 256;
+/// Bounds of the time between two looks, a quarter of the shortest limit. A call is seen to be
+/// late after its limit and at most two such times.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+const LOOK_MAX: Duration = Duration::from_secs(5);
 
-/// Bytes of events that may wait for one watcher. One batch always may.
-pub const QUEUE_BYTES: usize = 4 << 20;
-
-#[derive(Debug, Default)]
-struct Shared {
-    waiting: AtomicUsize,
-    lost: AtomicU64,
-}
-
-/// The hub's end.
-#[derive(Debug)]
-pub(super) struct Eye {
-    sender: Sender<Arc<EventBatch>>,
-    filter: Filter,
-    shared: Arc<Shared>,
-}
-
-/// The watcher's end. Dropping it ends the watch.
+/// Watches over lanes until it is dropped.
 #[derive(Debug)]
 pub struct Watch {
-    batches: Receiver<Arc<EventBatch>>,
-    /// What it was asked for; a batch may hold other events too.
-    pub filter: Filter,
-    shared: Arc<Shared>,
-}
-
-/// What a watcher is shown.
-#[derive(Debug)]
-pub enum Seen {
-    /// Events in the order in which the replica took them.
-    Events(Arc<EventBatch>),
-    /// So many events were left out before the next ones.
-    Lost(u64),
-    /// Nothing for so long.
-    Nothing,
-    /// The hub is closed.
-    End,
-}
-
-/// A new pair.
-pub(super) fn watch(filter: Filter) -> (Eye, Watch) {
-    let (sender, batches) = bounded(QUEUE_LENGTH);
-    let shared = Arc::new(Shared::default());
-    let eye = Eye {
-        sender,
-        filter: filter.clone(),
-        shared: Arc::clone(&shared),
-    };
-    let watch = Watch {
-        batches,
-        filter,
-        shared,
-    };
-    (eye, watch)
-}
-
-impl Eye {
-    /// Shows `events`, or counts them as lost; `false` when nobody watches any more.
-    pub fn show(&self, events: &Arc<EventBatch>) -> bool {
-        let wanted = events.iter().filter(|event| self.filter.wants_event(event));
-        let wanted = wanted.count() as u64;
-        if wanted == 0 {
-            return true;
-        }
-        let (waiting, bytes) = (&self.shared.waiting, events.bytes());
-        let before = waiting.fetch_add(bytes, Ordering::Relaxed);
-        if before == 0 || before + bytes <= QUEUE_BYTES {
-            match self.sender.try_send(Arc::clone(events)) {
-                Ok(()) => return true,
-                Err(TrySendError::Full(_)) => {}
-                Err(TrySendError::Disconnected(_)) => return false,
-            }
-        }
-        waiting.fetch_sub(bytes, Ordering::Relaxed);
-        self.shared.lost.fetch_add(wanted, Ordering::Relaxed);
-        true
-    }
+    stop: Option<Sender<()>>,
+    thread: Thread,
 }
 
 impl Watch {
-    /// What there is within `wait`.
-    pub fn next(&self, wait: Duration) -> Seen {
-        // What is lost came after what waits, and is told when that is worked off.
-        if self.batches.is_empty() {
-            match self.shared.lost.swap(0, Ordering::Relaxed) {
-                0 => {}
-                lost => return Seen::Lost(lost),
+    /// Watches those of `lanes` that have a time limit; `None` when none has.
+    pub fn start<'a>(lanes: impl IntoIterator<Item = &'a LaneHandle>) -> io::Result<Option<Self>> {
+        let timed = lanes.into_iter().filter_map(|lane| {
+            let limit = lane.shared().time_limit?;
+            Some((lane.clone(), limit, Stopwatch::default()))
+        });
+        let mut timed: Vec<(LaneHandle, Duration, Stopwatch)> = timed.collect();
+        let Some(shortest) = timed.iter().map(|(_, limit, _)| *limit).min() else {
+            return Ok(None);
+        };
+        let look = (shortest / 4).clamp(LOOK_MIN, LOOK_MAX);
+        let (stop, stopped): (Sender<()>, Receiver<()>) = bounded(0);
+        let thread = Thread::spawn("watch", move || {
+            while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(look) {
+                for (lane, limit, stopwatch) in &mut timed {
+                    let call = lane.shared().call.load(Ordering::Relaxed);
+                    if let Some(since) = stopwatch.look(call, Instant::now(), *limit) {
+                        log::error!(
+                            "handler {}: a call runs longer than {limit:?}: it is told to end",
+                            lane.name()
+                        );
+                        lane.shared()
+                            .error(&format!("a call ran longer than {limit:?}"), since);
+                        lane.shared().late(call, since);
+                    }
+                }
             }
+        })?;
+        Ok(Some(Watch {
+            stop: Some(stop),
+            thread,
+        }))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop = None;
+        // It waits for nothing else.
+        if !self.thread.join_by(Instant::now() + LOOK_MAX) {
+            log::error!("the watch over handlers does not end; left behind");
         }
-        match self.batches.recv_timeout(wait) {
-            Ok(events) => {
-                self.shared
-                    .waiting
-                    .fetch_sub(events.bytes(), Ordering::Relaxed);
-                Seen::Events(events)
+    }
+}
+
+/// Tells how long a call runs from its number alone, so that a call needs no clock.
+#[derive(Debug, Default)]
+struct Stopwatch {
+    /// The call seen last, since when, and whether it was told of.
+    seen: Option<(u64, Instant, bool)>,
+}
+
+impl Stopwatch {
+    /// Since when `call` (0 for none) is seen to run, told once when that is longer than `limit`.
+    fn look(&mut self, call: u64, now: Instant, limit: Duration) -> Option<Instant> {
+        match &mut self.seen {
+            Some((seen, since, told)) if *seen == call && call != 0 => {
+                let late = !*told && now.saturating_duration_since(*since) >= limit;
+                *told |= late;
+                late.then_some(*since)
             }
-            Err(RecvTimeoutError::Timeout) => Seen::Nothing,
-            Err(RecvTimeoutError::Disconnected) => Seen::End,
+            seen => {
+                *seen = Some((call, now, false));
+                None
+            }
         }
     }
 }
@@ -120,49 +94,18 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
-
-    fn batch(key: &str, value: &str) -> Arc<EventBatch> {
-        let events = [
-            Event::set("t", key, value),
-            Event::set("other", key, value).on("t2"),
-        ];
-        Arc::new(events.into_iter().collect())
-    }
 
     #[test]
-    fn what_is_too_much_is_counted_and_what_is_not_wanted_is_not() {
-        let filter = Filter {
-            tables: vec!["t".into()],
-            ..Filter::default()
-        };
-        let (eye, watch) = watch(filter);
-        for n in 0..QUEUE_LENGTH + 7 {
-            assert!(eye.show(&batch(&n.to_string(), "v")));
-        }
-        for n in 0..QUEUE_LENGTH {
-            let Seen::Events(events) = watch.next(Duration::ZERO) else {
-                panic!("event {n} is missing");
-            };
-            assert_eq!(events.get(0).unwrap().key, n.to_string());
-        }
-        assert!(matches!(watch.next(Duration::ZERO), Seen::Lost(7)));
-        assert!(matches!(watch.next(Duration::ZERO), Seen::Nothing));
-        drop(eye);
-        assert!(matches!(watch.next(Duration::ZERO), Seen::End));
-    }
-
-    #[test]
-    fn bytes_are_bounded_too_and_room_comes_back() {
-        let (eye, watch) = watch(Filter::default());
-        let large = "x".repeat(QUEUE_BYTES);
-        for _ in 0..2 {
-            assert!(eye.show(&batch("k", &large)));
-            assert!(eye.show(&batch("k2", "v")));
-            assert!(matches!(watch.next(Duration::ZERO), Seen::Events(_)));
-            assert!(matches!(watch.next(Duration::ZERO), Seen::Lost(2)));
-        }
-        drop(watch);
-        assert!(!eye.show(&batch("k", "v")));
+    fn a_call_is_told_of_once() {
+        let (start, limit) = (Instant::now(), Duration::from_secs(2));
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut stopwatch = Stopwatch::default();
+        assert_eq!(stopwatch.look(1, at(0), limit), None);
+        assert_eq!(stopwatch.look(2, at(5), limit), None, "another call");
+        assert_eq!(stopwatch.look(2, at(6), limit), None);
+        assert_eq!(stopwatch.look(2, at(7), limit), Some(at(5)));
+        assert_eq!(stopwatch.look(2, at(70), limit), None);
+        assert_eq!(stopwatch.look(0, at(71), limit), None);
+        assert_eq!(stopwatch.look(0, at(99), limit), None, "nothing runs");
     }
 }

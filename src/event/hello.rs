@@ -41,9 +41,10 @@ pub struct Hello {
     /// Its last seq when it said the hello before this one, which `recent` goes back to; 0 at first.
     /// Whoever missed that one does not know what moved before.
     pub since: u64,
-    /// Where to ask for what was missed, at most 255 bytes; empty when nowhere.
+    /// Where to ask for what was missed, at most 255 bytes; empty when nowhere. In `tcp://*:port` the
+    /// `*` stands for the address that the agent is connected to.
     pub sync_endpoint: String,
-    /// Whether a row that is not in its snapshot does not exist.
+    /// Whether a row that is not in its snapshot does not exist, whoever stamped it and when.
     pub authoritative: bool,
     /// Topics changed lately, by [`topic_hash`], and their last seq; at most [`MAX_RECENT`].
     pub recent: Vec<(u64, u64)>,

@@ -11,6 +11,7 @@ use crate::metrics::{Declared, Kind, Sample};
 use crate::publisher::monitor::MonitorMetrics;
 use crate::publisher::requests::RequestMetrics;
 use crate::publisher::service::ServiceMetrics;
+use crate::publisher::sync::SyncMetrics;
 use crate::pubsub::api::LinkMetrics;
 use crate::status::{AgentReport, Counted, OwnMetrics, Part, ProcessMetrics, ServiceReport};
 
@@ -227,6 +228,12 @@ static P_WORKERS: Family = family(
     &[],
     LinkMetrics::DECLARED,
 );
+static P_SYNC: Family = family(
+    "The sync service",
+    "fanfare_publisher_",
+    &[],
+    SyncMetrics::DECLARED,
+);
 static P_MONITORS: Family = family(
     "Monitors",
     "fanfare_publisher_monitor_",
@@ -275,6 +282,7 @@ pub static PUBLISHER: &[&Family] = &[
     &P_SUBSCRIBERS,
     &P_REQUESTS,
     &P_WORKERS,
+    &P_SYNC,
     &P_MONITORS,
     &P_CONTROL,
     &P_EXPORTER,
@@ -326,6 +334,7 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
             Part::Service => &P_SERVICE,
             Part::Requests => &P_REQUESTS,
             Part::Workers => &P_WORKERS,
+            Part::Sync => &P_SYNC,
             Part::Monitors => &P_MONITORS,
             Part::Control => &P_CONTROL,
             Part::Exporter => &P_EXPORTER,

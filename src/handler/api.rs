@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+use super::topics::TopicRequests;
 use crate::event::Event;
 use crate::util::stop::StopToken;
 
@@ -23,6 +24,9 @@ pub enum SyncReason {
     HandlerRestarted,
     /// The operator asked for it, or the periodic resync of legacy publishers is due.
     Requested,
+    /// The handler failed to start over before, or with more rows than can be given again one by
+    /// one.
+    Failed,
 }
 
 impl SyncReason {
@@ -35,6 +39,7 @@ impl SyncReason {
             SyncReason::Overflow => "overflow",
             SyncReason::HandlerRestarted => "handler-restarted",
             SyncReason::Requested => "requested",
+            SyncReason::Failed => "failed",
         }
     }
 }
@@ -42,12 +47,19 @@ impl SyncReason {
 /// What a handler says about a call that did not work, named by what the agent does next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandlerError {
-    /// It may work later. The event is counted as failed; its row's next state is given as usual.
+    /// It may work later. The row is given again after a wait that doubles from half a second to a
+    /// minute, jittered, while other rows go on; from `begin_sync` and `end_sync` it means that the
+    /// handler must start over later.
     #[error("{0}; may work later")]
     Retry(String),
-    /// It will never work for this event.
+    /// It will never work for this event: the row is not given again until it has a newer state,
+    /// the operator says so, or the handler starts over.
     #[error("{0}")]
     Permanent(String),
+    /// The handler is lost, as when its child died: it is dropped, made again after a wait, and
+    /// starts over.
+    #[error("{0}; the handler must be made again")]
+    Lost(String),
 }
 
 /// The bounds within which a handler must come to an end.
@@ -68,7 +80,8 @@ pub struct Closing {
 /// (that is what [`Handler::close`] is for; a handler that is stuck at the end is abandoned).
 /// It may block: only its own lane waits. But a call that can take longer than about a second must
 /// end early when the [`StopToken`] given to [`Module::build`] says so, with
-/// [`HandlerError::Retry`]; [`Handler::close`] follows.
+/// [`HandlerError::Retry`]; [`Handler::close`] follows, or, where the call ran longer than the
+/// handler's `time_limit`, the handler is dropped and made again.
 pub trait Handler: Send {
     /// Start over: what is not given between this and `end_sync` is gone.
     fn begin_sync(&mut self, reason: SyncReason) -> Result<(), HandlerError>;
@@ -85,6 +98,18 @@ pub trait Handler: Send {
     fn idle(&mut self, now: Instant) -> Result<Option<Instant>, HandlerError> {
         let _ = now;
         Ok(None)
+    }
+
+    /// Called once, before anything else, with the handle by which the handler adds and removes
+    /// topics while it runs. Not given to [`Module::build`], which must change nothing outside.
+    fn attach(&mut self, topics: TopicRequests) {
+        let _ = topics;
+    }
+
+    /// Called after events were given and after `idle`: names events that `apply` took and that
+    /// have failed since, such as those a child did not acknowledge.
+    fn late_failures(&mut self, tell: &mut dyn FnMut(&Event<'_>, HandlerError)) {
+        let _ = tell;
     }
 
     /// The last call. Anything that must survive is written here, before `closing.deadline`.

@@ -6,5 +6,7 @@ pub mod file;
 pub mod json;
 pub mod log;
 pub mod registry;
+pub mod topics;
 
 pub use api::{Build, BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason};
+pub use topics::TopicRequests;

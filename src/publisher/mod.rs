@@ -11,4 +11,5 @@ pub mod monitor;
 pub mod requests;
 pub mod service;
 pub mod submit;
+pub mod sync;
 pub mod version;

@@ -3,7 +3,8 @@
 //! ```text
 //!  workers (PUSH)  ─▶ reader ───┐
 //!  workers (ack'd) ─▶ requests ─┼─▶ service: version → stamp → journal → send → acknowledge
-//!  monitors ────────────────────┘
+//!  monitors ────────────────────┤
+//!  sync service (questions) ────┘
 //! ```
 //!
 //! Events are taken in groups, which share one commit. What cannot be journalled is not sent and
@@ -25,6 +26,7 @@ use super::audience::Audience;
 use super::group::Rules;
 use super::history::History;
 use super::requests::Submitted;
+use super::sync::Asked;
 use crate::event::EventBatch;
 use crate::pubsub::PublisherApi;
 use crate::util::pulse::Pulse;
@@ -70,6 +72,10 @@ pub struct Parts {
     pub submitted: Receiver<Submitted>,
     /// Events of monitors.
     pub monitored: Receiver<EventBatch>,
+    /// Questions of the sync service about journal and rows.
+    pub asks: Receiver<Asked>,
+    /// Where agents are told to ask for what they missed, at most 255 bytes; empty: nowhere.
+    pub sync_endpoint: String,
     /// How events become submissions.
     pub rules: Rules,
     /// A hello follows an event within this.

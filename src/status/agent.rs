@@ -89,10 +89,22 @@ pub struct PublisherReport {
 pub struct HandlerReport {
     /// Its name.
     pub name: String,
-    /// `ok`, `behind`, `stopped` or `stuck`.
+    /// `ok`, `behind`, `stopped`, `late` or `stuck`.
     pub state: &'static str,
     /// Seconds in that state.
     pub since_seconds: u64,
+    /// What the lane does: `starting`, `running`, `pausing`, `waiting`, `stuck` or `ended`.
+    pub lane: &'static str,
+    /// Times the handler was made.
+    pub starts: u64,
+    /// Batches in its queue.
+    pub queued: usize,
+    /// Bytes in its queue.
+    pub queued_bytes: usize,
+    /// The last thing that went wrong, printable.
+    pub last_error: Option<String>,
+    /// Seconds since then.
+    pub last_error_seconds: Option<u64>,
     /// What its lane counts.
     pub counters: Counted,
 }
@@ -108,8 +120,6 @@ pub struct AgentView<'a> {
     pub health: &'a Health,
     /// What is logged.
     pub log_level: String,
-    /// What is subscribed to.
-    pub topics: &'a [String],
     /// What the control socket counts.
     pub control: Vec<Sample>,
     /// What the exporter counts.
@@ -151,17 +161,20 @@ impl AgentReport {
         });
         let handlers = agent.lanes().iter().map(|lane| {
             let (state, since_seconds) = seen(view.vigil.handler(lane.name()));
+            let status = lane.handle().status();
+            let last_error = status.last_error;
             HandlerReport {
                 name: lane.name().to_owned(),
                 state,
                 since_seconds,
+                lane: status.state.as_str(),
+                starts: status.starts,
+                queued: status.queued,
+                queued_bytes: status.queued_bytes,
+                last_error_seconds: age(last_error.as_ref().map(|error| error.at)),
+                last_error: last_error.map(|error| error.text),
                 counters: Counted(lane.metrics.each()),
             }
-        });
-        let topics = view.topics.iter().map(|topic| Topic {
-            topic: topic.clone(),
-            subscribed: true,
-            rows: 0,
         });
         let checkpoints = agent.checkpoints().map(|checkpoints| checkpoints.each());
         let discovery = agent.discovery().map(|discovery| discovery.metrics.each());
@@ -173,7 +186,7 @@ impl AgentReport {
             reasons: view.health.reasons.clone(),
             log_level: view.log_level.clone(),
             publishers: publishers.collect(),
-            topics: topics.collect(),
+            topics: Vec::new(),
             handlers: handlers.collect(),
             replica: Counted(agent.hub().metrics.each()),
             checkpoints: Counted(checkpoints.unwrap_or_default()),

@@ -45,6 +45,8 @@ pub enum Part {
     Requests,
     /// The socket of workers that push.
     Workers,
+    /// The socket of agents that missed something.
+    Sync,
     /// What is polled, and the lease.
     Monitors,
     /// The control socket.

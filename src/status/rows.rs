@@ -14,23 +14,24 @@ const STEP: usize = 4096;
 pub struct Topic {
     /// Its name.
     pub topic: String,
-    /// Whether it is subscribed to; rows of others are left over.
-    pub subscribed: bool,
+    /// Who wants it: the operator or the configuration, or handlers by name. Rows of topics that
+    /// nobody wants are left over.
+    pub wanted_by: Vec<String>,
     /// Rows of the replica that stand on it.
     pub rows: u64,
 }
 
-/// The topics that are subscribed to or have rows, by name. Rows that come and go meanwhile may or
+/// The topics that somebody wants or that have rows, by name. Rows that come and go meanwhile may or
 /// may not be counted.
-pub fn topics(hub: &Hub, subscribed: &[String]) -> Vec<Topic> {
+pub fn topics(hub: &Hub, wanted: Vec<(String, Vec<String>)>) -> Vec<Topic> {
     let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
-    let entry = |name: &str, subscribed: bool| Topic {
+    let entry = |name: &str, wanted_by: Vec<String>| Topic {
         topic: name.to_owned(),
-        subscribed,
+        wanted_by,
         rows: 0,
     };
-    for name in subscribed {
-        topics.insert(name.clone(), entry(name, true));
+    for (name, users) in wanted {
+        topics.insert(name.clone(), entry(&name, users));
     }
     let mut cursor = hub.with_replica(|replica| replica.cursor());
     let mut more = true;
@@ -40,7 +41,7 @@ pub fn topics(hub: &Hub, subscribed: &[String]) -> Vec<Topic> {
                 match topics.get_mut(&*row.topic) {
                     Some(topic) => topic.rows += 1,
                     None => {
-                        let mut topic = entry(&row.topic, false);
+                        let mut topic = entry(&row.topic, Vec::new());
                         topic.rows = 1;
                         topics.insert(row.topic.to_string(), topic);
                     }

@@ -3,18 +3,26 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::agent::follower::Followed;
 use crate::dispatch::{Hub, LaneMetrics};
 use crate::event::codec::Malformed;
 use crate::metrics::Sample;
 use crate::pubsub::Source;
 
-/// One line for each publisher, the replica and each handler; what is zero is left out.
+/// One line for each publisher and its recovery, the replica and each handler; what is zero is left
+/// out.
 pub fn summary(
     sources: &[Arc<Source>],
+    followed: &[(String, Arc<Followed>)],
     hub: &Hub,
     lanes: &[(String, Arc<LaneMetrics>)],
 ) -> Vec<String> {
     let mut lines: Vec<String> = sources.iter().map(|source| publisher(source)).collect();
+    lines.extend(
+        followed
+            .iter()
+            .map(|(uri, each)| line(&format!("recovery {uri}"), &each.metrics.each())),
+    );
     lines.push(line("replica", &hub.metrics.each()));
     lines.extend(
         lanes

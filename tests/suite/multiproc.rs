@@ -224,6 +224,6 @@ fn an_unchanged_python_worker_feeds_it() {
     );
     let source = service.source();
     let counted: Vec<u64> = source.malformed.iter().map(|metric| metric.get()).collect();
-    assert_eq!(counted, [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counted, [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(source.metrics.events_foreign_total.get(), 0);
 }

@@ -41,19 +41,17 @@ impl Handler for Sleeper {
 
 fn sleeper(tape: &Tape, gate: Receiver<()>, delivery: Delivery) -> LaneOptions {
     let tape = tape.clone();
-    LaneOptions {
-        name: "sleeper".into(),
-        build: Box::new(move |_| {
-            let (tape, gate) = (tape.clone(), gate.clone());
-            Ok(Box::new(Sleeper { tape, gate }))
-        }),
-        seat: SeatOptions {
-            delivery,
-            queue_length: 4,
-            queue_bytes: 1 << 20,
-            ..SeatOptions::default()
-        },
-    }
+    let seat = SeatOptions {
+        delivery,
+        queue_length: 4,
+        queue_bytes: 1 << 20,
+        ..SeatOptions::default()
+    };
+    let build = Box::new(move |_: &_| {
+        let (tape, gate) = (tape.clone(), gate.clone());
+        Ok(Box::new(Sleeper { tape, gate }) as _)
+    });
+    LaneOptions::new("sleeper", seat, build)
 }
 
 /// Events: many more than the sleeper's queue holds, over few rows, some of which go away.

@@ -194,11 +194,7 @@ fn a_handler_that_never_returns_is_left_behind() {
     let port = Port::free();
     let mut publisher = Publisher::bind(&port.uri());
     let tape = Tape::default();
-    let stuck = LaneOptions {
-        name: "stuck".into(),
-        build: Box::new(|_| Ok(Box::new(Stuck))),
-        seat: wide(),
-    };
+    let stuck = LaneOptions::new("stuck", wide(), Box::new(|_| Ok(Box::new(Stuck))));
     let agent = over_zmq(&[&port.uri()], &["t1"], vec![stuck, tape.handler()]);
     publisher.has_agent(&["D", "t1"]);
     tape.synced(1);

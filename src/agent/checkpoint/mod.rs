@@ -7,6 +7,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,18 +49,26 @@ pub struct Options {
     pub every: Duration,
 }
 
-/// Reads the checkpoint in `folder` into `hub`; gives the positions. One that is missing, damaged
+/// Reads what the checkpoint in `folder` has of `topics` into `hub`; gives the positions. One that is missing, damaged
 /// or foreign is as none: everything is then loaded from the publishers.
-pub fn restore(folder: &Path, hub: &Hub) -> Vec<Positions> {
+pub fn restore(folder: &Path, topics: &HashSet<String>, hub: &Hub) -> Vec<Positions> {
     let path = folder.join(NAME);
     let start = Instant::now();
     let mut rows = 0;
     let read = file::read(&path, |batch| {
-        rows += batch.len();
-        hub.publish(batch);
+        // Rows of a topic that is wanted no longer would stay for ever.
+        let wanted = |event: &Event<'_>| topics.contains(event.topic_or_all());
+        let wanted: EventBatch = batch.iter().filter(wanted).collect();
+        rows += wanted.len();
+        hub.publish(wanted);
     });
     match read {
-        Ok(positions) => {
+        Ok(mut positions) => {
+            for publisher in &mut positions {
+                publisher
+                    .topics
+                    .retain(|(topic, _)| topics.contains(&**topic));
+            }
             log::info!(
                 "{rows} rows of {} publishers restored from {} in {:?}",
                 positions.len(),

@@ -15,6 +15,10 @@ fn stamped(seq: u64) -> Option<Stamp> {
     })
 }
 
+fn topics() -> HashSet<String> {
+    ["t1".to_owned(), "D".to_owned()].into()
+}
+
 fn written(folder: &Path) -> Vec<Positions> {
     let hub = Hub::new();
     let events = [
@@ -53,7 +57,7 @@ fn what_was_known_is_known_again_tombstones_too() {
     let folder = tempfile::tempdir().unwrap();
     let positions = written(folder.path());
     let hub = Hub::new();
-    assert_eq!(restore(folder.path(), &hub), positions);
+    assert_eq!(restore(folder.path(), &topics(), &hub), positions);
     hub.with_replica(|replica| {
         assert_eq!(replica.len(), 1);
         let kept = replica.get("lport", "kept").unwrap();
@@ -65,6 +69,16 @@ fn what_was_known_is_known_again_tombstones_too() {
 }
 
 #[test]
+fn what_is_not_wanted_any_more_is_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let hub = Hub::new();
+    let positions = restore(folder.path(), &["D".to_owned()].into(), &hub);
+    assert_eq!(positions[0].topics, [("D".into(), 0)]);
+    assert!(hub.with_replica(|replica| replica.is_empty()));
+}
+
+#[test]
 fn nothing_of_a_damaged_or_foreign_file_is_used() {
     let folder = tempfile::tempdir().unwrap();
     written(folder.path());
@@ -73,7 +87,7 @@ fn nothing_of_a_damaged_or_foreign_file_is_used() {
     let unused = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         let hub = Hub::new();
-        assert_eq!(restore(folder.path(), &hub), []);
+        assert_eq!(restore(folder.path(), &topics(), &hub), []);
         assert!(hub.with_replica(|replica| replica.is_empty()));
     };
     for cut in 0..good.len() {
@@ -86,5 +100,5 @@ fn nothing_of_a_damaged_or_foreign_file_is_used() {
     }
     unused(&[&good[..], b"more"].concat());
     fs::remove_file(&path).unwrap();
-    assert_eq!(restore(folder.path(), &Hub::new()), []);
+    assert_eq!(restore(folder.path(), &topics(), &Hub::new()), []);
 }

@@ -28,6 +28,7 @@ crate::metrics! {
         lower_incarnations_total: Counter = "Messages of a lower incarnation than the publisher's: late ones, or two publishers with one id.",
         new_incarnations_total: Counter = "Times the publisher could not prove that it lost nothing and began anew.",
         other_publishers_total: Counter = "Times another publisher answered at the same address.",
+        twins_total: Counter = "Times another address was found to lead to a publisher with the same id.",
         unrepaired_total: Counter = "Losses that nothing could be done about: the publisher has no sync service.",
     }
 }

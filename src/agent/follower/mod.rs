@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::recovery::{Action, Input, Note, Options, Recovery, Sweep, name_hash};
+use super::recovery::{Action, Input, Life, Note, Options, Recovery, Sweep, name_hash};
 use crate::dispatch::Hub;
 use crate::event::EventBatch;
 use crate::event::hello::Hello;
@@ -75,6 +75,7 @@ impl Callback for Followers {
             service: None,
             target: None,
             resync_due: None,
+            life: None,
             positions_due: None,
             actions: Vec::new(),
             out: Vec::new(),
@@ -99,6 +100,8 @@ struct Follower {
     target: Option<Endpoint>,
     /// The next periodic resync, while the publisher is legacy.
     resync_due: Option<Instant>,
+    /// The publisher as it was shown last.
+    life: Option<Life>,
     positions_due: Option<Instant>,
     actions: Vec<Action>,
     out: Vec<u8>,
@@ -121,8 +124,17 @@ impl Follower {
         }
     }
 
-    fn show(&self, _: Instant) {
-        self.followed.stands(self.recovery.standing());
+    fn show(&mut self, now: Instant) {
+        let standing = self.recovery.standing();
+        self.followed.stands(standing);
+        if standing.life != self.life {
+            self.life = standing.life;
+            if let Some(other) = self.shared.twin(&self.source.uri, &standing) {
+                self.followed.metrics.twins_total.inc();
+                let what = "another address leads to a publisher with the same id";
+                self.say(log::Level::Error, format_args!("{what}: {other}"), now);
+            }
+        }
     }
 
     fn act(&mut self, action: Action, now: Instant) {

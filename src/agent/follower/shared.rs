@@ -112,6 +112,18 @@ impl Shared {
         followed
     }
 
+    /// Another address that leads to a publisher with the same id as the one at `uri`.
+    pub(super) fn twin(&self, uri: &str, own: &Standing) -> Option<String> {
+        let id = own.life?.publisher;
+        let publishers = self.publishers();
+        let mut others = publishers.iter().filter(|(other, _)| *other != uri);
+        let twin = others.find(|(_, other)| {
+            let life = other.standing().life;
+            life.is_some_and(|life| life.publisher == id)
+        });
+        twin.map(|(other, _)| other.clone())
+    }
+
     /// A publisher is followed no longer.
     pub(super) fn leave(&self, uri: &str, followed: &Arc<Followed>) {
         let mut publishers = self.publishers();

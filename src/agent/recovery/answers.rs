@@ -5,194 +5,190 @@ use std::time::{Duration, Instant};
 
 use super::asks::Job;
 use super::topic::{Loading, Phase};
-use super::{Action, Life, Note, Recovery, Sweep, name_hash};
+use super::{Action, Note, Recovery, Sweep, name_hash};
 use crate::event::{EventBatch, codec};
 use crate::sync::{Answer, Digest, Packed, Refusal};
 
 /// How long what was refused is not asked for again.
 const REFUSED: Duration = Duration::from_secs(60);
 
+/// What becomes of a question after its answer.
+enum Next {
+    /// It was answered; what is still missing is asked for at once.
+    On,
+    /// It is asked again, the later the more often that was needed.
+    Retry,
+    /// It is asked again after this.
+    RetryIn(Duration),
+    /// It was not answered by this: all that came so far is void, and it is asked again.
+    Bad,
+}
+
 impl Recovery {
     pub(super) fn answer(&mut self, tag: u64, answer: Answer, now: Instant, out: &mut Vec<Action>) {
         let Some(job) = self.asks.answered(tag) else {
             return;
         };
-        self.settled(&job);
-        match answer {
-            Answer::RetryAfter(millis) => {
+        self.set_asked(&job, false);
+        let next = match (&job, answer) {
+            (_, Answer::RetryAfter(millis)) => {
                 out.push(Action::Note(Note::AskedToWait));
-                let wait = Duration::from_millis(millis.into());
-                self.again(&job);
-                self.asks.retry_in(job, wait, now);
+                Next::RetryIn(Duration::from_millis(millis.into()))
             }
-            Answer::Refused { code, .. } => {
+            (_, Answer::Refused { code, .. }) => {
                 out.push(Action::Note(Note::Refused(code)));
-                self.again(&job);
                 match code {
-                    Refusal::Version | Refusal::Forbidden => {
-                        self.asks.retry_in(job, REFUSED, now);
-                    }
-                    Refusal::Malformed => self.asks.retry(job, now),
+                    Refusal::Version | Refusal::Forbidden => Next::RetryIn(REFUSED),
+                    Refusal::Malformed => Next::Retry,
                 }
             }
-            answer => {
-                let fits = match (&job, answer) {
-                    (
-                        Job::Heads(_),
-                        Answer::Heads {
-                            incarnation,
-                            head,
-                            behind,
-                        },
-                    ) => self.heads(incarnation, head, &behind, out),
-                    (
-                        Job::Topic(name),
-                        Answer::Events {
-                            incarnation,
-                            upto,
-                            last,
-                            events,
-                        },
-                    ) => self.replayed(name, incarnation, (upto, last), &events, now, out),
-                    (Job::Topic(name), Answer::Gone { incarnation }) => {
-                        self.gone(name, incarnation, out)
-                    }
-                    (Job::Topic(name), Answer::Lapsed) => self.lapsed(name),
-                    (Job::Topic(name), rows @ Answer::Rows { .. }) => {
-                        self.rows(name, rows, now, out)
-                    }
-                    _ => false,
-                };
-                if fits {
-                    self.asks.well();
-                    if let Job::Topic(name) = &job
-                        && self.topics.get(name).is_some_and(|topic| !topic.is_live())
-                    {
-                        self.want(name);
-                    }
-                } else {
-                    out.push(Action::Note(Note::BadAnswer));
-                    if let Job::Topic(name) = &job
-                        && let Some(topic) = self.topics.get_mut(name)
-                        && !topic.is_live()
-                    {
-                        topic.phase = Phase::Unknown;
-                    }
-                    self.again(&job);
-                    self.asks.retry(job, now);
-                }
+            (_, answer) if !self.is_of_this_life(&answer) => {
+                // The publisher itself says, by hellos and stamps, which life it is in: an answer
+                // may be an old one, or another publisher's.
+                out.push(Action::Note(Note::BadAnswer));
+                Next::Retry
             }
+            (Job::Heads(_), Answer::Heads { behind, .. }) => self.heads(&behind, out),
+            (Job::Topic(name), answer) => self.of_topic(name, answer, now, out),
+            _ => Next::Bad,
+        };
+        let again = match next {
+            Next::On => {
+                if let Job::Topic(name) = &job
+                    && self.topics.get(name).is_some_and(|topic| !topic.is_live())
+                {
+                    self.want(name);
+                }
+                return;
+            }
+            Next::Bad => {
+                out.push(Action::Note(Note::BadAnswer));
+                if let Job::Topic(name) = &job
+                    && let Some(topic) = self.topics.get_mut(name)
+                    && !topic.is_live()
+                {
+                    topic.phase = Phase::Unknown;
+                }
+                None
+            }
+            Next::Retry => None,
+            Next::RetryIn(wait) => Some(wait),
+        };
+        self.set_asked(&job, true);
+        match again {
+            Some(wait) => self.asks.retry_in(job, wait, now),
+            None => self.asks.retry(job, now),
         }
     }
 
-    /// The question is not open any more.
-    pub(super) fn settled(&mut self, job: &Job) {
+    /// Whether the question is among those that will be answered.
+    pub(super) fn set_asked(&mut self, job: &Job, asked: bool) {
         if let Job::Topic(name) = job
             && let Some(topic) = self.topics.get_mut(name)
         {
-            topic.asked = false;
+            topic.asked = asked;
         }
     }
 
-    /// The question will be asked again.
-    fn again(&mut self, job: &Job) {
-        if let Job::Topic(name) = job
-            && let Some(topic) = self.topics.get_mut(name)
-        {
-            topic.asked = true;
-        }
+    fn is_of_this_life(&self, answer: &Answer) -> bool {
+        let (Answer::Heads { incarnation, .. }
+        | Answer::Events { incarnation, .. }
+        | Answer::Gone { incarnation }
+        | Answer::Rows { incarnation, .. }) = answer
+        else {
+            return true;
+        };
+        self.life
+            .is_some_and(|life| life.incarnation == *incarnation)
     }
 
-    /// Whether an answer is of the publisher's present life; a higher incarnation begins another.
-    fn same_life(&mut self, incarnation: u64, out: &mut Vec<Action>) -> bool {
-        let Some(life) = self.life else { return false };
-        if life.incarnation < incarnation {
-            self.meet(
-                Life {
-                    incarnation,
-                    ..life
-                },
-                out,
-            );
-            return false;
-        }
-        life.incarnation == incarnation
-    }
-
-    fn heads(
-        &mut self,
-        incarnation: u64,
-        head: u64,
-        behind: &[(String, u64)],
-        out: &mut Vec<Action>,
-    ) -> bool {
-        if !self.same_life(incarnation, out) {
-            // It has begun another life, in which all is asked anew, or is left to do so.
-            return self
-                .life
-                .is_some_and(|life| life.incarnation == incarnation);
-        }
+    fn heads(&mut self, behind: &[(String, u64)], out: &mut Vec<Action>) -> Next {
+        self.asks.well();
         for (name, last) in behind {
             let known = self.topics.get_key_value(name.as_str());
             if let Some(name) = known.map(|(name, _)| Arc::clone(name)) {
                 self.claim(&name, *last, out);
             }
         }
-        if let Some((left, lowest)) = &mut self.round {
-            *left -= 1;
-            *lowest = head.min(*lowest);
-            if *left == 0 {
-                self.covered = self.covered.max(*lowest);
-                self.round = None;
+        self.round -= 1;
+        Next::On
+    }
+
+    fn of_topic(
+        &mut self,
+        name: &Arc<str>,
+        answer: Answer,
+        now: Instant,
+        out: &mut Vec<Action>,
+    ) -> Next {
+        let Some(topic) = self.topics.get_mut(name) else {
+            return Next::On;
+        };
+        match (&mut topic.phase, answer) {
+            (
+                Phase::Replaying { .. },
+                Answer::Events {
+                    upto, last, events, ..
+                },
+            ) => self.replayed(name, (upto, last), &events, now, out),
+            (Phase::Replaying { loaded, .. }, Answer::Gone { .. }) => {
+                // What a snapshot lacks is gone already: the next one may be no better.
+                let next = if *loaded { Next::Retry } else { Next::On };
+                topic.phase = Phase::Unknown;
+                out.push(Action::Note(Note::Gone));
+                next
             }
+            (Phase::Loading(_), Answer::Lapsed) => {
+                topic.phase = Phase::Unknown;
+                Next::Retry
+            }
+            (Phase::Unknown | Phase::Loading(_), rows @ Answer::Rows { .. }) => {
+                self.rows(name, rows, now, out)
+            }
+            (Phase::Live, _) => Next::On,
+            _ => Next::Bad,
         }
-        true
     }
 
     fn replayed(
         &mut self,
         name: &Arc<str>,
-        incarnation: u64,
         (upto, head): (u64, u64),
         packed: &Packed,
         now: Instant,
         out: &mut Vec<Action>,
-    ) -> bool {
-        if !self.same_life(incarnation, out) {
-            return self
-                .life
-                .is_some_and(|life| life.incarnation == incarnation);
-        }
+    ) -> Next {
         let life = self.life.unwrap_or_default();
         let Some(topic) = self.topics.get_mut(name) else {
-            return true;
+            return Next::On;
         };
-        let Phase::Replaying { after, events } = &mut topic.phase else {
-            return true;
+        let Phase::Replaying { after, events, .. } = &mut topic.phase else {
+            return Next::On;
         };
         let Some(batch) = decode(packed) else {
-            return false;
+            return Next::Bad;
         };
         let mut last = topic.last;
         for event in batch.iter() {
             let Some(stamp) = event.stamp else {
-                return false;
+                return Next::Bad;
             };
             let follows = stamp.prev == last && stamp.seq > last && stamp.seq <= upto;
             let ours = stamp.publisher == life.publisher && stamp.incarnation == life.incarnation;
             if !follows || !ours || *event.topic_or_all() != **name {
-                return false;
+                return Next::Bad;
             }
             last = stamp.seq;
         }
-        if upto <= *after && upto < head || upto >= head && last < head {
-            // It leads nowhere, or claims to be whole and is not.
-            return false;
-        }
-        (*after, *events) = (upto, *events + batch.len() as u64);
-        topic.last = last;
         let more = upto < head;
+        if (more && upto <= *after) || (!more && last < head) {
+            // It leads nowhere, or claims to be whole and is not.
+            return Next::Bad;
+        }
+        *after = upto;
+        *events += batch.len() as u64;
         let fetched = *events;
+        topic.last = last;
         if more {
             // Asked for before these are applied, so that the service works meanwhile.
             self.want(name);
@@ -203,29 +199,10 @@ impl Recovery {
         }
         if !more {
             out.push(Action::Note(Note::Replayed(fetched)));
-            self.settle(name, out);
+            self.take_held(name, out);
+            self.replay_done(name);
         }
-        true
-    }
-
-    fn gone(&mut self, name: &Arc<str>, incarnation: u64, out: &mut Vec<Action>) -> bool {
-        out.push(Action::Note(Note::Gone));
-        if self.same_life(incarnation, out)
-            && let Some(topic) = self.topics.get_mut(name)
-            && matches!(topic.phase, Phase::Replaying { .. })
-        {
-            topic.phase = Phase::Unknown;
-        }
-        true
-    }
-
-    fn lapsed(&mut self, name: &Arc<str>) -> bool {
-        if let Some(topic) = self.topics.get_mut(name)
-            && matches!(topic.phase, Phase::Loading(_))
-        {
-            topic.phase = Phase::Unknown;
-        }
-        true
+        Next::On
     }
 
     fn rows(
@@ -234,29 +211,24 @@ impl Recovery {
         answer: Answer,
         now: Instant,
         out: &mut Vec<Action>,
-    ) -> bool {
+    ) -> Next {
         let Answer::Rows {
             id,
             chunk,
             chunks,
-            incarnation,
             seq,
             complete_since,
             total,
             rows,
+            ..
         } = answer
         else {
-            return false;
+            return Next::Bad;
         };
-        if !self.same_life(incarnation, out) {
-            return self
-                .life
-                .is_some_and(|life| life.incarnation == incarnation);
-        }
         let Some(topic) = self.topics.get_mut(name) else {
-            return true;
+            return Next::On;
         };
-        if matches!(topic.phase, Phase::Unknown) && chunk == 0 {
+        if matches!(topic.phase, Phase::Unknown) {
             topic.phase = Phase::Loading(Box::new(Loading {
                 id,
                 next: 0,
@@ -268,13 +240,13 @@ impl Recovery {
             }));
         }
         let Phase::Loading(loading) = &mut topic.phase else {
-            return matches!(topic.phase, Phase::Live | Phase::Replaying { .. });
+            return Next::Bad;
         };
         if (id, chunk, chunks) != (loading.id, loading.next, loading.chunks) || chunk >= chunks {
-            return false;
+            return Next::Bad;
         }
         let Some(batch) = decode(&rows) else {
-            return false;
+            return Next::Bad;
         };
         loading.digest.add(&rows);
         let names = batch.iter().map(|row| name_hash(row.table, row.key));
@@ -284,12 +256,12 @@ impl Recovery {
             self.want(name);
             self.ask(now, out);
             out.push(Action::Apply(batch));
-            return true;
+            return Next::On;
         }
         let Digest { rows, sum } = loading.digest;
         if total != Some((rows, sum)) {
             out.push(Action::Note(Note::BadDigest));
-            return false;
+            return Next::Bad;
         }
         let sweep = Sweep {
             life: self.life.unwrap_or_default(),
@@ -298,27 +270,36 @@ impl Recovery {
             seq: loading.seq,
             has: std::mem::take(&mut loading.has),
         };
-        topic.last = loading.seq;
+        topic.loaded(sweep.seq);
         if !batch.is_empty() {
             out.push(Action::Apply(batch));
         }
         out.push(Action::Sweep(sweep));
         out.push(Action::Note(Note::Loaded(rows)));
-        self.settle(name, out);
-        true
+        self.take_held(name, out);
+        Next::On
     }
 
-    /// The topic has a position again.
-    fn settle(&mut self, name: &Arc<str>, out: &mut Vec<Action>) {
+    /// Hands on the held events that follow the position, and lets go of the others.
+    fn take_held(&mut self, name: &str, out: &mut Vec<Action>) {
         let Some(topic) = self.topics.get_mut(name) else {
             return;
         };
         self.held_bytes -= topic.held_bytes();
-        let next = topic.settle();
+        let next = topic.take_held();
         if !next.is_empty() {
             out.push(Action::Apply(next));
         }
-        self.behind -= usize::from(topic.is_live());
+    }
+
+    /// All that had been sent when it was last asked for is here.
+    fn replay_done(&mut self, name: &str) {
+        if let Some(topic) = self.topics.get_mut(name)
+            && topic.replay_done()
+        {
+            self.behind -= 1;
+            self.asks.well();
+        }
     }
 }
 

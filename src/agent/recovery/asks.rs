@@ -30,6 +30,7 @@ pub(super) struct Asks {
     next_tag: u64,
     in_flight: usize,
     timeout: Duration,
+    shortest: Duration,
     backoff: Backoff,
 }
 
@@ -42,6 +43,7 @@ impl Asks {
             next_tag: 1,
             in_flight: options.in_flight.max(1),
             timeout: options.ask_timeout,
+            shortest: options.retry_min,
             backoff: Backoff::new(options.retry_min, options.retry_max, rng),
         }
     }
@@ -71,7 +73,8 @@ impl Asks {
         self.under_way.remove(&tag).map(|(job, _)| job)
     }
 
-    /// The service answers what it is asked.
+    /// The service answers what it is asked. Not that it answers at all: one whose snapshots are
+    /// always broken must not be asked for them as fast as it can send them.
     pub fn well(&mut self) {
         self.backoff.reset();
     }
@@ -84,17 +87,21 @@ impl Asks {
 
     /// Asks again when the service said so.
     pub fn retry_in(&mut self, job: Job, wait: Duration, now: Instant) {
-        self.later.push((now + wait.min(MAX_PATIENCE), job));
+        let wait = wait.clamp(self.shortest, self.shortest.max(MAX_PATIENCE));
+        self.later.push((now + wait, job));
     }
 
     /// Nothing that is under way will be answered.
     pub fn all_lost(&mut self, now: Instant) {
-        let wait = self.backoff.wait();
-        let lost = self
-            .under_way
-            .drain()
-            .map(|(_, (job, _))| (now + wait, job));
-        self.later.extend(lost);
+        let lost = self.under_way.drain().map(|(_, (job, _))| job).collect();
+        self.put_off(lost, now);
+    }
+
+    fn put_off(&mut self, jobs: Vec<Job>, now: Instant) {
+        if !jobs.is_empty() {
+            let at = now + self.backoff.wait();
+            self.later.extend(jobs.into_iter().map(|job| (at, job)));
+        }
     }
 
     /// Takes up what was put off until `now`, and gives up what is not answered; says how many
@@ -106,17 +113,21 @@ impl Asks {
         let late = self.under_way.extract_if(|_, (_, due)| *due <= now);
         let late: Vec<Job> = late.map(|(_, (job, _))| job).collect();
         let given_up = late.len();
-        if given_up > 0 {
-            let wait = self.backoff.wait();
-            self.later
-                .extend(late.into_iter().map(|job| (now + wait, job)));
-        }
+        self.put_off(late, now);
         given_up
     }
 
     pub fn deadline(&self) -> Option<Instant> {
         let due = self.under_way.values().map(|(_, due)| *due);
         due.chain(self.later.iter().map(|(at, _)| *at)).min()
+    }
+
+    /// What is missing of `topic` is not asked for any more.
+    pub fn cancel(&mut self, topic: &str) {
+        let is_other = |job: &Job| !matches!(job, Job::Topic(name) if **name == *topic);
+        self.queue.retain(is_other);
+        self.under_way.retain(|_, (job, _)| is_other(job));
+        self.later.retain(|(_, job)| is_other(job));
     }
 
     /// Nothing is asked any more; answers that still come are passed over.

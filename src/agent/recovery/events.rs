@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::asks::Job;
-use super::topic::{Phase, Verdict};
+use super::topic::Verdict;
 use super::{Action, Life, Note, Recovery};
 use crate::event::EventBatch;
 use crate::sync::{MAX_TOPICS, Request};
@@ -49,11 +49,10 @@ impl Recovery {
                     left_out.push(place);
                     continue;
                 }
-                _ if self.service.is_none() && self.hello_at.is_some() => {
+                Verdict::Gap | Verdict::Broken if self.greeted && self.service.is_none() => {
                     // There is nobody to ask: better with a hole than not at all.
-                    self.behind -= usize::from(!topic.is_live());
-                    topic.phase = Phase::Live;
                     topic.took(&stamp);
+                    topic.holed = true;
                     out.push(Action::Note(Note::CannotRepair));
                     continue;
                 }
@@ -65,7 +64,7 @@ impl Recovery {
                 Verdict::Broken => {
                     out.push(Action::Note(Note::BrokenChain));
                     self.behind += usize::from(topic.is_live());
-                    topic.phase = Phase::Unknown;
+                    topic.restart();
                 }
                 Verdict::Hold => {}
             }
@@ -110,7 +109,7 @@ impl Recovery {
         if !self.can_ask() {
             return;
         }
-        if self.unsure && self.round.is_none() {
+        if self.unsure && self.round == 0 {
             self.begin_round(now);
         }
         let Some(life) = self.life else { return };
@@ -123,65 +122,53 @@ impl Recovery {
                         .filter_map(|name| Some((name.to_string(), self.topics.get(name)?.last)))
                         .collect(),
                 },
-                Job::Topic(name) => match self.topics.get(name).map(|topic| &topic.phase) {
-                    None | Some(Phase::Live) => {
-                        self.settled(&job);
+                Job::Topic(name) => {
+                    let Some(topic) = self.topics.get_mut(name) else {
                         continue;
+                    };
+                    match topic.question(life.incarnation, name) {
+                        Some(request) => request,
+                        None => {
+                            topic.asked = false;
+                            continue;
+                        }
                     }
-                    Some(Phase::Unknown) => Request::Snapshot {
-                        topic: name.to_string(),
-                        chunk: None,
-                    },
-                    Some(Phase::Loading(loading)) => Request::Snapshot {
-                        topic: name.to_string(),
-                        chunk: Some((loading.id, loading.next)),
-                    },
-                    Some(Phase::Replaying { after, .. }) => Request::Replay {
-                        incarnation: life.incarnation,
-                        topic: name.to_string(),
-                        after: *after,
-                    },
-                },
+                }
             };
             let tag = self.asks.asked(job, now);
             out.push(Action::Ask(tag, request));
         }
     }
 
-    /// Asks for the heads of all topics that have a position; the others are loaded anyway.
+    /// Asks for the heads of all topics that have a position; the others are loaded, and what
+    /// follows is replayed, anyway.
     fn begin_round(&mut self, now: Instant) {
         self.unsure = false;
-        let every = self.options.heads_every;
-        let jitter = every.mul_f64((self.rng.f64() * 2.0 - 1.0) / 3.0 + 1.0);
-        self.heads_due = Some(now + jitter);
+        self.put_off_heads(now);
         let names = self.topics.iter();
         let names: Vec<Arc<str>> = names
             .filter(|(_, topic)| topic.position().is_some())
             .map(|(name, _)| Arc::clone(name))
             .collect();
-        let chunks = names.chunks(MAX_TOPICS);
-        if chunks.len() > 0 {
-            self.round = Some((chunks.len(), u64::MAX));
-        }
-        for chunk in chunks {
+        for chunk in names.chunks(MAX_TOPICS) {
+            self.round += 1;
             self.asks.push(Job::Heads(chunk.to_vec()));
         }
     }
 
+    /// The next round is due in about the time the options say.
+    pub(super) fn put_off_heads(&mut self, now: Instant) {
+        let jitter = (self.rng.f64() * 2.0 - 1.0) / 3.0 + 1.0;
+        self.heads_due = Some(now + self.options.heads_every.mul_f64(jitter));
+    }
+
     /// Something was sent on `name` up to `seq`.
     pub(super) fn claim(&mut self, name: &Arc<str>, seq: u64, out: &mut Vec<Action>) {
-        let blind = self.service.is_none();
         let Some(topic) = self.topics.get_mut(name) else {
             return;
         };
         if topic.claim(seq) {
             out.push(Action::Note(Note::Gap));
-            if blind {
-                out.push(Action::Note(Note::CannotRepair));
-                topic.phase = Phase::Live;
-                topic.last = seq;
-                return;
-            }
             self.behind += 1;
             self.want(name);
         }

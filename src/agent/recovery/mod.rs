@@ -2,12 +2,11 @@
 //! clock or thread (design §5).
 //!
 //! ```text
-//!              first heard of               all chunks, digest right
-//!   Unknown ───────────────────▶ Loading ─────────────────────────────▶ Live ◀──────────┐
-//!      ▲                            ▲                                     │ prev > last, │
-//!      │ other publisher,           │ gone, a chain that does not hold    │ hello newer  │ nothing left
-//!      │ higher incarnation         │                                     ▼              │
-//!      └── from every state         └──────────────────────────────── Replaying ─────────┘
+//!              first chunk                last chunk, digest right
+//!   Unknown ───────────────────▶ Loading ──────────────────────────▶ Replaying ◀── prev > last, ── Live
+//!      ▲                            │                                 │     │       hello newer     ▲
+//!      │ higher incarnation,        │ lapsed, bad                gone │     │ nothing left          │
+//!      └── chain does not hold ◀────┴─────────────────────────────────┘     └───────────────────────┘
 //! ```
 //!
 //! Each topic has a position: the seq of the last event that was applied. An event of a topic follows
@@ -179,6 +178,9 @@ pub fn name_hash(table: &str, key: &str) -> u64 {
     hasher.finish()
 }
 
+/// Publishers whose positions are kept.
+const MAX_KEPT: usize = 64;
+
 type Topics = HashMap<Arc<str>, Topic, foldhash::quality::RandomState>;
 
 /// The recovery of one publisher.
@@ -195,13 +197,13 @@ pub struct Recovery {
     legacy: bool,
     /// Whether there is a sync service.
     service: Option<String>,
-    /// The publisher's head as of the last hello or round of heads; what is before it is accounted
-    /// for.
+    /// The publisher's head as of the last hello; what is before it is accounted for, by claims or by
+    /// a round of heads.
     covered: u64,
     /// Whether a round of heads is needed.
     unsure: bool,
-    /// The round that is under way: answers to come, and the lowest head of those that came.
-    round: Option<(usize, u64)>,
+    /// Answers still to come in the round that is under way.
+    round: usize,
     /// Whether a hello came since it was connected.
     greeted: bool,
     heads_due: Option<Instant>,
@@ -228,7 +230,7 @@ impl Recovery {
             service: None,
             covered: 0,
             unsure: false,
-            round: None,
+            round: 0,
             greeted: false,
             heads_due: None,
             held_bytes: 0,
@@ -259,7 +261,7 @@ impl Recovery {
             Input::Tick => self.tick(now, out),
         }
         self.ask(now, out);
-        self.prove(now);
+        self.prove();
     }
 
     fn up(&mut self, again: bool, out: &mut Vec<Action>) {
@@ -290,6 +292,11 @@ impl Recovery {
             self.behind -= usize::from(!topic.is_live());
             self.held_bytes -= topic.held_bytes();
         }
+        self.asks.cancel(name);
+        // Its rows may be let go: if it is wanted again, it is loaded again.
+        for kept in &mut self.kept {
+            kept.topics.retain(|(topic, _)| **topic != *name);
+        }
     }
 
     /// The kept position of `name` in the publisher's present life.
@@ -302,24 +309,46 @@ impl Recovery {
             .map(|(_, last)| *last)
     }
 
+    /// Another publisher is here. The one before may come back, as where two share an address; its
+    /// service is not to be asked in the meantime.
+    fn part(&mut self) {
+        self.greeted = false;
+        let Some(positions) = self.positions() else {
+            return;
+        };
+        let publisher = positions.life.publisher;
+        self.kept.retain(|kept| kept.life.publisher != publisher);
+        if self.kept.len() >= MAX_KEPT {
+            self.kept.remove(0);
+        }
+        self.kept.push(positions);
+    }
+
     /// The publisher is in this life; `false` when what says so is out of date.
     fn meet(&mut self, life: Life, out: &mut Vec<Action>) -> bool {
-        match self.life {
-            Some(known) if known == life => return true,
-            Some(known) if known.publisher == life.publisher => {
-                if life.incarnation < known.incarnation {
-                    out.push(Action::Note(Note::LowerIncarnation));
-                    return false;
-                }
+        if self.life == Some(life) {
+            return true;
+        }
+        let of_same = |known: &Life| known.publisher == life.publisher;
+        let kept = self.kept.iter().map(|kept| kept.life).find(of_same);
+        match self.life.filter(of_same).or(kept) {
+            Some(known) if life.incarnation < known.incarnation => {
+                out.push(Action::Note(Note::LowerIncarnation));
+                return false;
+            }
+            Some(known) if life.incarnation > known.incarnation => {
                 out.push(Action::Note(Note::NewIncarnation));
             }
-            Some(_) => out.push(Action::Note(Note::OtherPublisher)),
-            None => {}
+            _ => {}
+        }
+        if self.life.is_some_and(|known| !of_same(&known)) {
+            out.push(Action::Note(Note::OtherPublisher));
+            self.part();
         }
         self.life = Some(life);
         self.legacy = false;
         self.covered = 0;
-        (self.unsure, self.round) = (false, None);
+        (self.unsure, self.round) = (false, 0);
         self.asks.forget();
         let names: Vec<Arc<str>> = self.topics.keys().cloned().collect();
         self.topics.clear();
@@ -342,9 +371,10 @@ impl Recovery {
         self.hello_at = Some(now);
         let service = Some(hello.sync_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
         if service != self.service {
-            self.service = service;
             self.asks.all_lost(now);
+            self.service = service;
             out.push(Action::Endpoint(self.service.clone()));
+            self.load_holed();
         }
         // Where a hello was missed, what it listed is not known; nor what this one leaves out. The
         // first one of all lists nothing that was before it.
@@ -354,10 +384,7 @@ impl Recovery {
         }
         self.covered = self.covered.max(hello.head);
         if self.heads_due.is_none() {
-            self.heads_due = Some(now + self.options.heads_every);
-        }
-        if hello.recent.is_empty() {
-            return;
+            self.put_off_heads(now);
         }
         let recent: HashMap<u64, u64> = hello.recent.iter().copied().collect();
         let names = self.topics.keys();
@@ -367,12 +394,49 @@ impl Recovery {
         for (name, last) in moved {
             self.claim(&name, last, out);
         }
+        if self.service.is_none() {
+            self.go_blind(out);
+        }
+    }
+
+    /// There is nobody to ask for what is missing, nor whether anything is.
+    fn go_blind(&mut self, out: &mut Vec<Action>) {
+        for topic in self.topics.values_mut() {
+            if !self.unsure && topic.is_live() {
+                continue;
+            }
+            self.behind -= usize::from(!topic.is_live());
+            self.held_bytes -= topic.held_bytes();
+            out.push(Action::Note(Note::CannotRepair));
+            let held = topic.go_blind();
+            if !held.is_empty() {
+                out.push(Action::Apply(held));
+            }
+        }
+        self.unsure = false;
+    }
+
+    /// There is somebody to ask now: what was passed over before is loaded.
+    fn load_holed(&mut self) {
+        let holed = self.topics.iter().filter(|(_, topic)| topic.holed);
+        let holed: Vec<Arc<str>> = holed.map(|(name, _)| Arc::clone(name)).collect();
+        for name in holed {
+            if let Some(topic) = self.topics.get_mut(&name)
+                && topic.is_live()
+            {
+                topic.phase = topic::Phase::Unknown;
+                self.behind += 1;
+                self.want(&name);
+            }
+        }
     }
 
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.can_ask() && self.heads_due.is_some_and(|due| now >= due) {
-            // This finds what hellos cannot: a subscription that was lost.
+            // This finds what hellos cannot: a subscription that was lost. Where the last round is
+            // still under way, the next one begins when it ends.
             self.unsure = true;
+            self.put_off_heads(now);
         }
         for _ in 0..self.asks.wake(now) {
             out.push(Action::Note(Note::Unanswered));
@@ -388,14 +452,14 @@ impl Recovery {
         if !self.connected {
             return false;
         }
-        self.legacy || (self.greeted && !self.unsure && self.round.is_none() && self.behind == 0)
+        self.legacy || (self.greeted && !self.unsure && self.round == 0 && self.behind == 0)
     }
 
     /// Notes since when it is proved to be current.
-    fn prove(&mut self, now: Instant) {
+    fn prove(&mut self) {
         if self.is_in_sync() && !self.legacy {
-            // What was claimed at the last hello is here; what came since may be the last there is.
-            self.proved = self.hello_at.max(self.proved).or(Some(now));
+            // What was claimed at the last hello is here; what was sent since may not be.
+            self.proved = self.hello_at;
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::event::{Event, EventBatch, Stamp};
-use crate::sync::{Digest, SnapshotId};
+use crate::sync::{Digest, Request, SnapshotId};
 
 /// Where a topic stands.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) enum Phase {
         after: u64,
         /// Events fetched so far.
         events: u64,
+        /// Whether a snapshot was fetched just before.
+        loaded: bool,
     },
     /// A snapshot is fetched.
     Loading(Box<Loading>),
@@ -57,11 +59,14 @@ pub(super) struct Topic {
     pub phase: Phase,
     /// Seq of the last applied event; without meaning where there is no position.
     pub last: u64,
-    /// The highest seq that is known to have been sent.
+    /// The highest seq that was claimed or heard since the last replay was asked for: whether there
+    /// is still more is not known before the next one. Never above `last` in a live topic.
     known: u64,
     held: EventBatch,
     /// Whether it is among the questions.
     pub asked: bool,
+    /// Whether something was missed that nobody could be asked for.
+    pub holed: bool,
 }
 
 impl Topic {
@@ -76,6 +81,7 @@ impl Topic {
             known: position.unwrap_or(0),
             held: EventBatch::new(),
             asked: false,
+            holed: false,
         }
     }
 
@@ -83,9 +89,10 @@ impl Topic {
         matches!(self.phase, Phase::Live)
     }
 
-    /// Seq of the last applied event; `None` when that is not known.
+    /// Seq of the last applied event; `None` when that is not known, or not all before it is here.
     pub fn position(&self) -> Option<u64> {
         match self.phase {
+            _ if self.holed => None,
             Phase::Live | Phase::Replaying { .. } => Some(self.last),
             Phase::Unknown | Phase::Loading(_) => None,
         }
@@ -107,7 +114,6 @@ impl Topic {
     /// The event was applied.
     pub fn took(&mut self, stamp: &Stamp) {
         self.last = stamp.seq;
-        self.known = self.known.max(stamp.seq);
     }
 
     /// Something was sent up to `seq`; says whether a topic that was live is not any more.
@@ -125,7 +131,72 @@ impl Topic {
         self.phase = Phase::Replaying {
             after: self.last,
             events: 0,
+            loaded: false,
         };
+    }
+
+    /// The chain is broken: nothing is known of the topic but what is held.
+    pub fn restart(&mut self) {
+        self.phase = Phase::Unknown;
+        self.last = 0;
+    }
+
+    /// What is to be asked for; `None` when nothing is.
+    pub fn question(&mut self, incarnation: u64, name: &str) -> Option<Request> {
+        let topic = name.to_owned();
+        match &self.phase {
+            Phase::Live => None,
+            Phase::Unknown => Some(Request::Snapshot { topic, chunk: None }),
+            Phase::Loading(loading) => Some(Request::Snapshot {
+                topic,
+                chunk: Some((loading.id, loading.next)),
+            }),
+            Phase::Replaying { after, .. } => {
+                // The answer covers all that was claimed before: the publisher journals first, then
+                // sends and says hello.
+                self.known = self.last;
+                Some(Request::Replay {
+                    incarnation,
+                    topic,
+                    after: *after,
+                })
+            }
+        }
+    }
+
+    /// There is nobody to ask: follows what comes, with a hole. Returns what is held.
+    pub fn go_blind(&mut self) -> EventBatch {
+        let held = std::mem::take(&mut self.held);
+        let newer = |event: &Event<'_>| event.stamp.is_some_and(|stamp| stamp.seq > self.last);
+        let next: EventBatch = held.iter().filter(newer).collect();
+        self.last = self.known.max(self.last);
+        self.holed = true;
+        self.phase = Phase::Live;
+        next
+    }
+
+    /// A snapshot is complete, which stands at `seq`. It may be an old one that the service had at
+    /// hand, and its rows may be newer than `seq`, so what followed is to be fetched.
+    pub fn loaded(&mut self, seq: u64) {
+        // A snapshot that is older than what was applied takes nothing back.
+        self.last = self.last.max(seq);
+        self.holed = false;
+        self.phase = Phase::Replaying {
+            after: self.last,
+            events: 0,
+            loaded: true,
+        };
+    }
+
+    /// A replay is complete; says whether the topic is live again. If more was claimed since it was
+    /// asked for, it is not.
+    pub fn replay_done(&mut self) -> bool {
+        if self.known > self.last {
+            self.fetch();
+        } else {
+            self.phase = Phase::Live;
+        }
+        self.is_live()
     }
 
     /// Keeps an event that must wait, if `room` is enough.
@@ -140,9 +211,8 @@ impl Topic {
         self.held.bytes()
     }
 
-    /// The topic has a position again: takes the held events that follow it without a hole, lets go
-    /// of the others, and is live unless it is known that more was sent.
-    pub fn settle(&mut self) -> EventBatch {
+    /// Takes the held events that follow the position without a hole, and lets go of the others.
+    pub fn take_held(&mut self) -> EventBatch {
         let held = std::mem::take(&mut self.held);
         let mut next = EventBatch::new();
         for event in held.iter() {
@@ -152,11 +222,8 @@ impl Topic {
                 self.last = stamp.seq;
             }
         }
-        self.phase = Phase::Live;
-        if self.known > self.last {
-            self.fetch();
-        } else {
-            self.known = self.last;
+        if let Phase::Replaying { after, .. } = &mut self.phase {
+            *after = self.last.max(*after);
         }
         next
     }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::live::Live;
 use crate::config::log_filter_fault;
 use crate::control::{Answer, Calls, Code, ControlMetrics, Desk, Fed, Feed, Refusal, Request};
-use crate::dispatch::watch::{Seen, Watch};
-use crate::dispatch::{Filter, Hub};
+use crate::dispatch::onlook::{Onlooker, Seen};
+use crate::dispatch::{Filter, Hub, LaneHandle, Quarantined};
 use crate::event::topic;
 use crate::exporter::{self, Exhibit, Group, Ill};
 use crate::handler::json;
@@ -43,13 +43,13 @@ impl Desk for AgentDesk {
             Request::Get { table, key } => self.get(&table, key.as_deref()),
             Request::TopicsList {} => {
                 let subscribed = self.live.ask(|live| live.topics())?;
-                let topics = topics(&self.hub, &subscribed);
+                let topics = topics(&self.hub, subscribed);
                 Ok(items(topics.into_iter().map(|topic| json!(topic))))
             }
             Request::TopicsAdd { topic } => {
                 topic::check(&topic).map_err(|why| invalid(&topic, why))?;
                 let name = topic.clone();
-                let added = self.live.ask(move |live| live.add_topic(&name))?;
+                let added = self.live.ask(move |live| live.agent.add_topic(&name))?;
                 let changed = added.map_err(|why| invalid(&topic, why))?;
                 Ok(Answer::Done(json!({"changed": changed})))
             }
@@ -57,7 +57,7 @@ impl Desk for AgentDesk {
                 if topic == crate::event::SEND_ALL {
                     return Err(invalid(&topic, "it goes to all and cannot be left out"));
                 }
-                let changed = self.live.ask(move |live| live.remove_topic(&topic))?;
+                let changed = self.live.ask(move |live| live.agent.remove_topic(&topic))?;
                 Ok(Answer::Done(json!({"changed": changed})))
             }
             Request::Resync { handler } => {
@@ -70,9 +70,22 @@ impl Desk for AgentDesk {
                     _ => Ok(Answer::Done(Value::Null)),
                 }
             }
-            Request::QuarantineList { .. } | Request::QuarantineRelease { .. } => Err(
-                Refusal::new(Code::Unsupported, "this release has no quarantine"),
-            ),
+            Request::QuarantineList { handler } => {
+                let handles = self.handles(handler.as_deref())?;
+                let rows = handles.into_iter().flat_map(|handle| quarantine(&handle));
+                Ok(items(rows))
+            }
+            Request::QuarantineRelease {
+                handler,
+                table,
+                key,
+            } => {
+                let handles = self.handles(handler.as_deref())?;
+                let released = handles
+                    .iter()
+                    .map(|handle| release(handle, table.as_deref(), key.as_deref()));
+                Ok(Answer::Done(json!({"released": released.sum::<usize>()})))
+            }
             Request::LogLevel { level } => {
                 if let Some(level) = &level
                     && let Some(fault) = log_filter_fault(level)
@@ -92,6 +105,35 @@ impl Desk for AgentDesk {
     }
 }
 
+/// What one handler has in quarantine, an item each.
+fn quarantine(handle: &LaneHandle) -> Vec<Value> {
+    let rows = handle.quarantine().into_iter();
+    let item = |(name, held): (RowKey, Quarantined)| {
+        json!({
+            "handler": handle.name(),
+            "table": *name.table,
+            "key": *name.key,
+            "reason": held.reason,
+            "seconds": held.since.elapsed().as_secs(),
+            "version": held.version,
+            "lasting": held.lasting,
+        })
+    };
+    rows.map(item).collect()
+}
+
+/// Releases what is named; says how many rows.
+fn release(handle: &LaneHandle, table: Option<&str>, key: Option<&str>) -> usize {
+    let (Some(table), key) = (table, key) else {
+        return handle.release_all();
+    };
+    let rows = handle.quarantine().into_iter().map(|(name, _)| name);
+    let named =
+        rows.filter(|name| *name.table == *table && key.is_none_or(|key| *name.key == *key));
+    let released = named.filter(|name| handle.release(&name.table, &name.key));
+    released.count()
+}
+
 fn invalid(topic: &str, why: impl std::fmt::Display) -> Refusal {
     let topic = printable::name(topic, 64);
     Refusal::new(Code::Invalid, format_args!("topic {topic}: {why}"))
@@ -107,15 +149,27 @@ fn items(items: impl Iterator<Item = Value> + 'static) -> Answer {
 }
 
 impl AgentDesk {
+    /// The handler of this name, or all.
+    fn handles(&self, name: Option<&str>) -> Result<Vec<LaneHandle>, Refusal> {
+        let mut handles = self.live.ask(|live| live.agent.handles())?;
+        if let Some(name) = name {
+            handles.retain(|handle| handle.name() == name);
+            if handles.is_empty() {
+                return Err(no_handler(name));
+            }
+        }
+        Ok(handles)
+    }
+
     fn status(&self) -> Result<Answer, Refusal> {
         let (mut report, subscribed) = self.live.ask(|live| (live.report(), live.topics()))?;
-        report.topics = topics(&self.hub, &subscribed);
+        report.topics = topics(&self.hub, subscribed);
         Ok(Answer::Done(json!(report)))
     }
 
     fn watch(&self, filter: Filter) -> Answer {
         Answer::Feed(Box::new(Changes {
-            watch: self.hub.watch(filter),
+            onlooker: self.hub.onlook(filter),
             metrics: Arc::clone(&self.metrics),
         }))
     }
@@ -191,15 +245,15 @@ fn row(hub: &Hub, name: &RowKey) -> Option<Value> {
 
 /// Events for `watch`.
 struct Changes {
-    watch: Watch,
+    onlooker: Onlooker,
     metrics: Arc<ControlMetrics>,
 }
 
 impl Feed for Changes {
     fn next(&mut self, wait: Duration) -> Fed {
-        match self.watch.next(wait) {
+        match self.onlooker.next(wait) {
             Seen::Events(events) => {
-                let wanted = events.iter().filter(|e| self.watch.filter.wants_event(e));
+                let wanted = events.seen(&self.onlooker.filter);
                 // As handlers are given them. What is written there is JSON.
                 let parsed = |e| serde_json::from_str(&json::event(&e, false)).ok();
                 Fed::Items(wanted.filter_map(parsed).collect())

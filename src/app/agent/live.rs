@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::change::Change;
 use super::parts::lane;
 use crate::agent::Agent;
+use crate::agent::topics::OPERATOR;
 use crate::agent::vigil::{Health, Vigil};
 use crate::app::logging::Level;
 use crate::config::{AgentConfig, Known, Ready, Sources, load_agent};
@@ -23,8 +24,6 @@ pub struct Live {
     config: AgentConfig,
     sources: Sources,
     modules: Arc<Registry>,
-    /// What is subscribed to.
-    topics: Vec<String>,
     own: Own,
     vigil: Vigil,
     health: Health,
@@ -48,7 +47,6 @@ impl Live {
     ) -> Self {
         Live {
             agent,
-            topics: config.subscriptions(),
             config,
             sources,
             modules,
@@ -115,7 +113,6 @@ impl Live {
             vigil: &self.vigil,
             health: &self.health,
             log_level: self.level.get(),
-            topics: &self.topics,
             control: self.control.each(),
             exporter: self.exporter.each(),
         };
@@ -139,32 +136,11 @@ impl Live {
         line
     }
 
-    /// Subscribes to `topic`; `false` when it is subscribed to already.
-    pub fn add_topic(&mut self, topic: &str) -> Result<bool, PubSubError> {
-        let new = self.agent.subscriber().register_topic(topic)?;
-        if new {
-            self.topics.push(topic.to_owned());
-            log::info!("topic {topic} is subscribed to");
-        }
-        Ok(new)
-    }
-
-    /// Unsubscribes from `topic`; `false` when it was not subscribed to. [`SEND_ALL`] stays.
-    pub fn remove_topic(&mut self, topic: &str) -> bool {
-        if topic == SEND_ALL {
-            return false;
-        }
-        let gone = self.agent.subscriber().unregister_topic(topic);
-        if gone {
-            self.topics.retain(|known| known != topic);
-            log::info!("topic {topic} is subscribed to no longer");
-        }
-        gone
-    }
-
-    /// What is subscribed to.
-    pub fn topics(&self) -> Vec<String> {
-        self.topics.clone()
+    /// Who wants which topic, [`SEND_ALL`] included.
+    pub fn topics(&self) -> Vec<(String, Vec<String>)> {
+        let mut topics = self.agent.topics();
+        topics.push((SEND_ALL.to_owned(), vec![OPERATOR.to_owned()]));
+        topics
     }
 
     /// What is logged.
@@ -219,12 +195,12 @@ impl Live {
         }
         // What is new first: a row that moves to another topic is not missed in between.
         for topic in &change.topics_new {
-            if let Err(error) = self.add_topic(topic) {
+            if let Err(error) = self.agent.add_topic(topic) {
                 failed.push(error.to_string());
             }
         }
         for topic in &change.topics_gone {
-            self.remove_topic(topic);
+            self.agent.remove_topic(topic);
         }
         if change.publishers {
             let errors = self.agent.set_publishers(&new.publishers);

@@ -126,6 +126,7 @@ fn serve(
 /// The main loop.
 fn wait(live: &mut Live, requests: &Requests, jobs: &Receiver<Job<Live>>) {
     let mut discoveries = live.agent.discoveries();
+    let topics = live.agent.topic_bell();
     // Not a timeout of the wait: discoveries would put it off.
     let housekeeping = tick(HOUSEKEEPING);
     let pulse = tick(live.interval());
@@ -147,6 +148,7 @@ fn wait(live: &mut Live, requests: &Requests, jobs: &Receiver<Job<Live>>) {
                 // Only a signal ends the agent.
                 Err(_) => discoveries = never(),
             },
+            recv(topics) -> _ => live.agent.serve_topics(),
             recv(pulse) -> _ => live.tick(),
             recv(housekeeping) -> _ => live.agent.hub().forget(TOMBSTONE_TTL),
         }
@@ -155,7 +157,7 @@ fn wait(live: &mut Live, requests: &Requests, jobs: &Receiver<Job<Live>>) {
 
 fn stop(agent: Agent) {
     let start = Instant::now();
-    let sources = agent.sources();
+    let (sources, followed) = (agent.sources(), agent.followed());
     let hub = Arc::clone(agent.hub());
     let lanes: Vec<_> = agent
         .lanes()
@@ -163,7 +165,7 @@ fn stop(agent: Agent) {
         .map(|lane| (lane.name().to_owned(), Arc::clone(&lane.metrics)))
         .collect();
     let left_behind = agent.stop();
-    for line in status::summary(&sources, &hub, &lanes) {
+    for line in status::summary(&sources, &followed, &hub, &lanes) {
         log::info!("{line}");
     }
     log::info!(

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::agent::follower::ZmqSync;
 use crate::agent::{Parts, RecoveryParts, checkpoint, recovery};
 use crate::config::{AgentConfig, HandlerConfig};
+use crate::dispatch::lane::Build;
 use crate::dispatch::{Filter, LaneOptions, SeatOptions};
 use crate::handler::BuildError;
 use crate::handler::registry::Registry;
@@ -91,22 +92,25 @@ pub fn lane(config: &AgentConfig, handler: &HandlerConfig, modules: &Arc<Registr
         settings,
         ..
     } = handler.clone();
-    LaneOptions {
-        name: name.clone(),
-        build: Box::new(move |stop| match modules.find(&module) {
-            Some(module) => module.make(&name, &settings, stop),
-            None => Err(BuildError::Environment(format!(
-                "there is no module {module}"
-            ))),
-        }),
-        seat: SeatOptions {
-            filter: Filter {
-                tables: handler.tables.clone(),
-                topics: handler.topics.clone(),
-            },
-            delivery: handler.delivery,
-            queue_length: config.queue_length,
-            queue_bytes: config.queue_bytes,
+    let seat = SeatOptions {
+        filter: Filter {
+            tables: handler.tables.clone(),
+            topics: handler.topics.clone(),
+            actions: handler.actions,
         },
+        delivery: handler.delivery,
+        queue_length: config.queue_length,
+        queue_bytes: config.queue_bytes,
+    };
+    let own = name.clone();
+    let build: Build = Box::new(move |stop| match modules.find(&module) {
+        Some(module) => module.make(&own, &settings, stop),
+        None => Err(BuildError::Environment(format!(
+            "there is no module {module}"
+        ))),
+    });
+    LaneOptions {
+        time_limit: Some(handler.time_limit).filter(|limit| !limit.is_zero()),
+        ..LaneOptions::new(name, seat, build)
     }
 }

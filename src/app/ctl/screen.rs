@@ -51,7 +51,7 @@ impl Paint {
 pub fn tone(state: &str) -> Tone {
     match state {
         "ok" => Tone::Good,
-        "legacy" | "syncing" | "behind" | "new" => Tone::Poor,
+        "legacy" | "syncing" | "behind" | "late" | "new" => Tone::Poor,
         _ => Tone::Bad,
     }
 }

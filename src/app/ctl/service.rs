@@ -48,6 +48,8 @@ fn render(report: &Value, paint: Paint) -> String {
             "workers",
             "events_received_total",
         ),
+        ("replays for agents", "sync", "sync_replays_total"),
+        ("snapshots for agents", "sync", "sync_snapshots_total"),
         ("lease renewals", "monitors", "lease_renewals_total"),
         ("lease failures", "monitors", "lease_failures_total"),
     ] {

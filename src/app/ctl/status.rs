@@ -93,7 +93,16 @@ pub fn render(report: &Value, paint: Paint) -> String {
         );
     }
     let mut handlers = Table::new(&[
-        "HANDLER", "STATE", "SINCE", "APPLIED", "FAILED", "WAITING", "RESYNCS",
+        "HANDLER",
+        "STATE",
+        "SINCE",
+        "QUEUE",
+        "APPLIED",
+        "FAILED",
+        "RETRIES",
+        "QUARANTINE",
+        "RESYNCS",
+        "LAST ERROR",
     ]);
     for handler in list(&report["handlers"]) {
         let counters = &handler["counters"];
@@ -104,10 +113,13 @@ pub fn render(report: &Value, paint: Paint) -> String {
                 text(&handler["name"]),
                 state,
                 since(handler),
+                number(&handler["queued"]),
                 number(&counters["events_applied_total"]),
                 number(&counters["events_failed_total"]),
-                number(&counters["rows_waiting"]),
+                number(&counters["retries_waiting"]),
+                number(&counters["quarantined"]),
                 number(&counters["resyncs_total"]),
+                error(handler),
             ],
         );
     }
@@ -124,14 +136,16 @@ pub fn render(report: &Value, paint: Paint) -> String {
 
 /// Topics as a table.
 pub fn topics(topics: &[Value]) -> Table {
-    let mut table = Table::new(&["TOPIC", "ROWS", "SUBSCRIBED"]);
+    let mut table = Table::new(&["TOPIC", "ROWS", "WANTED BY"]);
     for topic in topics {
-        let subscribed = topic["subscribed"].as_bool() == Some(true);
-        let word = if subscribed { "yes" } else { "no" };
-        let toned = (!subscribed).then_some((2, Tone::Poor));
+        let users: Vec<String> = list(&topic["wanted_by"]).iter().map(text).collect();
+        let (toned, users) = match users.is_empty() {
+            true => (Some((2, Tone::Poor)), "nobody".to_owned()),
+            false => (None, users.join(", ")),
+        };
         table.row(
             toned,
-            vec![text(&topic["topic"]), number(&topic["rows"]), word.into()],
+            vec![text(&topic["topic"]), number(&topic["rows"]), users],
         );
     }
     table
@@ -139,6 +153,15 @@ pub fn topics(topics: &[Value]) -> Table {
 
 fn since(part: &Value) -> String {
     age(&part["since_seconds"])
+}
+
+/// The last error and how old it is.
+fn error(handler: &Value) -> String {
+    let Some(error) = handler["last_error"].as_str() else {
+        return "-".into();
+    };
+    let age = age(&handler["last_error_seconds"]);
+    format!("{} ({age} ago)", printable::text(error, 120))
 }
 
 fn age(seconds: &Value) -> String {
@@ -166,7 +189,7 @@ mod tests {
                 "recovery": {"gaps_total": 1}, "proved_seconds": 5,
             }],
             "handlers": [],
-            "topics": [{"topic": "D", "rows": 1, "subscribed": true}],
+            "topics": [{"topic": "D", "rows": 1, "wanted_by": ["a", "b"]}],
         });
         assert_eq!(
             render(&report, Paint(false)),
@@ -176,8 +199,8 @@ mod tests {
              PUBLISHER  STATE  SINCE  INCARNATION  SEQ  BEHIND  HEARD  PROVED  EVENTS  GAPS  REPLAYS  SNAPSHOTS  CONNECTS\n\
              tcp://a:1  down     3 s  -             40  -       -         5 s      12     1  -        -                 2\n\
              \n\
-             TOPIC  ROWS  SUBSCRIBED\n\
-             D         1  yes\n"
+             TOPIC  ROWS  WANTED BY\n\
+             D         1  a, b\n"
         );
         // What is no report is shown as well as it goes.
         assert!(render(&json!(null), Paint(true)).contains("not in step"));

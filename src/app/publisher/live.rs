@@ -137,6 +137,7 @@ impl Live {
             let part = match name {
                 "requests" => Part::Requests,
                 "monitors" => Part::Monitors,
+                "sync" => Part::Sync,
                 _ => Part::Service,
             };
             parts.insert(part, Counted(samples));

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{bounded, unbounded};
 
+use super::ends::{ingress, network, reachable, sync_service};
 use crate::config::PublisherConfig;
-use crate::event::EventBatch;
 use crate::metrics::Sample;
 use crate::publisher::group::Rules;
 use crate::publisher::history::{self, History, Moment};
@@ -21,12 +21,9 @@ use crate::publisher::monitor::{MonitorMetrics, MonitorOptions, Monitors};
 use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
 use crate::publisher::service::{self, Service};
 use crate::publisher::submit::request_path;
+use crate::publisher::sync::{SyncMetrics, SyncService};
 use crate::publisher::version::VersionField;
-use crate::pubsub::endpoint::{Endpoint, Host};
-use crate::pubsub::{
-    Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
-    SubscriberOptions, registry,
-};
+use crate::pubsub::{Source, SubscriberApi};
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
@@ -36,6 +33,8 @@ use crate::util::lock_file::{LockError, LockFile};
 pub struct Wired {
     workers: Option<Box<dyn SubscriberApi>>,
     clients: Option<Requests>,
+    sync: Option<SyncService>,
+    synced: Option<Arc<SyncMetrics>>,
     requests: Arc<RequestMetrics>,
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
@@ -117,12 +116,16 @@ impl Wired {
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
         let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
         let (monitored_to, monitored) = bounded(MONITORED_WAITING);
+        // Not bounded here: the sync service bounds how much it asks.
+        let (ask_to, asks) = unbounded();
         let service = Service::start(service::Parts {
             publisher,
             history,
             pushed,
             submitted,
             monitored,
+            asks,
+            sync_endpoint: config.sync_told(),
             rules: Rules {
                 version_field: Some(config.version_field.as_str())
                     .filter(|name| !name.is_empty())
@@ -149,6 +152,7 @@ impl Wired {
             },
             submit_to,
         )?;
+        let sync = sync_service(config, context, ask_to)?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
         let store = (store.open)(&StoreOptions {
@@ -174,6 +178,8 @@ impl Wired {
             workers,
             requests: Arc::clone(&clients.metrics),
             clients: Some(clients),
+            synced: sync.as_ref().map(|sync| Arc::clone(&sync.metrics)),
+            sync,
             monitored: Arc::clone(monitors.metrics()),
             monitors: Some(monitors),
             service,
@@ -186,6 +192,7 @@ impl Wired {
     /// Stops everything that brings events, while the service still takes them, then the service,
     /// then the socket its answers go through. Says whether all was done by `deadline`.
     pub fn stop_by(&mut self, deadline: Instant) -> bool {
+        self.sync = None;
         if let Some(workers) = &mut self.workers {
             workers.close();
         }
@@ -222,10 +229,12 @@ impl Wired {
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 3] {
+    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 4] {
+        let synced = self.synced.as_ref();
         [
             ("requests", self.requests.each()),
             ("monitors", self.monitored.each()),
+            ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
             ("service", self.service.metrics.each()),
         ]
     }
@@ -265,36 +274,6 @@ fn current_rows(history: &History, tables: &[String]) -> HashMap<String, BTreeMa
     known
 }
 
-/// The address that agents are told of.
-fn reachable(config: &PublisherConfig) -> String {
-    if !config.publisher_uri.is_empty() {
-        return config.publisher_uri.clone();
-    }
-    match &config.bind {
-        Endpoint::Tcp {
-            host: Host::Any,
-            port,
-        } => {
-            let name = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned();
-            format!("tcp://{name}:{port}")
-        }
-        Endpoint::Tcp {
-            host: Host::Ip(ip),
-            port,
-        } if ip.is_unspecified() => {
-            let name = rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned();
-            format!("tcp://{name}:{port}")
-        }
-        bind => bind.to_string(),
-    }
-}
-
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -309,60 +288,6 @@ fn history_options(config: &PublisherConfig) -> history::Options {
     options.max_bytes = config.journal_max_bytes;
     options.max_age = config.journal_max_age;
     options.tombstone_ttl = config.tombstone_ttl;
+    options.authoritative = config.authoritative;
     options
-}
-
-/// The network side, bound.
-fn network(
-    config: &PublisherConfig,
-    context: &zmq::Context,
-) -> Result<Box<dyn PublisherApi>, Box<dyn Error>> {
-    let mut publisher = driver(&config.pub_sub_driver, context)?.publisher(&PublisherOptions {
-        endpoint: config.bind.clone(),
-        send_hwm: config.send_hwm,
-        send_timeout: Duration::ZERO,
-        subscriptions: true,
-        linger: config.stop_timeout / 2,
-    })?;
-    publisher.initialize()?;
-    Ok(publisher)
-}
-
-fn driver(alias: &str, context: &zmq::Context) -> Result<Box<dyn PubSubApi>, String> {
-    let driver = registry::find(alias).ok_or_else(|| format!("there is no driver {alias}"))?;
-    Ok((driver.make)(context))
-}
-
-/// The side of the workers that push.
-fn ingress(
-    config: &PublisherConfig,
-    context: &zmq::Context,
-    pushed: Sender<EventBatch>,
-) -> Result<Box<dyn SubscriberApi>, Box<dyn Error>> {
-    let driver = driver(&config.pub_sub_multiproc_driver, context)?;
-    let mut workers = driver.subscriber(&SubscriberOptions {
-        max_message_size: config.max_message_size,
-        socket_group: Some(config.socket_group.clone()),
-        ..SubscriberOptions::default()
-    })?;
-    workers.initialize(Arc::new(Pushed(pushed)))?;
-    let path = config.publisher_multiproc_socket.clone();
-    workers.register_listen_address(&Endpoint::Ipc { path })?;
-    workers.daemonize()?;
-    Ok(workers)
-}
-
-/// Hands pushed events to the service.
-struct Pushed(Sender<EventBatch>);
-
-impl Callback for Pushed {
-    /// Waits for the service: that is how workers come to wait when it can take nothing. The
-    /// service takes everything until its workers' side is closed.
-    fn events(&self, _source: &Source, events: EventBatch) {
-        if self.0.send(events).is_err() {
-            log::error!("events of workers lost: the service has ended");
-        }
-    }
-
-    fn link(&self, _source: &Source, _change: LinkChange) {}
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::event::Action;
+use crate::event::{Action, Event};
+use crate::handler::{Closing, HandlerError, SyncReason};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,15 +75,7 @@ fn start(
             act: make()?,
         }))
     });
-    Lane::start(
-        hub,
-        LaneOptions {
-            name: "test".into(),
-            build,
-            seat,
-        },
-    )
-    .unwrap()
+    Lane::start(hub, LaneOptions::new("test", seat, build)).unwrap()
 }
 
 fn wide() -> SeatOptions {
@@ -223,3 +216,5 @@ fn a_busy_handler_is_closed_before_time_is_up() {
         "it was never busy"
     );
 }
+
+mod outcomes;

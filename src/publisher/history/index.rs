@@ -89,6 +89,11 @@ impl Index {
             .flat_map(move |names| names.range((from, Bound::Unbounded)))
     }
 
+    /// How many rows of `topic` there are.
+    pub(super) fn rows(&self, topic: &str) -> usize {
+        self.rows.get(topic).map_or(0, BTreeSet::len)
+    }
+
     /// Takes in all rows.
     pub(super) fn read(&mut self, rows: &Replica) {
         for name in rows.keys_any(|_| true) {

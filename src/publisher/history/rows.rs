@@ -24,6 +24,11 @@ impl History {
         sized.collect()
     }
 
+    /// How many rows of `topic` there are, tombstones too.
+    pub fn topic_rows(&self, topic: &str) -> usize {
+        self.state.index.rows(topic)
+    }
+
     /// The current state of a row of `topic` in wire form, `set` or `delete`, as its last event had
     /// it. `false` when there is none on this topic (any more).
     pub fn row(&self, topic: &str, name: &RowKey, payload: &mut Vec<u8>) -> bool {

@@ -4,7 +4,6 @@ mod crash;
 pub(super) mod faults;
 mod model;
 mod rules;
-mod speed;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -16,6 +16,7 @@ use crate::util::rate::RateLimit;
 /// What the service's thread says to the agents, and hears of them.
 pub(super) struct Network {
     publisher: Box<dyn PublisherApi>,
+    sync_endpoint: String,
     heartbeat: Heartbeat,
     /// Topics sent to since the last hello, and their last seq.
     recent: HashMap<u64, u64>,
@@ -30,6 +31,7 @@ pub(super) struct Network {
 impl Network {
     pub(super) fn new(
         publisher: Box<dyn PublisherApi>,
+        sync_endpoint: String,
         heartbeat: Heartbeat,
         metrics: Arc<ServiceMetrics>,
         audience: Arc<Audience>,
@@ -37,6 +39,7 @@ impl Network {
     ) -> Self {
         Network {
             publisher,
+            sync_endpoint,
             heartbeat,
             recent: HashMap::new(),
             said: None,
@@ -118,8 +121,8 @@ impl Network {
             unix_micros: Moment::now().unix_micros,
             // At first: what moved before this life of the process is not listed.
             since: self.said.replace(history.head()).unwrap_or(history.head()),
-            sync_endpoint: String::new(),
-            authoritative: false,
+            sync_endpoint: self.sync_endpoint.clone(),
+            authoritative: history.complete_since() == 0,
             recent: self.recent.drain().take(MAX_RECENT).collect(),
             overflow,
         };

@@ -94,6 +94,8 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
         pushed,
         submitted,
         monitored,
+        asks: crossbeam_channel::never(),
+        sync_endpoint: "tcp://*:8867".into(),
         rules: Rules {
             version_field: None,
             selective,

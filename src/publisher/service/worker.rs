@@ -16,6 +16,7 @@ use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, HistoryError, Moment, Outcome, Replay};
 use crate::publisher::requests::Submitted;
 use crate::publisher::submit::Reply;
+use crate::publisher::sync::Asked;
 use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 
@@ -25,6 +26,10 @@ const GROUP_BYTES: usize = 2 << 20;
 
 /// How often subscriptions are read and the journal is looked after, with or without events.
 const TICK: Duration = Duration::from_millis(100);
+
+/// How long questions of the sync service are answered before events are looked at again. Each
+/// takes about a millisecond at most.
+const ASKS: Duration = Duration::from_millis(1);
 
 /// Lines of one kind in the log. Each kind has its own, so that one does not silence another.
 const fn complaints() -> RateLimit {
@@ -37,6 +42,7 @@ pub(super) struct Worker {
     pushed: Receiver<EventBatch>,
     submitted: Receiver<Submitted>,
     monitored: Receiver<EventBatch>,
+    asks: Receiver<Asked>,
     stopped: Receiver<Instant>,
     rules: Rules,
     metrics: Arc<ServiceMetrics>,
@@ -60,6 +66,7 @@ impl Worker {
         Worker {
             network: Network::new(
                 parts.publisher,
+                parts.sync_endpoint,
                 heartbeat,
                 Arc::clone(&metrics),
                 audience,
@@ -69,6 +76,7 @@ impl Worker {
             pushed: parts.pushed,
             submitted: parts.submitted,
             monitored: parts.monitored,
+            asks: parts.asks,
             stopped,
             rules: parts.rules,
             metrics,
@@ -91,6 +99,7 @@ impl Worker {
             }
             self.fill();
             self.commit();
+            self.answer_asks();
             self.tick();
         };
         self.finish(deadline);
@@ -152,6 +161,10 @@ impl Worker {
                 Ok(submitted) => self.submit(submitted),
                 Err(_) => self.submitted = never(),
             },
+            recv(self.asks) -> asked => match asked {
+                Ok(asked) => self.answer(asked),
+                Err(_) => self.asks = never(),
+            },
             default(due.saturating_duration_since(now)) => {}
         }
         None
@@ -183,6 +196,23 @@ impl Worker {
         }
         let last = self.history.last_number(&submitted.producer);
         self.group.submit(submitted, last);
+    }
+
+    /// Answers what the sync service asks, for a moment: events go first.
+    fn answer_asks(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < ASKS
+            && let Ok(asked) = self.asks.try_recv()
+        {
+            self.answer(asked);
+        }
+    }
+
+    fn answer(&mut self, asked: Asked) {
+        // Where the journal cannot be read, it is opened again, as where it cannot be written.
+        if let Err(error) = asked.answer(&self.history) {
+            self.fail(&error, Instant::now());
+        }
     }
 
     /// Journals the group, sends it, answers. Or stalls.

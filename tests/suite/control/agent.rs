@@ -40,8 +40,8 @@ fn a_node_is_looked_at_and_changed() {
     assert_eq!(
         report["topics"],
         json!([
-            {"topic": "D", "subscribed": true, "rows": 1},
-            {"topic": "t1", "subscribed": true, "rows": 1},
+            {"topic": "D", "wanted_by": ["(operator)"], "rows": 1},
+            {"topic": "t1", "wanted_by": ["(operator)"], "rows": 1},
         ])
     );
     // Not a terminal: no colours.

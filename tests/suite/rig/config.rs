@@ -35,18 +35,23 @@ impl Folder {
     /// A program with `text` as its configuration, in plain text on the network.
     pub fn command(&self, program: &str, text: &str) -> Command {
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
-        // Nothing of a test listens, or writes, where the system's own daemons do.
-        let mut head = "security = \"none\"\n".to_owned();
+        // No port but those a test chose: many run at the same time.
+        let sync = match program == PUBLISHER && !text.contains("sync_port") {
+            true => "sync_port = 0\n",
+            false => "",
+        };
+        let metrics = match text.contains("metrics_address") {
+            true => "",
+            false => "metrics_address = \"\"\n",
+        };
+        // What a test says nothing of stays in its folder too.
         let own = |key: &str, at: &str| match text.contains(key) {
             true => String::new(),
             false => format!("{key} = {:?}\n", self.path(at)),
         };
-        head.push_str(&own("state_dir", &format!("{name}-state")));
-        head.push_str(&own("run_dir", "run"));
-        if !text.contains("metrics_address") {
-            head.push_str("metrics_address = \"\"\n");
-        }
-        let text = format!("{head}{text}");
+        let state = own("state_dir", &format!("{name}-state"));
+        let run = own("run_dir", "run");
+        let text = format!("security = \"none\"\n{sync}{metrics}{state}{run}{text}");
         let path = self.write(&format!("{name}.toml"), &text);
         let mut command = Command::new(program);
         command.arg("--config").arg(path);
@@ -82,9 +87,16 @@ impl Folder {
     }
 
     pub fn agent_config(&self, publishers: &[&str], topics: &[&str], more: &str) -> String {
+        // Most peers in tests say no hello.
+        let mut quick = String::new();
+        for (key, value) in [("legacy_detect", 0.5), ("sync_timeout", 2.0)] {
+            if !more.contains(key) {
+                quick += &format!("{key} = {value:?}\n");
+            }
+        }
         format!(
             "publishers_ips = {publishers:?}\ntopics = {topics:?}\nreconnect_min = 0.02\n\
-             reconnect_max = 0.3\n{more}\n[[handler]]\nmodule = \"file\"\npath = {:?}\n\
+             reconnect_max = 0.3\n{quick}{more}\n[[handler]]\nmodule = \"file\"\npath = {:?}\n\
              interval = 0.05\n",
             self.path("rows.json")
         )

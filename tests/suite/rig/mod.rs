@@ -32,6 +32,17 @@ pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<
     }
 }
 
+/// Waits until `found` gives something; `None` when it has not within `limit`.
+pub fn try_within<T>(limit: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match found() {
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            found => return found,
+        }
+    }
+}
+
 /// Waits until `holds`.
 #[track_caller]
 pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {

@@ -62,11 +62,8 @@ impl Tape {
     /// A handler that records on this tape.
     pub fn handler(&self) -> LaneOptions {
         let tape = self.clone();
-        LaneOptions {
-            name: "recorder".into(),
-            build: Box::new(move |_| Ok(Box::new(Recorder(tape.clone())))),
-            seat: wide(),
-        }
+        let build = Box::new(move |_: &_| Ok(Box::new(Recorder(tape.clone())) as _));
+        LaneOptions::new("recorder", wide(), build)
     }
 
     pub fn push(&self, told: Told) {

@@ -9,13 +9,15 @@
 //! ends when all has arrived. Bare workers send what was encoded before; the others encode.
 //!
 //! Arguments: `--test` for a quick look, and the names of parts (`throughput`, `latency`,
-//! `subscribers`, `memory`) to run only those.
+//! `subscribers`, `journal`, `memory`) to run only those.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod journal;
+mod memory;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -35,7 +37,7 @@ use fanfare::pubsub::endpoint::{Defaults, Endpoint, Transport};
 use fanfare::pubsub::{
     Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberOptions,
 };
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const ROWS: u64 = 10_000;
 const PAYLOAD: usize = 330;
@@ -275,6 +277,8 @@ fn serve(folder: &Path, durability: Durability) -> Middle {
         pushed,
         submitted,
         monitored: crossbeam_channel::never(),
+        asks: crossbeam_channel::never(),
+        sync_endpoint: String::new(),
         rules: Rules {
             version_field: None,
             selective: true,
@@ -673,83 +677,6 @@ fn subscribers(made: &[Made], rounds: usize, sizes: &[u64], deliveries: u64) {
     }
 }
 
-/// Ends the program when the bench does, however.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
-        let _ = self.0.wait();
-    }
-}
-
-/// The memory of `fanfare-publisher` itself while events of 10,000 rows go through it.
-fn memory(made: &[Made], steps: &[u64]) {
-    let folder = tempfile::tempdir().unwrap();
-    let (socket, port) = (folder.path().join("s"), free_port());
-    let publisher = Running(publisher(folder.path(), &socket, port));
-    let pid = publisher.0.id();
-    let mut client = client(&socket);
-    client.send(&made[0]);
-    client.finish();
-    println!("memory of fanfare-publisher at start: {}", resident(pid));
-    let audience = Audience::one(&format!("tcp://127.0.0.1:{port}"), None);
-    while audience.count.load(Ordering::Relaxed) == 0 {
-        client.send(&made[0]);
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    client.finish();
-    std::thread::sleep(Duration::from_millis(300));
-    audience.count.store(0, Ordering::Relaxed);
-    let mut sent = 0;
-    for &step in steps {
-        pour(&mut client, &audience, made, sent, step - sent);
-        sent = step;
-        println!(
-            "memory of fanfare-publisher after {sent} events over {ROWS} rows: {}",
-            resident(pid)
-        );
-    }
-    drop(client);
-    audience.end();
-    drop(publisher);
-}
-
-fn publisher(folder: &Path, socket: &Path, port: u16) -> Child {
-    let config: PathBuf = folder.join("publisher.toml");
-    let text = format!(
-        "security = \"none\"\nmetrics_address = \"\"\nlog_level = \"error\"\ndurability = \"os\"\n\
-         publisher_bind_address = \"127.0.0.1\"\npublisher_port = {port}\n\
-         publisher_multiproc_socket = \"{}\"\nstate_dir = \"{}\"\nrun_dir = \"{}\"\n",
-        socket.display(),
-        folder.display(),
-        folder.display()
-    );
-    std::fs::write(&config, text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare-publisher"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FANFARE_") {
-            command.env_remove(name);
-        }
-    }
-    command.arg("--config").arg(&config).spawn().unwrap()
-}
-
-fn resident(pid: u32) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let mib = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kib: f64 = line
-            .unwrap()
-            .trim_matches([':', ' ', '\t', 'k', 'B'])
-            .parse()
-            .unwrap();
-        kib / 1024.0
-    };
-    format!("{:.0} MiB (most so far {:.0})", mib("VmRSS"), mib("VmHWM"))
-}
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.iter().any(|arg| arg == "--test");
@@ -783,10 +710,13 @@ fn main() {
             false => subscribers(&made, 3, &[1, 10, 100, 1_000], 1_000_000),
         }
     }
+    if part("journal") {
+        journal::run(if quick { 20 } else { 2_000 });
+    }
     if part("memory") {
         match quick {
-            true => memory(&made, &[10_000]),
-            false => memory(&made, &[250_000, 500_000, 1_000_000, 1_500_000, 2_000_000]),
+            true => memory::run(&made, &[10_000, 20_000, 40_000]),
+            false => memory::run(&made, &[1_000_000, 2_000_000, 4_000_000]),
         }
     }
 }

@@ -1,18 +1,21 @@
-//! Figures, when asked for: `cargo test --release history_speed -- --ignored --nocapture`.
+//! Journal and rows by themselves: events per second by the size of a group, the chores, replay,
+//! opening and closing.
 
-use super::*;
+use std::time::{Duration, Instant};
 
-#[test]
-#[ignore = "prints figures, checks nothing"]
-fn history_speed() {
+use fanfare::event::Event;
+use fanfare::publisher::history::{Durability, History, Moment, Options, Replay, Submission};
+
+/// With each durability, so many groups of each size, and at most two million events.
+pub fn run(groups: u64) {
     for durability in [Durability::Os, Durability::Sync] {
         for size in [1usize, 100, 1_000, 5_000] {
-            run(durability, size, (2_000_000).min(size as u64 * 2_000));
+            measure(durability, size, 2_000_000.min(size as u64 * groups));
         }
     }
 }
 
-fn run(durability: Durability, size: usize, total: u64) {
+fn measure(durability: Durability, size: usize, total: u64) {
     let folder = tempfile::tempdir().unwrap();
     let mut options = Options::new(folder.path().join("publisher.redb"));
     options.durability = durability;
@@ -48,17 +51,17 @@ fn run(durability: Durability, size: usize, total: u64) {
     }
     let rate = sent as f64 / start.elapsed().as_secs_f64();
     println!(
-        "{durability:?} groups of {size}: {rate:.0} events/s of {bytes} bytes; chores {chores:?}, longest {slowest:?}"
+        "journal, {durability:?}, groups of {size}: {rate:.0} events/s of {bytes} bytes; chores {chores:?}, longest {slowest:?}"
     );
     if size == 1_000 {
         let begin = Instant::now();
         let Replay::Events { records, .. } =
             history.replay(None, history.floor() - 1, 1 << 30).unwrap()
         else {
-            panic!("gone");
+            unreachable!("nothing was trimmed that early");
         };
         println!(
-            "  replay of {} events: {:?}",
+            "journal,   replay of {} events: {:?}",
             records.len(),
             begin.elapsed()
         );
@@ -67,16 +70,20 @@ fn run(durability: Durability, size: usize, total: u64) {
         let length = std::fs::metadata(&copy).unwrap().len() >> 20;
         let begin = Instant::now();
         options.path = copy;
+        options.notice_copies = false;
         let crashed = History::open(options.clone(), Moment::now()).unwrap();
         println!(
-            "  opening after a crash: {:?}, {length} MiB",
+            "journal,   opening after a crash: {:?}, {length} MiB",
             begin.elapsed()
         );
         let begin = Instant::now();
         crashed.close().unwrap();
-        println!("  closing: {:?}", begin.elapsed());
+        println!("journal,   closing: {:?}", begin.elapsed());
         let begin = Instant::now();
         let _again = History::open(options, Moment::now()).unwrap();
-        println!("  opening after a clean end: {:?}", begin.elapsed());
+        println!(
+            "journal,   opening after a clean end: {:?}",
+            begin.elapsed()
+        );
     }
 }

@@ -1,0 +1,108 @@
+//! The ends of the publisher service: the network socket, and the socket of workers that push.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use crate::config::PublisherConfig;
+use crate::event::EventBatch;
+use crate::publisher::sync::{Asked, SyncOptions, SyncService};
+use crate::pubsub::endpoint::{Endpoint, Host};
+use crate::pubsub::{
+    Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
+    SubscriberOptions, registry,
+};
+
+/// The address that agents are told of.
+pub(super) fn reachable(config: &PublisherConfig) -> String {
+    if !config.publisher_uri.is_empty() {
+        return config.publisher_uri.clone();
+    }
+    let wildcard = |host: &Host| match host {
+        Host::Any => true,
+        Host::Ip(ip) => ip.is_unspecified(),
+        _ => false,
+    };
+    match &config.bind {
+        Endpoint::Tcp { host, port } if wildcard(host) => {
+            let system = rustix::system::uname();
+            format!("tcp://{}:{port}", system.nodename().to_string_lossy())
+        }
+        bind => bind.to_string(),
+    }
+}
+
+/// The side of agents that missed something.
+pub(super) fn sync_service(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    asks: Sender<Asked>,
+) -> Result<Option<SyncService>, Box<dyn Error>> {
+    let Some(endpoint) = &config.sync else {
+        return Ok(None);
+    };
+    let options = SyncOptions {
+        cache_bytes: config.sync_cache_bytes,
+        max_snapshots: config.sync_max_snapshots,
+        snapshot_rate: config.sync_snapshot_rate,
+        ..SyncOptions::default()
+    };
+    Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
+}
+
+/// The network side, bound.
+pub(super) fn network(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+) -> Result<Box<dyn PublisherApi>, Box<dyn Error>> {
+    let mut publisher = driver(&config.pub_sub_driver, context)?.publisher(&PublisherOptions {
+        endpoint: config.bind.clone(),
+        send_hwm: config.send_hwm,
+        send_timeout: Duration::ZERO,
+        subscriptions: true,
+        linger: config.stop_timeout / 2,
+    })?;
+    publisher.initialize()?;
+    Ok(publisher)
+}
+
+fn driver(alias: &str, context: &zmq::Context) -> Result<Box<dyn PubSubApi>, String> {
+    let driver = registry::find(alias).ok_or_else(|| format!("there is no driver {alias}"))?;
+    Ok((driver.make)(context))
+}
+
+/// The side of the workers that push.
+pub(super) fn ingress(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    pushed: Sender<EventBatch>,
+) -> Result<Box<dyn SubscriberApi>, Box<dyn Error>> {
+    let driver = driver(&config.pub_sub_multiproc_driver, context)?;
+    let mut workers = driver.subscriber(&SubscriberOptions {
+        max_message_size: config.max_message_size,
+        socket_group: Some(config.socket_group.clone()),
+        ..SubscriberOptions::default()
+    })?;
+    workers.initialize(Arc::new(Pushed(pushed)))?;
+    let path = config.publisher_multiproc_socket.clone();
+    workers.register_listen_address(&Endpoint::Ipc { path })?;
+    workers.daemonize()?;
+    Ok(workers)
+}
+
+/// Hands pushed events to the service.
+struct Pushed(Sender<EventBatch>);
+
+impl Callback for Pushed {
+    /// Waits for the service: that is how workers come to wait when it can take nothing. The
+    /// service takes everything until its workers' side is closed.
+    fn events(&self, _source: &Source, events: EventBatch) {
+        if self.0.send(events).is_err() {
+            log::error!("events of workers lost: the service has ended");
+        }
+    }
+
+    fn link(&self, _source: &Source, _change: LinkChange) {}
+}

@@ -1,0 +1,468 @@
+//! The lane's thread: it owns the handler.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crossbeam_channel::RecvTimeoutError;
+
+use super::handle::Shared;
+use super::{Build, LaneMetrics, LaneState, RESTART_MAX, RESTART_MIN};
+use crate::dispatch::catchup::Step;
+use crate::dispatch::hub::{Seat, Work};
+use crate::dispatch::troubles::Due;
+use crate::dispatch::{Delivery, Filter};
+use crate::event::Event;
+use crate::handler::{BuildError, Closing, Handler, HandlerError, SyncReason, TopicRequests};
+use crate::util::backoff::Backoff;
+use crate::util::rate::RateLimit;
+use crate::util::stop::StopToken;
+
+pub(super) struct Worker {
+    pub shared: Arc<Shared>,
+    pub seat: Seat,
+    pub filter: Filter,
+    pub delivery: Delivery,
+    pub build: Build,
+    pub topics: TopicRequests,
+    pub closing: Arc<OnceLock<End>>,
+    pub metrics: Arc<LaneMetrics>,
+    pub complaints: RateLimit,
+    pub restarts: Backoff,
+    pub pauses: Backoff,
+    /// The number of the handler's last call.
+    pub calls: u64,
+    /// Whether rows are held back; else they need not be asked for.
+    pub troubled: bool,
+    /// Why this life of the handler ends.
+    pub ending: Option<Ending>,
+}
+
+/// The times of a lane's end.
+pub(super) struct End {
+    /// From then on no more events are given.
+    pub work_until: Instant,
+    /// Then the thread must have ended.
+    pub deadline: Instant,
+}
+
+/// Why one life of the handler ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The hub is closed.
+    Closed,
+    /// It panicked; nothing more is called on it.
+    Panicked,
+    /// It said that it is lost.
+    Lost,
+    /// A call ran too long; its stop token is used up.
+    Late,
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy)]
+enum For<'a> {
+    /// This row.
+    Row(&'a Event<'a>),
+    /// All rows: a bracket opens or closes.
+    Bracket,
+    /// The handler itself, which sees to its own failures.
+    Itself,
+}
+
+impl Worker {
+    pub fn run(mut self) {
+        let mut lives = 0;
+        loop {
+            self.shared.pulse.beat();
+            match self.make() {
+                Ok(handler) => {
+                    lives += 1;
+                    if lives > 1 {
+                        self.seat.restart(SyncReason::HandlerRestarted);
+                    }
+                    self.metrics.running.set(1);
+                    self.shared.set_state(LaneState::Running);
+                    let born = Instant::now();
+                    let ending = self.live(handler);
+                    // One that fails on the first row it is given must not be hammered.
+                    if born.elapsed() >= RESTART_MAX {
+                        self.restarts.reset();
+                    }
+                    self.metrics.running.set(0);
+                    match ending {
+                        Ending::Closed => break,
+                        Ending::Panicked => self.metrics.panics_total.inc(),
+                        Ending::Lost => self.metrics.losses_total.inc(),
+                        // Counted when it was seen, which may be long ago.
+                        Ending::Late => {}
+                    }
+                }
+                Err(error) => {
+                    self.metrics.starts_failed_total.inc();
+                    self.complain(format_args!("cannot start: {error}"));
+                }
+            }
+            let until = Instant::now() + self.restarts.wait();
+            self.shared.set_state(LaneState::Waiting(until));
+            if !self.idle_until(until) {
+                break;
+            }
+        }
+        self.shared.pulse.rest();
+        self.shared.set_state(LaneState::Ended);
+    }
+
+    fn make(&self) -> Result<Box<dyn Handler>, BuildError> {
+        let token: StopToken = self.shared.new_life().map_err(|error| {
+            BuildError::Environment(format!("cannot make what stops it: {error}"))
+        })?;
+        let made = catch_unwind(AssertUnwindSafe(|| (self.build)(&token)));
+        made.unwrap_or_else(|panic| Err(BuildError::Environment(text(&*panic))))
+    }
+
+    /// Takes work and drops it: the resync that follows covers it. `false` on close.
+    fn idle_until(&mut self, until: Instant) -> bool {
+        self.shared.pulse.rest();
+        loop {
+            match self.seat.work.recv_deadline(until) {
+                Ok(Work::Events(events)) => self.seat.taken(&events),
+                Ok(Work::Look) => {}
+                Err(RecvTimeoutError::Timeout) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// One life of the handler.
+    fn live(&mut self, mut handler: Box<dyn Handler>) -> Ending {
+        self.ending = None;
+        let topics = self.topics.clone();
+        self.call(For::Itself, || {
+            handler.attach(topics);
+            Ok(())
+        });
+        if self.ending.is_none() {
+            self.work(handler.as_mut());
+        }
+        let ending = self.ending.unwrap_or(Ending::Closed);
+        if ending == Ending::Closed {
+            let closing = self.closing.get();
+            let deadline = closing.map_or_else(Instant::now, |end| end.deadline);
+            self.call(For::Itself, || handler.close(Closing { deadline }));
+            let left = self.shared.troubles().waiting();
+            if left > 0 {
+                self.complain(format_args!("ends while {left} rows wait for a retry"));
+            }
+        }
+        // Its drop may panic as well.
+        if catch_unwind(AssertUnwindSafe(|| drop(handler))).is_err() {
+            self.complain(format_args!("panicked while it was dropped"));
+        }
+        ending
+    }
+
+    /// Until the hub is closed and all is worked off, or time is up, or the handler is lost.
+    fn work(&mut self, handler: &mut dyn Handler) {
+        let mut closed = false;
+        while self.ending.is_none() {
+            if self.shared.late_call.load(Ordering::SeqCst) != 0 {
+                self.ending = Some(Ending::Late);
+                return;
+            }
+            self.mend(handler);
+            let mut wake = None;
+            // Before the first wait too: what there is to catch up with may have been told to a
+            // former life of the handler.
+            if self.seat.work.is_empty() && self.ending.is_none() {
+                self.catch_up(handler);
+                if closed || self.is_late() {
+                    return;
+                }
+                if self.seat.work.is_empty() && self.ending.is_none() {
+                    let called = self.call(For::Itself, || handler.idle(Instant::now()));
+                    let again = called.unwrap_or_else(|| Some(Instant::now() + RESTART_MIN));
+                    self.late_failures(handler);
+                    wake = again;
+                }
+            }
+            if self.ending.is_some() {
+                return;
+            }
+            // Now: what was just given may have failed, or worked at last.
+            if self.troubled {
+                self.look();
+                wake = wake.into_iter().chain(self.mend_at()).min();
+            }
+            self.shared.pulse.rest();
+            let received = match wake {
+                Some(at) => self.seat.work.recv_deadline(at),
+                None => self
+                    .seat
+                    .work
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            self.shared.pulse.beat();
+            match received {
+                Ok(Work::Events(events)) => {
+                    self.seat.taken(&events);
+                    let filter = std::mem::take(&mut self.filter);
+                    self.give_all(handler, events.seen(&filter));
+                    self.filter = filter;
+                }
+                Ok(Work::Look) => self.look(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => closed = true,
+            }
+        }
+    }
+
+    fn catch_up(&mut self, handler: &mut dyn Handler) {
+        // What is queued comes first: it is older.
+        while self.seat.work.is_empty()
+            && self.seat.is_behind()
+            && !self.is_late()
+            && self.ending.is_none()
+        {
+            match self.seat.next() {
+                Step::Begin(reason) => self.begin(handler, reason),
+                Step::Rows(rows) => self.give_all(handler, rows.iter()),
+                Step::End => self.end(handler),
+                Step::UpToDate => return self.shared.troubles().up_to_date(),
+            }
+        }
+    }
+
+    fn begin(&mut self, handler: &mut dyn Handler, reason: SyncReason) {
+        self.metrics.resyncs_total.inc();
+        let name = self.shared.name();
+        log::debug!("handler {name}: starts over ({})", reason.as_str());
+        self.shared.troubles().start_over();
+        self.look();
+        self.call(For::Bracket, || handler.begin_sync(reason));
+    }
+
+    fn end(&mut self, handler: &mut dyn Handler) {
+        let taken = self.call(For::Bracket, || handler.end_sync());
+        if taken.is_some() {
+            self.shared.troubles().started_over();
+        }
+    }
+
+    fn give_all<'a>(&mut self, handler: &mut dyn Handler, events: impl Iterator<Item = Event<'a>>) {
+        let mut applied = 0;
+        for event in events {
+            if self.is_late() || self.ending.is_some() {
+                break;
+            }
+            if self.troubled && !self.shared.troubles().admit(&event) {
+                continue;
+            }
+            applied += u64::from(self.give(handler, &event));
+        }
+        self.metrics.events_applied_total.add(applied);
+        self.late_failures(handler);
+    }
+
+    /// Whether the handler took it.
+    fn give(&mut self, handler: &mut dyn Handler, event: &Event<'_>) -> bool {
+        let taken = self
+            .call(For::Row(event), || handler.apply(event))
+            .is_some();
+        if taken && self.troubled {
+            self.shared.troubles().done(event, Instant::now());
+        }
+        taken
+    }
+
+    /// Does what is due for rows that failed.
+    fn mend(&mut self, handler: &mut dyn Handler) {
+        while self.troubled && self.ending.is_none() {
+            let mut troubles = self.shared.troubles();
+            if troubles.is_overflowing() {
+                drop(troubles);
+                self.pause();
+                continue;
+            }
+            let Some(due) = troubles.due(Instant::now()) else {
+                drop(troubles);
+                return self.look();
+            };
+            drop(troubles);
+            match due {
+                Due::Ask(names) => {
+                    self.metrics.retries_total.add(names.len() as u64);
+                    self.seat.again(names);
+                }
+                Due::Give(event) => {
+                    self.metrics.retries_total.inc();
+                    for event in event.iter() {
+                        let taken = self.give(handler, &event);
+                        self.metrics.events_applied_total.add(u64::from(taken));
+                    }
+                }
+                Due::Resync => self.seat.restart(SyncReason::Failed),
+            }
+        }
+    }
+
+    /// When [`Worker::mend`] has something to do.
+    fn mend_at(&self) -> Option<Instant> {
+        let troubles = self.shared.troubles();
+        match troubles.is_overflowing() {
+            true => Some(Instant::now()),
+            false => troubles.wake(),
+        }
+    }
+
+    /// Too much has failed: gives the handler time, then starts it over.
+    fn pause(&mut self) {
+        self.metrics.too_many_failures_total.inc();
+        let until = Instant::now() + self.pauses.wait();
+        self.complain(format_args!("too many rows fail: it will start over"));
+        self.shared.set_state(LaneState::Pausing(until));
+        if self.idle_until(until) {
+            self.shared.set_state(LaneState::Running);
+        } else {
+            self.ending = Some(Ending::Closed);
+        }
+        self.shared.troubles().start_over();
+        self.look();
+        self.seat.restart(SyncReason::Failed);
+    }
+
+    /// Whether rows are held back may have changed.
+    fn look(&mut self) {
+        let troubles = self.shared.troubles();
+        self.shared.show(&troubles);
+        self.troubled = !troubles.is_quiet();
+    }
+
+    fn late_failures(&mut self, handler: &mut dyn Handler) {
+        if self.ending.is_some() {
+            return;
+        }
+        let mut failures = Vec::new();
+        let mut tell = |event: &Event<'_>, error: HandlerError| {
+            let event: crate::event::EventBatch = [*event].into_iter().collect();
+            failures.push((event, error));
+        };
+        self.call(For::Itself, || {
+            handler.late_failures(&mut tell);
+            Ok(())
+        });
+        for (event, error) in &failures {
+            for event in event.iter() {
+                match (error, self.delivery) {
+                    // Later events of the row may have been taken: its order cannot be kept.
+                    (HandlerError::Retry(_), Delivery::Events) => {
+                        self.failed(For::Bracket, error);
+                    }
+                    _ => self.failed(For::Row(&event), error),
+                }
+            }
+        }
+    }
+
+    /// Whether the time to end has come, done or not.
+    fn is_late(&self) -> bool {
+        self.closing
+            .get()
+            .is_some_and(|end| Instant::now() >= end.work_until)
+    }
+
+    /// Calls the handler. `None` when it did not work, which is seen to.
+    fn call<T>(
+        &mut self,
+        what: For<'_>,
+        call: impl FnOnce() -> Result<T, HandlerError>,
+    ) -> Option<T> {
+        self.calls += 1;
+        self.shared.pulse.beat();
+        self.shared.call.store(self.calls, Ordering::Relaxed);
+        let result = catch_unwind(AssertUnwindSafe(call));
+        self.shared.call.store(0, Ordering::Relaxed);
+        let late = self.shared.late_call.load(Ordering::Relaxed);
+        if late != 0 {
+            self.ending = Some(Ending::Late);
+        }
+        match result {
+            Ok(Ok(value)) if late != self.calls => return Some(value),
+            Ok(Ok(_)) => self.came_down(what, "ran longer than the time limit"),
+            Ok(Err(error)) if late == self.calls => self.came_down(what, &error.to_string()),
+            Ok(Err(error)) => self.failed(what, &error),
+            Err(panic) => {
+                self.ending = Some(Ending::Panicked);
+                self.came_down(what, &text(&*panic));
+            }
+        }
+        None
+    }
+
+    #[cold]
+    fn failed(&mut self, what: For<'_>, error: &HandlerError) {
+        if let HandlerError::Lost(_) = error {
+            self.ending = Some(Ending::Lost);
+        }
+        let now = Instant::now();
+        let mut troubles = self.shared.troubles();
+        match (what, error) {
+            (For::Row(event), HandlerError::Retry(_)) => troubles.retry(event, now),
+            (For::Row(event), HandlerError::Permanent(why)) => {
+                if troubles.give_up(event, why, now) {
+                    self.metrics.quarantines_total.inc();
+                }
+            }
+            (For::Bracket, HandlerError::Retry(_)) => troubles.mark_failed(now),
+            (For::Bracket, HandlerError::Permanent(_))
+            | (For::Itself, _)
+            | (_, HandlerError::Lost(_)) => {}
+        }
+        drop(troubles);
+        self.look();
+        match what {
+            For::Row(event) => self.complain_of(event, format_args!("failed: {error}")),
+            _ => self.complain(format_args!("{error}")),
+        }
+    }
+
+    /// The handler panicked, or ran too long, in a call for `event`.
+    #[cold]
+    fn came_down(&mut self, what: For<'_>, why: &str) {
+        let For::Row(event) = what else {
+            return self.complain(format_args!("came down: {why}"));
+        };
+        let now = Instant::now();
+        if self.shared.troubles().blame(event, why, now) {
+            self.metrics.quarantines_total.inc();
+        }
+        self.look();
+        self.complain_of(event, format_args!("brought it down: {why}"));
+    }
+
+    fn complain_of(&self, event: &Event<'_>, what: std::fmt::Arguments<'_>) {
+        use crate::util::printable::name;
+        self.metrics.events_failed_total.inc();
+        let (table, key) = (name(event.table, 64), name(event.key, 128));
+        let action = event.action.as_str();
+        self.complain(format_args!("{action} of {table} {key} {what}"));
+    }
+
+    #[cold]
+    fn complain(&self, what: std::fmt::Arguments<'_>) {
+        let now = Instant::now();
+        self.shared.error(&what.to_string(), now);
+        if let Some(permit) = self.complaints.permit(now) {
+            log::error!("handler {}: {what}{permit}", self.shared.name());
+        }
+    }
+}
+
+/// What a panic says.
+fn text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", text.unwrap_or("no text"))
+}

@@ -1,0 +1,173 @@
+//! The sync service: the side of [`crate::sync`] that answers (design §5).
+//!
+//! One thread owns the ROUTER socket. What a request needs of journal and rows it asks the thread
+//! that publishes, which owns them, in questions of a millisecond at most. What was read is
+//! packed here, once for all who ask for the same, and kept within a bound. How many clients may be
+//! in the middle of a snapshot is decided by `admission`; `desk` is all the rest of the thinking.
+
+mod admission;
+mod ask;
+mod cache;
+mod desk;
+mod server;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use fastrand::Rng;
+
+use crate::pubsub::PubSubError;
+use crate::pubsub::driver::zmq::{bind, failed};
+use crate::pubsub::endpoint::Endpoint;
+use crate::sync::MAX_REQUEST;
+use crate::util::thread::Thread;
+use crate::util::waker::{self, Commands};
+
+pub use ask::Asked;
+
+use self::ask::Told;
+use self::desk::Desk;
+use self::server::Server;
+
+crate::metrics! {
+    /// What the sync service counts.
+    pub struct SyncMetrics {
+        sync_heads_total: Counter = "Requests for what has moved.",
+        sync_replays_total: Counter = "Requests for missed events.",
+        sync_snapshots_total: Counter = "Requests to begin a snapshot.",
+        sync_chunks_total: Counter = "Requests for another chunk of a snapshot.",
+        sync_refused_total: Counter = "Requests that could not be read, or of another version of the protocol.",
+        sync_retry_after_total: Counter = "Requests told to come again later.",
+        sync_admitted_total: Counter = "Snapshots begun by clients.",
+        sync_lapsed_total: Counter = "Requests for a snapshot that is not kept any more.",
+        sync_silent_total: Counter = "Clients that took too long over a snapshot and lost their place.",
+        sync_built_total: Counter = "Pieces of journal or snapshot made.",
+        sync_shared_total: Counter = "Pieces given that had been made for somebody else.",
+        sync_answers_total: Counter = "Answers sent.",
+        sync_answers_lost_total: Counter = "Answers whose client is gone or does not read.",
+        sync_sent_bytes_total: Counter = "Bytes of answers sent.",
+        sync_clients_snapshot: Gauge = "Clients in the middle of a snapshot.",
+        sync_clients_waiting: Gauge = "Clients told to come again for a snapshot.",
+        sync_snapshots_kept: Gauge = "Snapshots in memory.",
+        sync_cache_bytes: Gauge = "Bytes of answers kept for whoever asks for the same.",
+    }
+}
+
+/// How the service behaves.
+#[derive(Debug, Clone)]
+pub struct SyncOptions {
+    /// Bytes of answers that are kept; what somebody is in the middle of stays beyond that.
+    pub cache_bytes: usize,
+    /// Clients that may be in the middle of a snapshot.
+    pub max_snapshots: usize,
+    /// Snapshots that clients may begin per second.
+    pub snapshot_rate: u32,
+    /// Most that answers on their way are waited for at the end.
+    pub linger: Duration,
+}
+
+impl Default for SyncOptions {
+    fn default() -> Self {
+        SyncOptions {
+            cache_bytes: 64 << 20,
+            max_snapshots: 16,
+            snapshot_rate: 50,
+            linger: Duration::from_millis(200),
+        }
+    }
+}
+
+/// What the service's thread is told.
+#[derive(Debug)]
+enum Command {
+    /// The history's answer to the question of this ticket.
+    Told(u64, Told),
+    /// End.
+    Stop,
+}
+
+/// How long `Drop` waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Answers that libzmq keeps for a client that does not read them; more are dropped and counted.
+/// With a request per answer a client has this many only by asking for as much without reading.
+const SEND_HWM: i32 = 16;
+
+/// Requests libzmq may hold per client; the others wait in the client.
+const RECEIVE_HWM: i32 = 16;
+
+/// The running service. Dropping it closes the socket and waits for the thread.
+pub struct SyncService {
+    commands: Arc<Commands<Command>>,
+    thread: Thread,
+    /// What it counts.
+    pub metrics: Arc<SyncMetrics>,
+}
+
+impl SyncService {
+    /// Binds `endpoint` and starts the thread. Questions go to `asks`, which the history's thread
+    /// reads; the service bounds how many there are.
+    pub fn start(
+        context: &zmq::Context,
+        endpoint: &Endpoint,
+        options: &SyncOptions,
+        asks: Sender<Asked>,
+    ) -> Result<Self, PubSubError> {
+        let cannot = |why: std::io::Error| PubSubError::System {
+            what: format!("cannot serve {endpoint}"),
+            why: why.to_string(),
+        };
+        let uri = endpoint.to_string();
+        let mut socket = context
+            .socket(zmq::ROUTER)
+            .and_then(|socket| configure(&socket, &uri, options).map(|()| socket))
+            .map_err(failed(format!("cannot open a socket for {uri}")))?;
+        let lock = bind(&mut socket, endpoint)?;
+        let (commands, inbox) = waker::channel().map_err(cannot)?;
+        let commands = Arc::new(commands);
+        let metrics = Arc::new(SyncMetrics::default());
+        let server = Server::new(server::Parts {
+            socket,
+            uri,
+            inbox,
+            commands: Arc::clone(&commands),
+            asks,
+            desk: Desk::new(options, Arc::clone(&metrics), Instant::now(), Rng::new()),
+            metrics: Arc::clone(&metrics),
+            _lock: lock,
+        });
+        let thread = Thread::spawn("sync", move || server.run()).map_err(cannot)?;
+        Ok(SyncService {
+            commands,
+            thread,
+            metrics,
+        })
+    }
+}
+
+impl Drop for SyncService {
+    fn drop(&mut self) {
+        self.commands.send(Command::Stop);
+        if !self.thread.join_by(Instant::now() + PATIENCE) {
+            log::error!("the thread of the sync service does not end; left behind");
+        }
+    }
+}
+
+fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Result<()> {
+    socket.set_sndhwm(SEND_HWM)?;
+    // An answer that cannot be sent is counted, where without it it would vanish.
+    socket.set_router_mandatory(true)?;
+    socket.set_rcvhwm(RECEIVE_HWM)?;
+    // Up to twice the limit a request is answered with a reason; beyond, the connection is cut.
+    socket.set_maxmsgsize(2 * MAX_REQUEST as i64)?;
+    socket.set_handshake_ivl(5_000)?;
+    socket.set_heartbeat_ivl(5_000)?;
+    socket.set_heartbeat_timeout(15_000)?;
+    socket.set_ipv6(uri.contains('['))?;
+    socket.set_linger(i32::try_from(options.linger.as_millis()).unwrap_or(i32::MAX))
+}

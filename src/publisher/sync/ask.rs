@@ -1,0 +1,197 @@
+//! What the sync service asks of the history, which belongs to the thread that publishes.
+//!
+//! The set is closed, and each is answered within a millisecond or two: the service asks for much in
+//! slices.
+
+use std::sync::Arc;
+
+use crate::publisher::history::{History, HistoryError, Replay};
+use crate::replica::RowKey;
+use crate::sync::Packed;
+use crate::util::waker::Commands;
+
+use super::Command;
+
+/// Events of one replay, bytes, about.
+const REPLAY_BYTES: usize = 512 << 10;
+
+/// Names of one slice.
+const NAMES: usize = 1_000;
+
+/// Most that rows of one chunk may have grown to since they were counted, bytes. What is over is
+/// not sent: the snapshot is made anew.
+const ROWS_BYTES: usize = crate::sync::MAX_UNPACKED;
+
+/// Where a topic stands. Where it is the same, the topic's rows are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    pub incarnation: u64,
+    /// The topic's last seq.
+    pub seq: u64,
+    /// How many rows it has: one that goes to another topic leaves no event on this.
+    pub rows: usize,
+}
+
+/// One question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// Which of these topics are beyond these positions.
+    Heads {
+        incarnation: u64,
+        topics: Vec<(String, u64)>,
+    },
+    /// The next events of a topic.
+    Replay {
+        incarnation: u64,
+        topic: Arc<str>,
+        after: u64,
+    },
+    /// The next names of rows of a topic. `known` is what a snapshot has already.
+    Names {
+        topic: Arc<str>,
+        after: Option<RowKey>,
+        known: Option<Position>,
+    },
+    /// These rows, where they are still on the topic.
+    Rows { topic: Arc<str>, names: Vec<RowKey> },
+}
+
+/// Its answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// What is behind, and the publisher's last seq.
+    Heads {
+        incarnation: u64,
+        head: u64,
+        behind: Vec<(String, u64)>,
+    },
+    /// The next events; `last` is the topic's last seq.
+    Events {
+        incarnation: u64,
+        upto: u64,
+        last: u64,
+        events: Packed,
+    },
+    /// They are not in the journal any more, or the position is of another incarnation.
+    Gone { incarnation: u64 },
+    /// A slice of names and sizes.
+    Names {
+        position: Position,
+        complete_since: u64,
+        names: Vec<(RowKey, usize)>,
+        more: bool,
+    },
+    /// Nothing has moved since what is known.
+    Unmoved,
+    /// The rows.
+    Rows { incarnation: u64, rows: Packed },
+    /// The rows have outgrown a chunk.
+    Outgrown,
+    /// The history cannot answer just now.
+    Broken,
+}
+
+/// A question and whom to answer.
+#[derive(Debug)]
+pub struct Asked {
+    pub(super) ticket: u64,
+    pub(super) ask: Ask,
+    pub(in crate::publisher::sync) to: Arc<Commands<Command>>,
+}
+
+impl Asked {
+    /// Answers. An error is one of the history, which is then to be reopened.
+    pub fn answer(self, history: &History) -> Result<(), HistoryError> {
+        let (told, result) = match (history.broken(), self.ask.answer(history)) {
+            (None, Ok(told)) => (told, Ok(())),
+            (None, Err(error)) => (Told::Broken, Err(error)),
+            (Some(_), _) => (Told::Broken, Ok(())),
+        };
+        if !self.to.send(Command::Told(self.ticket, told)) {
+            log::debug!("an answer is not needed any more: the sync service has ended");
+        }
+        result
+    }
+}
+
+impl Ask {
+    fn answer(&self, history: &History) -> Result<Told, HistoryError> {
+        let now = history.incarnation();
+        Ok(match self {
+            Ask::Heads {
+                incarnation,
+                topics,
+            } => {
+                let heads = topics.iter().map(|(topic, has)| {
+                    let head = history.topic_head(topic);
+                    (head > *has || *incarnation != now).then(|| (topic.clone(), head))
+                });
+                Told::Heads {
+                    incarnation: now,
+                    head: history.head(),
+                    behind: heads.flatten().collect(),
+                }
+            }
+            Ask::Replay { incarnation, .. } if *incarnation != now => {
+                Told::Gone { incarnation: now }
+            }
+            Ask::Replay { topic, after, .. } => {
+                let last = history.topic_head(topic);
+                match history.replay(Some(topic), *after, REPLAY_BYTES)? {
+                    Replay::Gone => Told::Gone { incarnation: now },
+                    Replay::Events { records, upto } => {
+                        let mut events = Packed::default();
+                        for record in records.iter() {
+                            events.push(record.payload);
+                        }
+                        Told::Events {
+                            incarnation: now,
+                            // Not beyond the topic's last event: the next one names that as the one
+                            // before it.
+                            upto: upto.min(last).max(*after),
+                            last,
+                            events,
+                        }
+                    }
+                }
+            }
+            Ask::Names {
+                topic,
+                after,
+                known,
+            } => {
+                let position = Position {
+                    incarnation: now,
+                    seq: history.topic_head(topic),
+                    rows: history.topic_rows(topic),
+                };
+                if *known == Some(position) {
+                    return Ok(Told::Unmoved);
+                }
+                let names = history.names(topic, after.as_ref(), NAMES);
+                Told::Names {
+                    position,
+                    complete_since: history.complete_since(),
+                    more: names.len() == NAMES,
+                    names,
+                }
+            }
+            Ask::Rows { topic, names } => {
+                let (mut rows, mut payload) = (Packed::default(), Vec::new());
+                for name in names {
+                    if !history.row(topic, name, &mut payload) {
+                        continue;
+                    }
+                    if rows.bytes() + Packed::PER_EVENT + payload.len() > ROWS_BYTES {
+                        return Ok(Told::Outgrown);
+                    }
+                    rows.push(&payload);
+                }
+                Told::Rows {
+                    incarnation: now,
+                    rows,
+                }
+            }
+        })
+    }
+}

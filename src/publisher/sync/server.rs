@@ -1,0 +1,196 @@
+//! The thread that owns the ROUTER socket.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use zmq::{Message, Socket};
+
+use super::ask::{Asked, Told};
+use super::desk::{Action, Desk};
+use super::{Command, SyncMetrics};
+use crate::event::codec::Malformed;
+use crate::pubsub::driver::zmq::frames::Frames;
+use crate::pubsub::driver::zmq::wait;
+use crate::pubsub::subscriber::Received;
+use crate::sync::{answer, request};
+use crate::util::lock_file::LockFile;
+use crate::util::rate::RateLimit;
+use crate::util::waker::{Commands, Inbox};
+
+/// Requests read before what the history says, and the stop, are looked at again.
+const ROUND: usize = 64;
+
+/// How often places and memory are looked after.
+const TICK: Duration = Duration::from_millis(500);
+
+/// The wait after an error of the socket, which has no known cause.
+const BROKEN: Duration = Duration::from_millis(100);
+
+pub(super) struct Parts {
+    pub socket: Socket,
+    pub uri: String,
+    pub inbox: Inbox<Command>,
+    pub commands: Arc<Commands<Command>>,
+    pub asks: Sender<Asked>,
+    pub desk: Desk,
+    pub metrics: Arc<SyncMetrics>,
+    /// Held until the socket is closed.
+    pub _lock: Option<LockFile>,
+}
+
+pub(super) struct Server {
+    parts: Parts,
+    frames: Frames,
+    refusals: RateLimit,
+}
+
+impl Server {
+    pub(super) fn new(parts: Parts) -> Self {
+        Server {
+            parts,
+            frames: Frames::new(),
+            refusals: RateLimit::new(5, Duration::from_secs(60)),
+        }
+    }
+
+    /// Runs until [`Command::Stop`].
+    pub(super) fn run(mut self) {
+        let mut due = Instant::now();
+        while self.take_commands() {
+            let mut quiet = false;
+            for _ in 0..ROUND {
+                if !self.receive() {
+                    quiet = true;
+                    break;
+                }
+            }
+            self.act();
+            let now = Instant::now();
+            if now >= due {
+                self.parts.desk.tick(now);
+                due = now + TICK;
+            }
+            if quiet {
+                self.wait(due.saturating_duration_since(now));
+            }
+        }
+    }
+
+    /// Hears what the history says; `false` when it is time to end.
+    fn take_commands(&mut self) -> bool {
+        let now = Instant::now();
+        for command in self.parts.inbox.drain() {
+            match command {
+                Command::Told(ticket, told) => self.parts.desk.told(ticket, told, now),
+                Command::Stop => return false,
+            }
+        }
+        self.act();
+        true
+    }
+
+    /// Reads one request; `false` when none is waiting.
+    fn receive(&mut self) -> bool {
+        let Parts { socket, uri, .. } = &self.parts;
+        let (client, payload) = match self.frames.receive(socket, uri) {
+            Ok(Received::Message { topic, payload }) => (topic, payload),
+            Ok(Received::Malformed(error)) => {
+                // Whose it was is not known any more, so it gets no answer.
+                self.parts.metrics.sync_refused_total.inc();
+                self.complain(&error);
+                return true;
+            }
+            Ok(Received::Nothing) => return false,
+            Err(error) => {
+                log::error!("{error}");
+                std::thread::sleep(BROKEN);
+                return false;
+            }
+        };
+        match request::decode(payload) {
+            Ok((tag, request)) => {
+                self.parts
+                    .desk
+                    .request(client, tag, request, Instant::now());
+            }
+            Err(error) => {
+                self.parts.desk.malformed(client, error);
+                if let Some(permit) = self.refusals.permit(Instant::now()) {
+                    log::warn!("a sync client sent what is no request: {error}{permit}");
+                }
+            }
+        }
+        true
+    }
+
+    fn complain(&self, error: &Malformed) {
+        if let Some(permit) = self.refusals.permit(Instant::now()) {
+            log::warn!("a sync client sent what is no request: {error}{permit}");
+        }
+    }
+
+    /// Does what the desk says.
+    fn act(&mut self) {
+        loop {
+            let actions = self.parts.desk.actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Send(client, tag, body) => self.send(&client, tag, &body),
+                    Action::Ask(ticket, ask) => {
+                        let to = Arc::clone(&self.parts.commands);
+                        let asked = Asked { ticket, ask, to };
+                        if self.parts.asks.send(asked).is_err() {
+                            // The history's thread has ended, and this one is about to.
+                            let now = Instant::now();
+                            self.parts.desk.told(ticket, Told::Broken, now);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends an answer without waiting for anybody: a client that is gone or does not read loses it,
+    /// and asks again when it comes back.
+    fn send(&mut self, client: &[u8], tag: u64, body: &[u8]) {
+        let Parts {
+            socket, metrics, ..
+        } = &self.parts;
+        let mut message = Message::from(body);
+        answer::set_tag(tag, &mut message);
+        let address = || socket.send(client, zmq::DONTWAIT | zmq::SNDMORE);
+        let sent = match address() {
+            // libzmq hears only now and then of what a client has read, and takes one that reads
+            // fast for one that does not. Asked for events it looks at once.
+            Err(zmq::Error::EAGAIN) => socket.get_events().and_then(|_| address()),
+            other => other,
+        };
+        match sent.and_then(|()| socket.send(message, zmq::DONTWAIT)) {
+            Ok(()) => {
+                metrics.sync_answers_total.inc();
+                metrics.sync_sent_bytes_total.add(body.len() as u64);
+            }
+            Err(error) => {
+                metrics.sync_answers_lost_total.inc();
+                log::debug!("an answer is lost: {error}");
+                if error == zmq::Error::EHOSTUNREACH {
+                    self.parts.desk.gone(client);
+                }
+            }
+        }
+    }
+
+    fn wait(&self, time: Duration) {
+        let Parts {
+            socket, inbox, uri, ..
+        } = &self.parts;
+        if let Err(error) = wait(socket, None, inbox.fd(), Some(time), uri) {
+            log::error!("{error}");
+            std::thread::sleep(BROKEN);
+        }
+    }
+}

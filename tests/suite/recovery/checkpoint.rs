@@ -1,0 +1,105 @@
+//! The agent goes and comes back.
+
+use super::cluster::{Cluster, Node, rows};
+
+/// An agent that is started again in an unchanged world is sent nothing at all.
+#[test]
+fn an_unchanged_world_costs_no_row() {
+    let cluster = Cluster::running("");
+    cluster.publish("t1", 0..2_000, 1_000);
+    cluster.delete("t1", "k7");
+    let mut expected = rows(2_000, 1_000);
+    expected.remove("k7");
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    node.has(&expected);
+    let first = node.stop();
+    assert_eq!(first.recovery("snapshot_rows_total"), 1_001);
+    std::fs::remove_file(node.folder.path("rows.json")).unwrap();
+    node.start();
+    node.has(&expected);
+    let second = node.stop();
+    assert!(
+        second
+            .lines
+            .iter()
+            .any(|line| line.contains("1001 rows of 1 publishers restored"))
+    );
+    for none in [
+        "snapshots_total",
+        "replays_total",
+        "snapshot_rows_total",
+        "gaps_total",
+    ] {
+        assert_eq!(second.recovery(none), 0, "{none}: {:#?}", second.lines);
+    }
+    assert_eq!(second.of(" publisher tcp", "events_received_total"), 0);
+    assert_eq!(second.recovery("in_sync"), 1);
+}
+
+/// One that was away for a while is sent what it missed, and no more.
+#[test]
+fn what_was_missed_meanwhile_is_replayed() {
+    let cluster = Cluster::running("");
+    cluster.publish("t1", 0..1_000, 1_000);
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    node.has(&rows(1_000, 1_000));
+    node.stop();
+    cluster.publish("t1", 1_000..1_100, 1_000);
+    cluster.delete("t1", "k500");
+    node.start();
+    let mut expected = rows(1_100, 1_000);
+    expected.remove("k500");
+    node.has(&expected);
+    let counted = node.stop();
+    assert_eq!(
+        counted.recovery("replayed_events_total"),
+        101,
+        "{:#?}",
+        counted.lines
+    );
+    assert_eq!(counted.recovery("snapshots_total"), 0);
+}
+
+/// kill -9 under load, with a checkpoint that is older than the rows; a damaged one is as none.
+#[test]
+fn killed_it_goes_on_from_its_last_checkpoint() {
+    let cluster = Cluster::running("");
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "checkpoint_interval = 1.0\n");
+    let mut sent = 0;
+    for round in 1..=3 {
+        cluster.publish("t1", sent..sent + 2_000, 1_000);
+        sent += 2_000;
+        node.has(&rows(sent, 1_000));
+        let checkpoint = node
+            .folder
+            .path("fanfare-agent-state")
+            .join("replica.checkpoint");
+        crate::rig::wait_for("a checkpoint is written", || checkpoint.exists());
+        node.kill();
+        cluster.publish("t1", sent..sent + 500, 1_000);
+        sent += 500;
+        if round == 3 {
+            let mut bytes = std::fs::read(&checkpoint).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&checkpoint, bytes).unwrap();
+        }
+        node.start();
+        node.has(&rows(sent, 1_000));
+    }
+    let counted = node.stop();
+    assert!(
+        counted
+            .lines
+            .iter()
+            .any(|line| line.contains("it is damaged"))
+    );
+    assert_eq!(
+        counted.recovery("snapshots_total"),
+        2,
+        "{:#?}",
+        counted.lines
+    );
+    let fresh = Node::started(&[&cluster.uri()], &["t1"], "");
+    fresh.has(&rows(sent, 1_000));
+}

@@ -1,0 +1,123 @@
+//! The publisher goes and comes back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare::publisher::client::{ClientOptions, PublisherClient};
+use rustix::process::Signal;
+
+use super::cluster::{Cluster, Node, flush, publish, rows};
+use crate::rig::{PATIENCE, within};
+
+const EVENTS: u64 = 20_000;
+const KEYS: u64 = 500;
+
+/// kill -9 under load, several times: everything acknowledged reaches the agent by replay alone.
+#[test]
+fn killed_under_load_nothing_acknowledged_is_missing() {
+    let mut cluster = Cluster::running("durability = \"os\"\n");
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    let client = Arc::new(PublisherClient::new(ClientOptions {
+        batch_events: 32,
+        window: 4,
+        spool_events: 500,
+        resend: Duration::from_secs(1),
+        ..cluster.host.options()
+    }));
+    let worker = {
+        let client = Arc::clone(&client);
+        std::thread::spawn(move || {
+            publish(&client, "t1", 0..EVENTS, KEYS);
+            flush(&client);
+        })
+    };
+    for place in 1..=4 {
+        within(PATIENCE * 3, "the worker gets on", || {
+            (client.summary().acknowledged >= place * EVENTS / 6).then_some(())
+        });
+        cluster.host.kill();
+        cluster.host.start();
+    }
+    worker.join().unwrap();
+    node.has(&rows(EVENTS, KEYS));
+    let counted = node.stop();
+    assert!(counted.of(" publisher tcp", "connects_total") >= 4);
+    assert!(counted.recovery("gaps_total") > 0, "{:#?}", counted.lines);
+    assert!(counted.recovery("replayed_events_total") > 0);
+    // One for each topic, at the beginning.
+    assert_eq!(
+        counted.recovery("snapshots_total"),
+        2,
+        "{:#?}",
+        counted.lines
+    );
+    assert_eq!(counted.recovery("new_incarnations_total"), 0);
+    assert_eq!(counted.recovery("in_sync"), 1);
+    assert_eq!(counted.resyncs(), 1);
+}
+
+/// A clean restart of an idle publisher: no agent has anything to do.
+#[test]
+fn a_clean_restart_costs_nothing() {
+    let mut cluster = Cluster::running("");
+    cluster.publish("t1", 0..1_000, 100);
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    node.has(&rows(1_000, 100));
+    cluster.host.stop(PATIENCE);
+    cluster.host.start();
+    cluster.publish("t1", 1_000..1_100, 100);
+    node.has(&rows(1_100, 100));
+    let counted = node.stop();
+    assert_eq!(counted.of(" publisher tcp", "connects_total"), 2);
+    assert_eq!(
+        counted.recovery("snapshots_total"),
+        2,
+        "{:#?}",
+        counted.lines
+    );
+    assert_eq!(counted.recovery("new_incarnations_total"), 0);
+    assert_eq!(counted.resyncs(), 1);
+}
+
+/// The publisher loses its disk: a new incarnation, everything is loaded again, and what is written
+/// from then on arrives.
+#[test]
+fn a_lost_disk_is_noticed() {
+    let mut cluster = Cluster::running("");
+    cluster.publish("t1", 0..1_000, 100);
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    node.has(&rows(1_000, 100));
+    cluster.host.kill();
+    std::fs::remove_file(cluster.host.state_dir.join("publisher.redb")).unwrap();
+    cluster.host.start();
+    cluster.publish("t1", 1_000..1_100, 100);
+    node.has(&rows(1_100, 100));
+    let counted = node.stop();
+    assert_eq!(counted.recovery("new_incarnations_total"), 1);
+    assert_eq!(
+        counted.recovery("snapshots_total"),
+        4,
+        "{:#?}",
+        counted.lines
+    );
+    // It vouches for nothing that it stamped before.
+    assert_eq!(counted.recovery("rows_swept_total"), 0);
+}
+
+/// The publisher hangs for longer than three hellos, while events wait to be sent.
+#[test]
+fn a_hung_publisher_is_left_and_found_again() {
+    let mut cluster = Cluster::running("");
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    cluster.publish("t1", 0..100, 100);
+    node.has(&rows(100, 100));
+    cluster.host.process().signal(Signal::STOP);
+    node.says("silent for too long");
+    cluster.host.process().signal(Signal::CONT);
+    cluster.publish("t1", 100..200, 100);
+    node.has(&rows(200, 100));
+    let counted = node.stop();
+    assert!(counted.of(" publisher tcp", "silences_total") >= 1);
+    assert_eq!(counted.recovery("snapshots_total"), 2);
+    assert_eq!(counted.resyncs(), 1);
+}

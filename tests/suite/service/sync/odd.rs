@@ -1,0 +1,92 @@
+//! Peers that do not keep to the protocol.
+
+use fanfare::sync::{Answer, MAX_REQUEST, Refusal, answer};
+
+use super::{Peer, Served, snapshot};
+
+#[track_caller]
+fn refusal(peer: &Peer) -> (u64, Refusal, String) {
+    match peer.receive() {
+        (tag, Answer::Refused { code, reason }) => (tag, code, reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn another_version_is_told_which_is_spoken() {
+    let served = Served::running("");
+    let peer = served.peer();
+    let request = [9, 200, 0, 0, 0, 0, 0, 0, 0, 77, 1, 2, 3];
+    peer.socket.send(&request[..], 0).unwrap();
+    let bytes = peer.socket.recv_bytes(0).unwrap();
+    let (tag, refused) = answer::decode(&bytes).unwrap();
+    assert_eq!(tag, 77);
+    let Answer::Refused { code, reason } = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(code, Refusal::Version);
+    assert!(reason.ends_with("version 1 is"), "{reason}");
+}
+
+#[test]
+fn garbage_costs_a_counter_and_nobody_else() {
+    let mut served = Served::running("");
+    served.publish("t1", 0..10, "v");
+    let mut good = served.peer();
+    let bad = served.peer();
+    bad.socket.send("", 0).unwrap();
+    assert_eq!(refusal(&bad).1, Refusal::Malformed);
+    bad.socket
+        .send(&[1, 3, 0, 0, 0, 0, 0, 0, 0, 5, 9][..], 0)
+        .unwrap();
+    assert_eq!((refusal(&bad).0, good.snapshot("t1").rows.len()), (5, 10));
+    bad.socket.send(vec![1; MAX_REQUEST + 1], 0).unwrap();
+    assert_eq!(refusal(&bad).1, Refusal::Malformed);
+    // No one is answered whose frames are too many; one that is far too long is cut off.
+    bad.socket.send_multipart(["a", "b", "c"], 0).unwrap();
+    served
+        .peer()
+        .socket
+        .send(vec![1; 3 * MAX_REQUEST], 0)
+        .unwrap();
+    let id = good.snapshot("t1").id;
+    let beyond = good.ask(&snapshot("t1", Some((id, 7))));
+    assert!(
+        matches!(
+            beyond,
+            Answer::Refused {
+                code: Refusal::Malformed,
+                ..
+            }
+        ),
+        "{beyond:?}"
+    );
+    assert_eq!(good.ask(&snapshot("t2", Some((id, 0)))), Answer::Lapsed);
+    assert_eq!(
+        good.ask(&snapshot("t1", Some((id ^ 1 << 40, 0)))),
+        Answer::Lapsed
+    );
+    assert_eq!(good.snapshot("t1").rows.len(), 10);
+    assert!(served.counted("sync_refused_total") >= 5);
+}
+
+#[test]
+fn who_asks_without_reading_is_bounded() {
+    let mut served = Served::running("");
+    served.publish("t1", 0..2_000, &"v".repeat(1_000));
+    let mut greedy = served.peer();
+    greedy.socket.set_rcvhwm(1).unwrap();
+    let (incarnation, _) = served.peer().heads(0, &[]);
+    for after in 0..2_000 {
+        greedy.send(&fanfare::sync::Request::Replay {
+            incarnation,
+            topic: "t1".into(),
+            after,
+        });
+    }
+    // Others are served meanwhile.
+    assert_eq!(served.peer().snapshot("t1").rows.len(), 2_000);
+    drop(greedy);
+    assert_eq!(served.peer().snapshot("t1").rows.len(), 2_000);
+    assert!(served.counted("sync_retry_after_total") > 0);
+}
