@@ -32,7 +32,7 @@ done
 
 dir=$(mktemp -d "${TMPDIR:-/tmp}/fanfare-quickstart.XXXXXX")
 parent=$PPID
-agent='' publisher='' port='' printers=()
+agent='' publisher='' port='' printers=() workers=()
 
 now_ms() {
     local micros=${EPOCHREALTIME//[!0-9]/}
@@ -52,7 +52,7 @@ is_running() {
 # until we have waited for them.
 clean_up() {
     local pid
-    for pid in "$agent" "$publisher"; do
+    for pid in "$agent" "$publisher" "${workers[@]}"; do
         if is_running "$pid"; then
             kill -KILL "$pid" 2>/dev/null || true
             wait "$pid" 2>/dev/null || true
@@ -161,7 +161,7 @@ logged() {
 
 start_publisher() {
     "$programs/fanfare-publisher" --config "$here/publisher.toml" --set publisher_port="$port" \
-        --set publisher_multiproc_socket="$dir/publisher.sock" \
+        --set sync_port="$((port + 1))" --set publisher_multiproc_socket="$dir/publisher.sock" \
         --set state_dir="$dir/state" --set run_dir="$dir/run" 2>"$dir/publisher.out" 4>&- &
     publisher=$!
 }
@@ -205,6 +205,31 @@ has_no_row() {
     ! has_row "$1"
 }
 
+# Jobs of each worker.
+jobs=400
+
+# work NUMBER: one API worker that publishes its jobs, a few hundred a second.
+work() {
+    local job
+    for ((job = 1; job <= jobs; job++)); do
+        printf '{"table": "job", "key": "%d-%d", "topic": "tenant-red", "value": {"n": %d}}\n' "$1" "$job" "$job"
+        sleep 0.003
+    done | "$programs/fanfare" publish --from - --socket "$dir/publisher.sock" --timeout 30 \
+        4>&- >"$dir/worker-$1" 2>&1
+}
+
+count_jobs() {
+    grep -oE '"[12]-[0-9]+"' "$dir/jobs.json" 2>/dev/null | sort -u | wc -l
+}
+
+at_least_jobs() {
+    (($(count_jobs) >= $1))
+}
+
+has_all_jobs() {
+    at_least_jobs $((2 * jobs))
+}
+
 print publisher
 print agent
 # The pipe of the publishers' log stays open from one to the next.
@@ -228,7 +253,7 @@ say "an agent that follows it, with the handlers log and file"
 (
     cd "$dir"
     exec "$programs/fanfare-agent" --config "$here/agent.toml" --set publisher_port="$port" \
-        --set run_dir="$dir/run"
+        --set run_dir="$dir/run" --set state_dir="$dir/agent"
 ) 2>"$dir/agent.out" 4>&- &
 agent=$!
 within 10 "the agent is connected" logged agent 1 ": connected"
@@ -240,7 +265,12 @@ within 5 "red-web-2 has moved to compute-1" has_row '"chassis": "compute-1", "en
 say "rows.json now"
 rows
 
-say "kill -9 of the publisher, and a new one on the same port"
+say "two workers publish $jobs jobs each; meanwhile kill -9 of the publisher, and a new one"
+for number in 1 2; do
+    work "$number" &
+    workers+=($!)
+done
+within 10 "jobs arrive" at_least_jobs $((jobs / 5))
 kill -KILL "$publisher"
 wait "$publisher" 2>/dev/null || true
 within 5 "the agent sees the loss" logged agent 1 "connection lost"
@@ -248,8 +278,18 @@ start_publisher
 within 10 "the publisher has started again" started_or_ended 2
 is_running "$publisher" || fail "the publisher did not start again"
 within 10 "the agent is connected again" logged agent 2 ": connected"
-within 5 "the handlers start over" logged agent 1 "resync ended, 6 rows"
-within 10 "a row arrives again" publish_probe $((probes + 1))
+for number in 1 2; do
+    wait "${workers[number - 1]}" || fail "worker $number: not all was acknowledged"
+    echo "    worker $number: $(cat "$dir/worker-$number")"
+done
+workers=()
+within 20 "all $((2 * jobs)) jobs are there" has_all_jobs
+echo "    jobs that the agent has: $(count_jobs), missing: none"
+within 5 "the agent finds what it missed" logged agent 1 "events were missed"
+if logged agent 2 "resync begins"; then
+    fail "the handlers had to start over"
+fi
+echo "    what was sent while it was not connected came by replay; no handler started over"
 
 say "an insert, two updates and a delete"
 publish_all "$here/changes-2.jsonl"

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Agent;
-use crate::dispatch::{Lane, LaneOptions, Watch};
+use crate::dispatch::{Lane, LaneOptions, Lookout};
 use crate::handler::SyncReason;
 use crate::pubsub::PubSubError;
 use crate::pubsub::endpoint::Endpoint;
@@ -40,7 +40,7 @@ impl Agent {
     /// The system has no thread or descriptor left; the handler's name is in the text.
     pub fn add_handler(&mut self, options: LaneOptions) -> Result<(), PubSubError> {
         self.start_lane(options)?;
-        self.watch_over()
+        self.look_out()
     }
 
     pub(super) fn start_lane(&mut self, options: LaneOptions) -> Result<(), PubSubError> {
@@ -56,10 +56,10 @@ impl Agent {
     }
 
     /// Sees late calls of the handlers there are now.
-    pub(super) fn watch_over(&mut self) -> Result<(), PubSubError> {
-        self.watch = None;
-        let watch = Watch::start(self.lanes.iter().map(Lane::handle));
-        self.watch = watch.map_err(|error| PubSubError::System {
+    pub(super) fn look_out(&mut self) -> Result<(), PubSubError> {
+        self.lookout = None;
+        let lookout = Lookout::start(self.lanes.iter().map(Lane::handle));
+        self.lookout = lookout.map_err(|error| PubSubError::System {
             what: "cannot watch over handlers".into(),
             why: error.to_string(),
         })?;
@@ -84,7 +84,7 @@ impl Agent {
             let subscriber = self.subscriber.as_mut();
             self.topics.forget(name, subscriber, &self.hub);
         }
-        if let Err(error) = self.watch_over() {
+        if let Err(error) = self.look_out() {
             log::error!("{error}");
         }
         stuck

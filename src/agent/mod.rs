@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never};
 
-use crate::dispatch::{Hub, Lane, LaneHandle, LaneOptions, Watch};
+use crate::dispatch::{Hub, Lane, LaneHandle, LaneOptions, Lookout};
 use crate::event::SEND_ALL;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
@@ -71,7 +71,7 @@ pub struct Agent {
     checkpoints: Option<Checkpoints>,
     topics: Topics,
     // Sees late calls until the agent ends.
-    watch: Option<Watch>,
+    lookout: Option<Lookout>,
     stop_timeout: Duration,
     stopped: bool,
     // Last: a driver's context ends after the sockets made from it.
@@ -102,7 +102,7 @@ impl Agent {
             followed: None,
             checkpoints: None,
             topics,
-            watch: None,
+            lookout: None,
             stop_timeout: parts.stop_timeout,
             stopped: false,
             _driver: parts.driver,
@@ -113,7 +113,7 @@ impl Agent {
         for options in parts.handlers {
             agent.start_lane(options)?;
         }
-        agent.watch_over()?;
+        agent.look_out()?;
         let callback: Arc<dyn Callback> = match parts.discovery {
             None => Arc::clone(&hub) as Arc<dyn Callback>,
             Some(defaults) => {
@@ -286,7 +286,7 @@ impl Agent {
             checkpoints.finish();
         }
         // A late call is seen to by the deadlines of the end.
-        self.watch = None;
+        self.lookout = None;
         for lane in &self.lanes {
             lane.close_by(deadline);
         }

@@ -86,6 +86,10 @@ pub struct Lane {
 const RESTART_MIN: Duration = Duration::from_millis(200);
 const RESTART_MAX: Duration = Duration::from_secs(30);
 
+/// A life that lasts so many times the wait before it ends the series of waits: so a handler that
+/// dies again and again is down for a fifth of the time at most, or is waited for longer each time.
+const WORTH_ITS_WAIT: u32 = 4;
+
 /// Complaints about one handler per [`COMPLAINT_INTERVAL`].
 const COMPLAINTS: u32 = 5;
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);

@@ -16,16 +16,16 @@ mod dropped;
 pub mod filter;
 pub mod hub;
 pub mod lane;
+pub mod lookout;
 pub mod offer;
 pub mod onlook;
 pub mod quarantine;
 pub mod troubles;
-pub mod watch;
 
 pub use catchup::Delivery;
 pub use filter::{Actions, Filter};
 pub use hub::{Hub, SeatOptions};
 pub use lane::{Lane, LaneHandle, LaneMetrics, LaneOptions, LaneStatus};
+pub use lookout::Lookout;
 pub use quarantine::Quarantined;
 pub use troubles::Limits;
-pub use watch::Watch;

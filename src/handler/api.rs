@@ -106,7 +106,7 @@ pub trait Handler: Send {
         let _ = topics;
     }
 
-    /// Called after events were given and after `idle`: names events that `apply` took and that
+    /// Called after each `apply` and `idle`: names events that `apply` took and that
     /// have failed since, such as those a child did not acknowledge.
     fn late_failures(&mut self, tell: &mut dyn FnMut(&Event<'_>, HandlerError)) {
         let _ = tell;

@@ -1,8 +1,9 @@
 //! What an agent missed, and how it gets it: real processes, faults that are seen to happen.
 
 mod agents;
+mod beginning;
 mod checkpoint;
-mod cluster;
+pub mod cluster;
 mod overflow;
 mod partition;
 mod restart;

@@ -217,4 +217,53 @@ fn a_busy_handler_is_closed_before_time_is_up() {
     );
 }
 
+/// Says in which order it is called.
+struct Calls(Arc<Mutex<Vec<&'static str>>>, bool);
+
+impl Handler for Calls {
+    fn begin_sync(&mut self, _: SyncReason) -> Result<(), HandlerError> {
+        self.0.lock().unwrap().push("begin");
+        Ok(())
+    }
+    fn apply(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
+        self.0.lock().unwrap().push("apply");
+        assert!(!self.1 || event.key != "fatal", "as told");
+        Ok(())
+    }
+    fn end_sync(&mut self) -> Result<(), HandlerError> {
+        self.0.lock().unwrap().push("end");
+        Ok(())
+    }
+}
+
+/// What comes while it is made again must not reach it before its bracket.
+#[test]
+fn the_first_call_of_each_life_opens_a_bracket() {
+    let (hub, lives) = (Hub::new(), AtomicUsize::new(0));
+    let calls: Arc<Mutex<Vec<&'static str>>> = Arc::default();
+    let build: Build = Box::new({
+        let (hub, calls) = (Arc::clone(&hub), Arc::clone(&calls));
+        move |_| {
+            let first = lives.fetch_add(1, Ordering::SeqCst) == 0;
+            publish(&hub, 1, 1);
+            calls.lock().unwrap().push("made");
+            Ok(Box::new(Calls(Arc::clone(&calls), first)))
+        }
+    });
+    let lane = Lane::start(&hub, LaneOptions::new("test", wide(), build)).unwrap();
+    wait("the first bracket", || {
+        calls.lock().unwrap().last() == Some(&"end")
+    });
+    hub.publish([Event::set("t", "fatal", "1")].into_iter().collect());
+    wait("the second bracket", || {
+        lane.metrics.panics_total.get() == 1 && calls.lock().unwrap().last() == Some(&"end")
+    });
+    assert_eq!(
+        *calls.lock().unwrap(),
+        [
+            "made", "begin", "apply", "end", "apply", "made", "begin", "apply", "apply", "end"
+        ]
+    );
+}
+
 mod outcomes;

@@ -3,12 +3,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
 use super::handle::Shared;
-use super::{Build, LaneMetrics, LaneState, RESTART_MAX, RESTART_MIN};
+use super::{Build, LaneMetrics, LaneState, RESTART_MIN, WORTH_ITS_WAIT};
 use crate::dispatch::catchup::Step;
 use crate::dispatch::hub::{Seat, Work};
 use crate::dispatch::troubles::Due;
@@ -74,20 +74,22 @@ enum For<'a> {
 impl Worker {
     pub fn run(mut self) {
         let mut lives = 0;
+        let mut waited = Duration::ZERO;
         loop {
             self.shared.pulse.beat();
             match self.make() {
                 Ok(handler) => {
                     lives += 1;
                     if lives > 1 {
-                        self.seat.restart(SyncReason::HandlerRestarted);
+                        self.start_over(SyncReason::HandlerRestarted);
                     }
                     self.metrics.running.set(1);
                     self.shared.set_state(LaneState::Running);
                     let born = Instant::now();
                     let ending = self.live(handler);
-                    // One that fails on the first row it is given must not be hammered.
-                    if born.elapsed() >= RESTART_MAX {
+                    // One that fails on the first row it is given must not be hammered; but one that
+                    // ran for much longer than it was waited for has proved that it can run.
+                    if born.elapsed() >= waited * WORTH_ITS_WAIT {
                         self.restarts.reset();
                     }
                     self.metrics.running.set(0);
@@ -104,7 +106,8 @@ impl Worker {
                     self.complain(format_args!("cannot start: {error}"));
                 }
             }
-            let until = Instant::now() + self.restarts.wait();
+            waited = self.restarts.wait();
+            let until = Instant::now() + waited;
             self.shared.set_state(LaneState::Waiting(until));
             if !self.idle_until(until) {
                 break;
@@ -261,9 +264,9 @@ impl Worker {
                 continue;
             }
             applied += u64::from(self.give(handler, &event));
+            self.late_failures(handler);
         }
         self.metrics.events_applied_total.add(applied);
-        self.late_failures(handler);
     }
 
     /// Whether the handler took it.
@@ -303,7 +306,7 @@ impl Worker {
                         self.metrics.events_applied_total.add(u64::from(taken));
                     }
                 }
-                Due::Resync => self.seat.restart(SyncReason::Failed),
+                Due::Resync => self.start_over(SyncReason::Failed),
             }
         }
     }
@@ -328,9 +331,20 @@ impl Worker {
         } else {
             self.ending = Some(Ending::Closed);
         }
+        self.start_over(SyncReason::Failed);
+    }
+
+    /// What was queued before, and what waits to be given again, is let go: after a pause it follows
+    /// a hole, and a handler's first call opens a bracket. The bracket covers it.
+    fn start_over(&mut self, reason: SyncReason) {
+        self.seat.restart(reason);
         self.shared.troubles().start_over();
         self.look();
-        self.seat.restart(SyncReason::Failed);
+        while let Ok(work) = self.seat.work.try_recv() {
+            if let Work::Events(events) = work {
+                self.seat.taken(&events);
+            }
+        }
     }
 
     /// Whether rows are held back may have changed.

@@ -108,6 +108,11 @@ impl Node {
         }
     }
 
+    /// Changes its configuration, before it is started.
+    pub fn configure(&mut self, change: impl FnOnce(&str) -> String) {
+        self.config = change(&self.config);
+    }
+
     pub fn start(&mut self) {
         let command = self.folder.command(crate::rig::config::AGENT, &self.config);
         self.process = Some(Process::start(command));

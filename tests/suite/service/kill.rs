@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use super::host::{Entry, Host, counts, journal};
 use super::listener::{Listener, Told};
+use crate::recovery::cluster::Node;
+use crate::rig::port::Port;
 use crate::rig::process::Process;
 use crate::rig::within;
 
@@ -62,8 +64,9 @@ pub fn places(kills: u64) -> impl Iterator<Item = u64> {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_the_incarnation_goes_on() {
-    let mut host = Host::new("durability = \"sync\"\nhello_interval = 0.1\n");
+    let (mut host, _sync) = host("durability = \"sync\"\n");
     let first = host.start();
+    let mut node = follower(&host);
     let listener = Listener::joined(&host.port.uri(), &[b"t0\0", b"t1\0", b"t2\0", b"t3\0"]);
     let clients: Vec<Arc<PublisherClient>> = (0..WORKERS)
         .map(|_| {
@@ -109,8 +112,67 @@ fn nothing_acknowledged_is_lost_and_the_incarnation_goes_on() {
         in_flight >= 5,
         "only {in_flight} kills met events in flight"
     );
-    complete(&mut host, first.incarnation);
     in_order(&listener.told(), first.incarnation);
+    reached(&mut node, &newest());
+    complete(&mut host, first.incarnation);
+}
+
+/// A service whose sync service has a port of its own.
+pub fn host(more: &str) -> (Host, Port) {
+    let sync = Port::free();
+    let more = format!("hello_interval = 0.1\nsync_port = {}\n{more}", sync.number);
+    (Host::new(&more), sync)
+}
+
+/// An agent that follows all workers.
+pub fn follower(host: &Host) -> Node {
+    let topics = ["t0", "t1", "t2", "t3"];
+    let mut node = Node::new(&[&host.port.uri()], &topics, "");
+    // The file is large.
+    node.configure(|config| config.replace("interval = 0.05", "interval = 1.0"));
+    node.start();
+    node
+}
+
+/// The last number of each row of each worker's table.
+fn newest() -> BTreeMap<String, BTreeMap<String, u64>> {
+    let rows: BTreeMap<String, u64> = (0..events()).map(|n| (key(n), n)).collect();
+    (0..WORKERS)
+        .map(|worker| (format!("w{worker}"), rows.clone()))
+        .collect()
+}
+
+/// All of it has reached the agent, by replay: nothing was loaded again and no handler started over.
+#[track_caller]
+pub fn reached(node: &mut Node, newest: &BTreeMap<String, BTreeMap<String, u64>>) {
+    within(PATIENCE, "everything has reached the agent", || {
+        let rows = node.rows();
+        let there = newest.iter().all(|(table, newest)| {
+            let rows = rows.get(table);
+            rows.is_some_and(|rows| {
+                let there =
+                    |(key, n): (&String, &u64)| rows.get(key)?["n"].as_u64().filter(|m| m == n);
+                newest.iter().all(|row| there(row).is_some())
+            })
+        });
+        there.then_some(())
+    });
+    let counted = node.stop();
+    assert!(counted.of(" publisher tcp", "connects_total") > KILLS);
+    assert!(
+        counted.recovery("replayed_events_total") > 0,
+        "{:#?}",
+        counted.lines
+    );
+    assert_eq!(counted.recovery("new_incarnations_total"), 0);
+    // One for each topic, at the beginning.
+    assert_eq!(
+        counted.recovery("snapshots_total"),
+        5,
+        "{:#?}",
+        counted.lines
+    );
+    assert_eq!(counted.resyncs(), 1);
 }
 
 fn publish(client: &PublisherClient, worker: usize) -> Summary {
@@ -132,8 +194,9 @@ fn publish(client: &PublisherClient, worker: usize) -> Summary {
 /// The same with processes, and with the other durability.
 #[test]
 fn worker_processes_do_not_notice() {
-    let mut host = Host::new("durability = \"os\"\nhello_interval = 0.1\n");
+    let (mut host, _sync) = host("durability = \"os\"\n");
     let first = host.start();
+    let mut node = follower(&host);
     let topics: [&[u8]; 4] = [b"t0\0", b"t1\0", b"t2\0", b"t3\0"];
     let listener = Listener::joined(&host.port.uri(), &topics);
     let mut workers: Vec<Process> = (0..WORKERS)
@@ -174,8 +237,9 @@ fn worker_processes_do_not_notice() {
         in_flight >= 5,
         "only {in_flight} kills met events in flight"
     );
-    complete(&mut host, first.incarnation);
     in_order(&listener.told(), first.incarnation);
+    reached(&mut node, &newest());
+    complete(&mut host, first.incarnation);
 }
 
 /// Every event is in the rows, and was journalled once, in its worker's order.

@@ -1,7 +1,7 @@
 //! Failures of every kind, with the real thread.
 
 use super::*;
-use crate::dispatch::{Actions, Delivery, Filter, Watch};
+use crate::dispatch::{Actions, Delivery, Filter, Lookout};
 use std::collections::HashMap;
 
 /// What the handler answers to a row, by key; nothing: it takes it.
@@ -271,7 +271,7 @@ fn when_too_many_rows_fail_the_handler_starts_over() {
 #[test]
 fn a_call_that_runs_too_long_is_told_to_end() {
     let rig = rig(wide(), Some(Duration::from_millis(100)));
-    let _watch = Watch::start([rig.lane.handle()]).unwrap().unwrap();
+    let _lookout = Lookout::start([rig.lane.handle()]).unwrap().unwrap();
     rig.plan("a", Some(Answer::Hang));
     rig.set("a", "1");
     rig.set("b", "1");
@@ -307,7 +307,7 @@ fn a_call_that_cannot_be_ended_is_shown_as_stuck() {
         ..LaneOptions::new("test", seat, build)
     };
     let lane = Lane::start(&hub, options).unwrap();
-    let _watch = Watch::start([lane.handle()]).unwrap();
+    let _lookout = Lookout::start([lane.handle()]).unwrap();
     publish(&hub, 1, 1);
     let before = Instant::now();
     wait(

@@ -16,12 +16,12 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// Watches over lanes until it is dropped.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Lookout {
     stop: Option<Sender<()>>,
     thread: Thread,
 }
 
-impl Watch {
+impl Lookout {
     /// Watches those of `lanes` that have a time limit; `None` when none has.
     pub fn start<'a>(lanes: impl IntoIterator<Item = &'a LaneHandle>) -> io::Result<Option<Self>> {
         let timed = lanes.into_iter().filter_map(|lane| {
@@ -34,7 +34,7 @@ impl Watch {
         };
         let look = (shortest / 4).clamp(LOOK_MIN, LOOK_MAX);
         let (stop, stopped): (Sender<()>, Receiver<()>) = bounded(0);
-        let thread = Thread::spawn("watch", move || {
+        let thread = Thread::spawn("lookout", move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(look) {
                 for (lane, limit, stopwatch) in &mut timed {
                     let call = lane.shared().call.load(Ordering::Relaxed);
@@ -50,19 +50,19 @@ impl Watch {
                 }
             }
         })?;
-        Ok(Some(Watch {
+        Ok(Some(Lookout {
             stop: Some(stop),
             thread,
         }))
     }
 }
 
-impl Drop for Watch {
+impl Drop for Lookout {
     fn drop(&mut self) {
         self.stop = None;
         // It waits for nothing else.
         if !self.thread.join_by(Instant::now() + LOOK_MAX) {
-            log::error!("the watch over handlers does not end; left behind");
+            log::error!("the lookout over handlers does not end; left behind");
         }
     }
 }
