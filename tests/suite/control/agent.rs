@@ -242,3 +242,57 @@ fn two_agents_do_not_share_a_folder() {
     let _third = Process::start(folder.command(AGENT, &config));
     up(&folder, "agent");
 }
+
+#[test]
+fn what_a_handler_gave_up_on_is_listed_and_released() {
+    let (port, folder) = (Port::free(), Folder::new());
+    let mut publisher = Publisher::bind(&port.uri());
+    let more = "[[handler]]\nmodule = \"exec\"\ncommand = [\"true\"]\n";
+    let _agent = folder.agent(&[&port.uri()], &["t1"], more);
+    publisher.has_agent(&["D", "t1"]);
+    // No command can be given a NUL in its environment, however often.
+    publisher.set("t1", "a\0b", "1");
+    let held = |count: u64| {
+        reports(&folder, &format!("{count} rows are held"), |report| {
+            let handlers = report["handlers"].as_array().unwrap();
+            let exec = handlers.iter().find(|h| h["name"] == "exec").unwrap();
+            exec["counters"]["quarantined"] == count
+        })
+    };
+    let report = held(1);
+    let handlers = report["handlers"].as_array().unwrap();
+    let exec = handlers.iter().find(|h| h["name"] == "exec").unwrap();
+    let error = exec["last_error"].as_str().unwrap();
+    assert!(error.contains("it contains NUL"), "{report:#}");
+    let rows = says(&folder, &["quarantine", "list", "--json"]);
+    let row: Value = serde_json::from_str(&rows).unwrap();
+    assert_eq!(
+        (&row["handler"], &row["table"]),
+        (&json!("exec"), &json!("t"))
+    );
+    assert_eq!(row["key"], "a\0b");
+    let shown = says(&folder, &["quarantine", "list", "exec"]);
+    assert!(
+        shown.contains("\"a\\0b\"") && !shown.contains('\0'),
+        "{shown:?}"
+    );
+    assert_eq!(says(&folder, &["quarantine", "list", "file"]), "");
+
+    let releases =
+        |arguments: &[&str]| says(&folder, &[&["quarantine", "release"], arguments].concat());
+    assert!(releases(&["file"]).starts_with("0 rows"));
+    assert!(releases(&["--table", "other"]).starts_with("0 rows"));
+    // It is tried again, and fails again.
+    let failed = || {
+        let report = super::report(&folder);
+        let handlers = report["handlers"].as_array().unwrap().clone();
+        let exec = handlers.into_iter().find(|h| h["name"] == "exec").unwrap();
+        exec["counters"]["events_failed_total"].as_u64().unwrap()
+    };
+    let before = failed();
+    assert!(releases(&["exec", "--table", "t"]).starts_with("1 rows"));
+    wait_for("the row is tried again", || failed() > before);
+    held(1);
+    let nobody = told(&folder, &["quarantine", "list", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(1));
+}

@@ -81,7 +81,7 @@ fn publishers_topics_handlers_and_log_level_change() {
 
     // A bad file is refused as a whole.
     let bad = config.replace(&b.uri(), &a.uri());
-    let bad = format!("queue_lenght = 7\nreconnect_min = \"soon\"\n{bad}");
+    let bad = format!("queue_lenght = 7\nqueue_bytes = \"soon\"\n{bad}");
     reload(&folder, &agent, &bad);
     let after = reports(&folder, "the bad file is refused", |report| {
         reloads(report) == (2, 1)
@@ -89,7 +89,7 @@ fn publishers_topics_handlers_and_log_level_change() {
     assert_eq!(names(&after, "publishers", "uri"), [b.uri()]);
     for why in [
         "queue_lenght",
-        "reconnect_min",
+        "queue_bytes",
         "the old one stays in force",
     ] {
         agent.err.find(&format!("{why} is told"), |line| {
