@@ -24,7 +24,7 @@
 //! | clients | [`MAX_CLIENTS`]; one more is told `busy` |
 //! | a client that reads nothing | [`WRITE_TIMEOUT`], then it is dropped |
 //! | a client that asks nothing | [`IDLE_TIMEOUT`], then it is dropped |
-//! | events that wait for a `watch` | see [`crate::dispatch::watch`]; more are left out, and the client is told how many |
+//! | events that wait for a `watch` | see [`crate::dispatch::onlook`]; more are left out, and the client is told how many |
 //!
 //! The daemon's own work never waits for a client: each has a thread of its own.
 

@@ -87,11 +87,7 @@ fn publishers_topics_handlers_and_log_level_change() {
         reloads(report) == (2, 1)
     });
     assert_eq!(names(&after, "publishers", "uri"), [b.uri()]);
-    for why in [
-        "queue_lenght",
-        "queue_bytes",
-        "the old one stays in force",
-    ] {
+    for why in ["queue_lenght", "queue_bytes", "the old one stays in force"] {
         agent.err.find(&format!("{why} is told"), |line| {
             line.contains(why).then_some(())
         });
