@@ -8,6 +8,7 @@
 mod rig;
 
 mod configuration;
+mod control;
 mod handlers;
 mod hostile;
 mod interop;

@@ -1,6 +1,7 @@
 //! What an agent missed, and how it gets it: real processes, faults that are seen to happen.
 
 mod agents;
+mod beginning;
 mod checkpoint;
 pub mod cluster;
 mod overflow;
