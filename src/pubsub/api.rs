@@ -8,6 +8,7 @@ use crate::event::codec::{self, Malformed};
 use crate::event::topic::{self, TopicError};
 use crate::event::{Event, EventBatch};
 use crate::metrics::Metric;
+use crate::util::pulse::Pulse;
 
 use super::endpoint::{Endpoint, EndpointError};
 use super::subscriber::Follow;
@@ -188,6 +189,8 @@ pub struct Source {
     pub metrics: LinkMetrics,
     /// Malformed messages by [`Malformed::index`].
     pub malformed: [Metric; Malformed::REASONS.len()],
+    /// Whether its reader gets on: at rest while it waits for the publisher.
+    pub pulse: Pulse,
 }
 
 impl Source {
@@ -197,6 +200,7 @@ impl Source {
             uri,
             metrics: LinkMetrics::default(),
             malformed: Default::default(),
+            pulse: Pulse::default(),
         }
     }
 }

@@ -39,6 +39,8 @@ pub struct Wired {
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
     service: Service,
+    id: String,
+    uri: String,
     _locks: [LockFile; 2],
 }
 
@@ -87,7 +89,8 @@ impl Wired {
             incarnation: history.incarnation(),
             instance: fastrand::u64(..),
         };
-        let id_lock = sole(config, &id_text(&identity.id))?;
+        let (id, uri) = (id_text(&identity.id), identity.uri.clone());
+        let id_lock = sole(config, &id)?;
         log::info!(
             "publisher {}, incarnation {}, {} rows, last event {}",
             id_text(&identity.id),
@@ -180,6 +183,8 @@ impl Wired {
             monitored: Arc::clone(monitors.metrics()),
             monitors: Some(monitors),
             service,
+            id,
+            uri,
             _locks: [lock, id_lock],
         })
     }
@@ -201,6 +206,26 @@ impl Wired {
     pub fn sources(&self) -> Vec<Arc<Source>> {
         let workers = self.workers.as_ref();
         workers.map_or_else(Vec::new, |workers| workers.sources())
+    }
+
+    /// The thread every event goes through.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Whether the monitors, which also keep the lease, run.
+    pub fn monitors_run(&self) -> bool {
+        self.monitors.as_ref().is_some_and(Monitors::is_running)
+    }
+
+    /// Who this publisher is, 32 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The address that agents are told of.
+    pub fn uri(&self) -> &str {
+        &self.uri
     }
 
     /// What the parts count.

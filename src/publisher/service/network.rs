@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::ServiceMetrics;
 use crate::event::hello::{Hello, MAX_RECENT, topic_hash};
 use crate::event::topic::{HELLO, TopicFrame};
+use crate::publisher::audience::Audience;
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, Moment, RecordBuf};
 use crate::pubsub::PublisherApi;
@@ -23,6 +24,7 @@ pub(super) struct Network {
     said: Option<u64>,
     payload: Vec<u8>,
     metrics: Arc<ServiceMetrics>,
+    audience: Arc<Audience>,
     complaints: RateLimit,
 }
 
@@ -32,6 +34,7 @@ impl Network {
         sync_endpoint: String,
         heartbeat: Heartbeat,
         metrics: Arc<ServiceMetrics>,
+        audience: Arc<Audience>,
         complaints: RateLimit,
     ) -> Self {
         Network {
@@ -42,6 +45,7 @@ impl Network {
             said: None,
             payload: Vec::new(),
             metrics,
+            audience,
             complaints,
         }
     }
@@ -91,7 +95,9 @@ impl Network {
 
     fn see_subscriptions(&mut self, now: Instant) {
         let (metrics, heartbeat) = (&self.metrics, &mut self.heartbeat);
+        let audience = &self.audience;
         let seen = self.publisher.subscriptions(&mut |prefix, added| {
+            audience.note(prefix, added);
             let count = metrics.subscriptions.get();
             metrics.subscriptions.set(if added {
                 count + 1

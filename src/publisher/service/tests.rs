@@ -345,7 +345,7 @@ fn at_the_end_clients_are_sent_away_and_the_rest_is_published() {
         .send(batch([Event::set("t", "pushed", "1")]))
         .unwrap();
     let metrics = Arc::new(ServiceMetrics::default());
-    let mut worker = Worker::new(parts, stopped, metrics);
+    let mut worker = Worker::new(parts, stopped, metrics, Arc::default(), Arc::default());
     drop(stop);
     worker.finish(soon());
     match front.answer() {

@@ -1,54 +1,21 @@
-//! `fanfare`: the operator's tool.
+//! `fanfare check-config`.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
-
-use super::{CONFIG_FAULT, logging, publish};
+use crate::app::{CONFIG_FAULT, logging};
 use crate::config::{Faults, Known, Sources, load_agent, load_publisher};
 use crate::handler::registry::Registry;
 
-/// The operator's tool.
-#[derive(Debug, Parser)]
-#[command(name = "fanfare", version)]
-struct Args {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Check configuration files and report all faults of them at once
-    CheckConfig {
-        /// The files; later ones win, as with the daemons' --config
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-        /// Whose configuration it is; by default the publisher's when a file's name says so
-        #[arg(long = "for", value_name = "DAEMON")]
-        daemon: Option<Daemon>,
-    },
-    /// Hand events to the publisher service of this host and wait for its acknowledgement
-    Publish(Box<publish::PublishArgs>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Daemon {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Daemon {
     Agent,
     Publisher,
 }
 
-/// Exit status 0 when what was asked succeeded, 2 for a fault of a configuration or of the command
-/// line.
-pub fn main() -> ExitCode {
-    match Args::parse().command {
-        Command::CheckConfig { files, daemon } => check_config(files, daemon),
-        Command::Publish(args) => publish::run(&args),
-    }
-}
-
-fn check_config(files: Vec<PathBuf>, daemon: Option<Daemon>) -> ExitCode {
+/// Checks the files as one configuration and tells all faults.
+pub fn check_config(files: Vec<PathBuf>, daemon: Option<Daemon>) -> ExitCode {
     let daemon = daemon.unwrap_or_else(|| guess(&files));
     let names: Vec<String> = files
         .iter()
