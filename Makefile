@@ -77,6 +77,10 @@ smoke: build
 	rmdir "$$dir/tmp"; \
 	echo "make run: ok"
 
+.PHONY: soak
+soak: deps-test ## the tests that take long: a thousand agents on one publisher
+	@FANFARE_CROWD=1000 $(CARGO) test --test suite recovery::crowd -- --nocapture --test-threads 1
+
 .PHONY: bench
 bench: deps ## all benches; they print ratios within one run
 	@$(CARGO) bench --benches

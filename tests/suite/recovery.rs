@@ -4,6 +4,7 @@ mod agents;
 mod beginning;
 mod checkpoint;
 pub mod cluster;
+mod crowd;
 mod narrow;
 mod overflow;
 mod partition;
