@@ -18,6 +18,7 @@ use crate::handler::BuildError;
 use crate::handler::registry::Registry;
 use crate::pubsub::endpoint::Defaults;
 use crate::pubsub::{SubscriberOptions, registry};
+use crate::security::party::NodeKeys;
 use crate::status;
 use crate::util::shutdown;
 
@@ -46,7 +47,13 @@ pub fn run(modules: Registry) -> ExitCode {
             return ExitCode::from(CONFIG_FAULT);
         }
     };
-    super::logged(&args.daemon, &config.log_level, || serve(&config, modules))
+    let keys = match config.keys() {
+        Ok(keys) => keys.map(Arc::new),
+        Err(faults) => return super::key_faults(&faults),
+    };
+    super::logged(&args.daemon, &config.log_level, || {
+        serve(&config, keys, modules)
+    })
 }
 
 /// How often the agent looks for what it may forget.
@@ -55,9 +62,13 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// How long a deleted object is remembered; see [`crate::replica::Row`].
 const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 
-fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::error::Error>> {
+fn serve(
+    config: &AgentConfig,
+    keys: Option<Arc<NodeKeys>>,
+    modules: Registry,
+) -> Result<(), Box<dyn std::error::Error>> {
     let requests = shutdown::requests(config.stop_timeout + STOP_MARGIN)?;
-    let mut agent = Agent::start(parts(config, modules)?)?;
+    let mut agent = Agent::start(parts(config, keys, modules)?)?;
     log::info!(
         "fanfare-agent {} started: {} publishers, {} handlers",
         env!("CARGO_PKG_VERSION"),
@@ -105,14 +116,18 @@ fn serve(config: &AgentConfig, modules: Registry) -> Result<(), Box<dyn std::err
     Ok(())
 }
 
-fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
+fn parts(
+    config: &AgentConfig,
+    keys: Option<Arc<NodeKeys>>,
+    modules: Registry,
+) -> Result<Parts, String> {
     let driver = registry::find(&config.pub_sub_driver)
         .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
     let modules = Arc::new(modules);
     let context = zmq::Context::new();
     Ok(Parts {
         driver: (driver.make)(&context),
-        recovery: Some(recovery(config, &context)),
+        recovery: Some(recovery(config, &context, keys.clone())),
         subscriber: SubscriberOptions {
             connect_timeout: config.connect_timeout,
             reconnect_min: config.reconnect_min,
@@ -121,6 +136,7 @@ fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
             legacy_detect: config.legacy_detect,
             max_message_size: config.max_message_size,
             receive_hwm: config.receive_hwm,
+            keys,
             ..SubscriberOptions::default()
         },
         publishers: config.publishers.clone(),
@@ -138,9 +154,13 @@ fn parts(config: &AgentConfig, modules: Registry) -> Result<Parts, String> {
     })
 }
 
-fn recovery(config: &AgentConfig, context: &zmq::Context) -> RecoveryParts {
+fn recovery(
+    config: &AgentConfig,
+    context: &zmq::Context,
+    keys: Option<Arc<NodeKeys>>,
+) -> RecoveryParts {
     RecoveryParts {
-        transport: Arc::new(ZmqSync::new(context)),
+        transport: Arc::new(ZmqSync::new(context, keys)),
         options: recovery::Options {
             held_bytes: config.held_bytes,
             heads_every: config.heads_interval,

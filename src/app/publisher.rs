@@ -49,6 +49,9 @@ pub fn main() -> ExitCode {
         );
         return ExitCode::from(CONFIG_FAULT);
     }
+    if let Err(faults) = config.keys() {
+        return super::key_faults(&faults);
+    }
     super::logged(&args.daemon, &config.log_level, || serve(&config))
 }
 
@@ -67,7 +70,10 @@ fn serve(config: &PublisherConfig) -> Result<(), Box<dyn Error>> {
         select! {
             recv(requests.stop) -> _ => break,
             recv(requests.reload) -> _ => {
-                log::warn!("SIGHUP: this version reads its configuration at start only");
+                wired.look_at_keys();
+                log::warn!(
+                    "SIGHUP: authorized_keys is read again; the configuration only at the next start"
+                );
             }
         }
     }

@@ -16,6 +16,7 @@ mod lines;
 mod load;
 mod parse;
 mod publisher;
+mod secure;
 mod setting;
 mod sources;
 mod sync;
@@ -32,6 +33,7 @@ pub use handlers::{HANDLER_KEYS, HandlerConfig};
 pub use keys::{ENV_PREFIX, Key};
 pub use kind::Kind;
 pub use publisher::{PUBLISHER_KEYS, PublisherConfig, load_publisher};
+pub use secure::{KeyFault, PublisherKeys};
 pub use sources::{DEFAULT_DIR, DROP_IN_DIR, Sources};
 
 use crate::handler::registry::Registry;

@@ -1,6 +1,7 @@
 //! The publishing side: the service of an API server host, and the client of its workers.
 
 pub mod client;
+pub mod gate;
 pub mod group;
 pub mod heartbeat;
 pub mod history;
