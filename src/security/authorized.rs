@@ -92,7 +92,15 @@ impl Directory {
             // One that is gone by now is not there.
             if ends && let Ok(m) = fs::metadata(&path) {
                 let times = (m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
-                let mark = (m.ino(), m.size(), times.0, times.1, times.2, times.3, m.mode());
+                let mark = (
+                    m.ino(),
+                    m.size(),
+                    times.0,
+                    times.1,
+                    times.2,
+                    times.3,
+                    m.mode(),
+                );
                 files.insert(path, mark);
             }
         }

@@ -241,10 +241,7 @@ mod tests {
         let read = read_secret(&paths[1]).unwrap();
         assert_eq!(read.as_bytes(), secret.as_bytes());
         write_pair(folder.path(), "n1", &public, &other, true).unwrap();
-        assert_eq!(
-            read_secret(&paths[1]).unwrap().as_bytes(),
-            other.as_bytes()
-        );
+        assert_eq!(read_secret(&paths[1]).unwrap().as_bytes(), other.as_bytes());
     }
 
     #[test]

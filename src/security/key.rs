@@ -163,7 +163,9 @@ mod tests {
     fn a_secret_is_not_shown() {
         let secret = SecretKey::random().unwrap();
         assert_eq!(
-            format!("{secret:?} {:#?}", Some(&secret)).matches('…').count(),
+            format!("{secret:?} {:#?}", Some(&secret))
+                .matches('…')
+                .count(),
             2
         );
         let text = String::from_utf8(secret.z85().to_vec()).unwrap();

@@ -14,7 +14,9 @@ const ALPHABET: &[u8; 85] =
 pub fn encode(key: &[u8; 32]) -> Zeroizing<[u8; TEXT]> {
     let mut text = Zeroizing::new([0; TEXT]);
     for (block, out) in key.chunks_exact(4).zip(text.chunks_exact_mut(5)) {
-        let mut number = block.iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+        let mut number = block
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
         for place in out.iter_mut().rev() {
             *place = ALPHABET[(number % 85) as usize];
             number /= 85;

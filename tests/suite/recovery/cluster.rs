@@ -16,7 +16,7 @@ use crate::service::host::Host;
 /// An API server host with a sync service.
 pub struct Cluster {
     pub host: Host,
-    _sync: Port,
+    sync: Port,
 }
 
 impl Cluster {
@@ -28,7 +28,7 @@ impl Cluster {
         );
         Cluster {
             host: Host::new(&more),
-            _sync: sync,
+            sync,
         }
     }
 
@@ -40,6 +40,11 @@ impl Cluster {
 
     pub fn uri(&self) -> String {
         self.host.port.uri()
+    }
+
+    /// Where its sync service listens.
+    pub fn sync_uri(&self) -> String {
+        self.sync.uri()
     }
 
     /// Publishes `{"n": number}` as rows `k<number % keys>` of table `t`, and waits for all
