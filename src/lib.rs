@@ -13,7 +13,7 @@
 //! | leaf | [`event`] and its wire form, [`util`], [`mod@metrics`] |
 //! | contracts | [`pubsub`]: the traits, drivers and the common part of subscribers; [`handler`]: the trait, the modules in the box; [`replica`]: the rows; [`store`]: the northbound store and its drivers |
 //! | engines | [`dispatch`]: readers to handlers; [`agent`]; [`publisher`] |
-//! | surface | [`config`], [`status`] |
+//! | surface | [`config`], [`status`], [`control`], [`exporter`] |
 //! | wiring | [`app`]: the programs |
 //!
 //! # Writing a handler
@@ -34,8 +34,10 @@
 pub mod agent;
 pub mod app;
 pub mod config;
+pub mod control;
 pub mod dispatch;
 pub mod event;
+pub mod exporter;
 pub mod handler;
 pub mod metrics;
 pub mod publisher;

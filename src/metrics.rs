@@ -41,6 +41,27 @@ pub enum Kind {
     Gauge,
 }
 
+impl Kind {
+    /// The word that Prometheus has for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        }
+    }
+}
+
+/// One metric as it is declared: what documentation and tests walk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declared {
+    /// Name by Prometheus conventions, without prefix.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// One sentence for operators.
+    pub help: &'static str,
+}
+
 /// One metric as `each` shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -65,6 +86,17 @@ macro_rules! metrics {
         }
 
         impl $group {
+            /// Every metric of the group as declared, in the order of `each`.
+            // A handler module's group is logged at its end and not exported.
+            #[allow(dead_code)]
+            pub const DECLARED: &'static [$crate::metrics::Declared] = &[
+                $($crate::metrics::Declared {
+                    name: stringify!($field),
+                    kind: $crate::metrics::Kind::$kind,
+                    help: $help,
+                },)*
+            ];
+
             /// Every metric of the group with its value now.
             pub fn each(&self) -> Vec<$crate::metrics::Sample> {
                 vec![$($crate::metrics::Sample {

@@ -41,6 +41,7 @@ const MODULES: &[Module] = &[
     module(3, "config", &[]),
     module(3, "status", &[]),
     module(3, "control", &["status"]),
+    module(3, "exporter", &["status", "control"]),
     module(4, "app", &[]),
 ];
 

@@ -281,6 +281,7 @@ fn serve(folder: &Path, durability: Durability) -> Middle {
         monitored: crossbeam_channel::never(),
         asks: crossbeam_channel::never(),
         sync_endpoint: String::new(),
+        cuts: Default::default(),
         rules: Rules {
             version_field: None,
             selective: true,

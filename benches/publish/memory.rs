@@ -61,7 +61,7 @@ pub fn run(made: &[Made], steps: &[u64]) {
 fn publisher(folder: &Path, socket: &Path, port: u16) -> Child {
     let config: PathBuf = folder.join("publisher.toml");
     let text = format!(
-        "security = \"none\"\nlog_level = \"error\"\ndurability = \"os\"\n\
+        "security = \"none\"\nmetrics_address = \"\"\nlog_level = \"error\"\ndurability = \"os\"\n\
          publisher_bind_address = \"127.0.0.1\"\npublisher_port = {port}\n\
          publisher_multiproc_socket = \"{}\"\nstate_dir = \"{}\"\nrun_dir = \"{}\"\n",
         socket.display(),

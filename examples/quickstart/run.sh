@@ -253,7 +253,7 @@ say "an agent that follows it, with the handlers log and file"
 (
     cd "$dir"
     exec "$programs/fanfare-agent" --config "$here/agent.toml" --set publisher_port="$port" \
-        --set state_dir="$dir/agent"
+        --set run_dir="$dir/run" --set state_dir="$dir/agent"
 ) 2>"$dir/agent.out" 4>&- &
 agent=$!
 within 10 "the agent is connected" logged agent 1 ": connected"

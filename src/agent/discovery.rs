@@ -163,6 +163,15 @@ impl Discovery {
         self.forget(endpoint);
     }
 
+    /// From now on these are configured: those of them that were discovered are no longer. The
+    /// rows are to be read again, for one that is no longer configured may be named by a row.
+    pub fn set_configured(&mut self, configured: &[Endpoint]) {
+        self.configured = configured.iter().map(Endpoint::to_string).collect();
+        for endpoint in configured {
+            self.forget(endpoint);
+        }
+    }
+
     /// Whether rows were passed over for want of room and there is room now: then all are to be
     /// read again.
     pub fn has_room_again(&self) -> bool {

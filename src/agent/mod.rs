@@ -16,11 +16,13 @@ use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
 use follower::{Followed, Followers, SyncTransport};
 use topics::Topics;
 
+mod change;
 pub mod checkpoint;
 pub mod discovery;
 pub mod follower;
 pub mod recovery;
 pub mod topics;
+pub mod vigil;
 
 /// What an agent is made of.
 pub struct Parts {
@@ -62,6 +64,8 @@ pub struct Agent {
     subscriber: Box<dyn SubscriberApi>,
     hub: Arc<Hub>,
     lanes: Vec<Lane>,
+    /// As configured; discovery may add others.
+    publishers: Vec<Endpoint>,
     desk: Option<Desk>,
     followed: Option<Arc<follower::Shared>>,
     checkpoints: Option<Checkpoints>,
@@ -93,6 +97,7 @@ impl Agent {
             subscriber,
             hub: Arc::clone(&hub),
             lanes: Vec::new(),
+            publishers: parts.publishers.clone(),
             desk: None,
             followed: None,
             checkpoints: None,
@@ -106,20 +111,9 @@ impl Agent {
             hub.hold();
         }
         for options in parts.handlers {
-            let name = options.name.clone();
-            let topics = agent.topics.requests(&name);
-            let lane =
-                Lane::start_with(&hub, options, topics).map_err(|error| PubSubError::System {
-                    what: format!("cannot start handler {name}"),
-                    why: error.to_string(),
-                })?;
-            agent.lanes.push(lane);
+            agent.start_lane(options)?;
         }
-        let lookout = Lookout::start(agent.lanes.iter().map(Lane::handle));
-        agent.lookout = lookout.map_err(|error| PubSubError::System {
-            what: "cannot watch over handlers".into(),
-            why: error.to_string(),
-        })?;
+        agent.look_out()?;
         let callback: Arc<dyn Callback> = match parts.discovery {
             None => Arc::clone(&hub) as Arc<dyn Callback>,
             Some(defaults) => {
@@ -297,25 +291,7 @@ impl Agent {
             lane.close_by(deadline);
         }
         self.hub.close();
-        let patience = start + self.stop_timeout / 2;
-        let mut late: Vec<&mut Lane> = self
-            .lanes
-            .iter_mut()
-            .filter_map(|lane| (!lane.join_by(patience)).then_some(lane))
-            .collect();
-        for lane in &mut late {
-            log::warn!(
-                "handler {} is still busy: what it does is stopped",
-                lane.name()
-            );
-            lane.interrupt();
-        }
-        let stuck = late
-            .into_iter()
-            .filter_map(|lane| (!lane.join_by(deadline)).then_some(lane));
-        let stuck =
-            stuck.map(|lane| log::error!("handler {} does not end: left behind", lane.name()));
-        let stuck = stuck.count();
+        let stuck = join(&mut self.lanes, start, self.stop_timeout);
         if let Some(checkpoints) = &mut self.checkpoints
             && !checkpoints.join_by(deadline)
         {
@@ -323,6 +299,28 @@ impl Agent {
         }
         stuck
     }
+}
+
+/// Waits for lanes that were told to end at `start`: half of `time`, and then interrupts them. Says
+/// how many are left behind.
+fn join(lanes: &mut [Lane], start: Instant, time: Duration) -> usize {
+    let (patience, deadline) = (start + time / 2, start + time);
+    let mut late: Vec<&mut Lane> = lanes
+        .iter_mut()
+        .filter_map(|lane| (!lane.join_by(patience)).then_some(lane))
+        .collect();
+    for lane in &mut late {
+        log::warn!(
+            "handler {} is still busy: what it does is stopped",
+            lane.name()
+        );
+        lane.interrupt();
+    }
+    let stuck = late
+        .into_iter()
+        .filter_map(|lane| (!lane.join_by(deadline)).then_some(lane));
+    let stuck = stuck.map(|lane| log::error!("handler {} does not end: left behind", lane.name()));
+    stuck.count()
 }
 
 impl Drop for Agent {

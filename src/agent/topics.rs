@@ -114,6 +114,18 @@ impl Topics {
         true
     }
 
+    /// `requester` wants nothing any more.
+    pub fn forget(&mut self, requester: &str, subscriber: &mut dyn SubscriberApi, hub: &Hub) {
+        // What it asked for and nobody has seen to yet.
+        self.serve(subscriber, hub);
+        let topics = self.uses.topics.iter();
+        let wanted = topics.filter(|(_, users)| users.contains(requester));
+        let wanted: Vec<String> = wanted.map(|(topic, _)| topic.clone()).collect();
+        for topic in wanted {
+            self.remove(requester, &topic, subscriber, hub);
+        }
+    }
+
     pub fn serve(&mut self, subscriber: &mut dyn SubscriberApi, hub: &Hub) {
         for request in self.desk.take() {
             let TopicRequest {

@@ -4,8 +4,8 @@
 //! terminal that is paused or a journal that is stuck; what does not fit is counted and said later.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -23,6 +23,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 pub struct Log {
     lines: Option<Sender<Line>>,
     writer: Thread,
+    level: Level,
 }
 
 enum Line {
@@ -31,34 +32,101 @@ enum Line {
     End,
 }
 
+/// What is logged, to be changed while the program runs. Cheap to clone.
+#[derive(Clone)]
+pub struct Level(Arc<Switch>);
+
+struct Switch {
+    logger: RwLock<(String, env_logger::Logger)>,
+    /// Whether the one who started the program said what to log.
+    fixed: bool,
+    queue: Queue,
+}
+
 /// Starts logging. The flag wins over `RUST_LOG`, which wins over the configuration. Fails only
 /// when there is no thread to be had.
 pub fn start(flag: Option<&str>, configured: &str) -> io::Result<Log> {
     let environment = std::env::var("RUST_LOG").ok();
-    let filter = flag.or(environment.as_deref()).unwrap_or(configured);
+    let told = flag.or(environment.as_deref());
+    let filter = told.unwrap_or(configured);
     let (lines, waiting) = bounded(WAITING);
-    let lost = Arc::new(AtomicU64::new(0));
     let queue = Queue {
         lines: lines.clone(),
-        lost: Arc::clone(&lost),
+        lost: Arc::default(),
+        lost_total: Arc::default(),
     };
+    let lost = Arc::clone(&queue.lost);
     let writer = Thread::spawn("log", move || write(&waiting, &lost))?;
-    let mut builder = env_logger::Builder::new();
-    builder.parse_filters(filter);
-    builder.target(env_logger::Target::Pipe(Box::new(queue)));
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
-        // The journal has its own times.
-        builder.format_timestamp(None);
-    } else {
-        builder.format_timestamp_millis();
-    }
-    if builder.try_init().is_err() {
-        log::debug!("logging was started by the program already");
+    let logger = queue.logger(filter);
+    let most = logger.filter();
+    let level = Level(Arc::new(Switch {
+        logger: RwLock::new((filter.to_owned(), logger)),
+        fixed: told.is_some(),
+        queue,
+    }));
+    match log::set_boxed_logger(Box::new(level.clone())) {
+        Ok(()) => log::set_max_level(most),
+        Err(_) => log::debug!("logging was started by the program already"),
     }
     Ok(Log {
         lines: Some(lines),
         writer,
+        level,
     })
+}
+
+impl Log {
+    /// What is logged.
+    pub fn level(&self) -> Level {
+        self.level.clone()
+    }
+}
+
+impl Level {
+    /// What is logged, as `log_level` in the configuration.
+    pub fn get(&self) -> String {
+        self.read().0.clone()
+    }
+
+    /// Logs by `filter` from now on, which is one that the configuration would take.
+    pub fn set(&self, filter: &str) {
+        let logger = self.0.queue.logger(filter);
+        let most = logger.filter();
+        let mut held = self
+            .0
+            .logger
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *held = (filter.to_owned(), logger);
+        drop(held);
+        log::set_max_level(most);
+    }
+
+    /// Whether the command line or `RUST_LOG` said what to log, so that the configuration does not.
+    pub fn is_fixed(&self) -> bool {
+        self.0.fixed
+    }
+
+    /// Lines that could not be written in time.
+    pub fn lost(&self) -> u64 {
+        self.0.queue.lost_total.load(Ordering::Relaxed)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, (String, env_logger::Logger)> {
+        self.0.logger.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl log::Log for Level {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.read().1.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.read().1.log(record);
+    }
+
+    fn flush(&self) {}
 }
 
 impl Drop for Log {
@@ -74,9 +142,27 @@ impl Drop for Log {
 }
 
 /// What env_logger writes to: one call for each line.
+#[derive(Clone)]
 struct Queue {
     lines: Sender<Line>,
+    /// Since the last line that was written.
     lost: Arc<AtomicU64>,
+    lost_total: Arc<AtomicU64>,
+}
+
+impl Queue {
+    fn logger(&self, filter: &str) -> env_logger::Logger {
+        let mut builder = env_logger::Builder::new();
+        builder.parse_filters(filter);
+        builder.target(env_logger::Target::Pipe(Box::new(self.clone())));
+        if std::env::var_os("JOURNAL_STREAM").is_some() {
+            // The journal has its own times.
+            builder.format_timestamp(None);
+        } else {
+            builder.format_timestamp_millis();
+        }
+        builder.build()
+    }
 }
 
 impl Write for Queue {
@@ -85,6 +171,7 @@ impl Write for Queue {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 self.lost.fetch_add(1, Ordering::Relaxed);
+                self.lost_total.fetch_add(1, Ordering::Relaxed);
             }
         }
         Ok(line.len())

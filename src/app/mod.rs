@@ -45,7 +45,7 @@ const STOP_MARGIN: std::time::Duration = std::time::Duration::from_millis(300);
 fn logged(
     args: &DaemonArgs,
     configured: &str,
-    serve: impl FnOnce() -> Result<(), Box<dyn std::error::Error>>,
+    serve: impl FnOnce(logging::Level) -> Result<(), Box<dyn std::error::Error>>,
 ) -> std::process::ExitCode {
     let log = match logging::start(args.log_level.as_deref(), configured) {
         Ok(log) => log,
@@ -54,7 +54,7 @@ fn logged(
             return std::process::ExitCode::FAILURE;
         }
     };
-    let status = match serve() {
+    let status = match serve(log.level()) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(why) => {
             log::error!("cannot start: {why}");

@@ -1,22 +1,30 @@
 //! `fanfare-publisher`: parse → wire → wait → stop in order.
 
+mod desk;
 mod ends;
 mod handle;
+mod live;
 mod wire;
 
 use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
-use crossbeam_channel::select;
+use crossbeam_channel::{Receiver, select, tick};
 
+use self::desk::PublisherDesk;
+use self::live::Live;
 use self::wire::{Front, Wired};
 use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
 use crate::config::{Known, PublisherConfig, load_publisher};
+use crate::control::{self, Control, Job};
+use crate::exporter::Exporter;
 use crate::handler::registry::Registry;
 use crate::status;
-use crate::util::shutdown;
+use crate::util::shutdown::{self, Requests};
+use crate::util::systemd::Notifier;
 
 pub use self::handle::{OpenError, PublisherHandle};
 
@@ -52,31 +60,54 @@ pub fn main() -> ExitCode {
     if let Err(faults) = config.keys() {
         return super::key_faults(&faults);
     }
-    super::logged(&args.daemon, &config.log_level, || serve(&config))
+    super::logged(&args.daemon, &config.log_level, |level| {
+        serve(&args.daemon, &config, level)
+    })
 }
 
-fn serve(config: &PublisherConfig) -> Result<(), Box<dyn Error>> {
+fn serve(
+    args: &DaemonArgs,
+    config: &PublisherConfig,
+    level: logging::Level,
+) -> Result<(), Box<dyn Error>> {
     let requests = shutdown::requests(config.stop_timeout + STOP_MARGIN)?;
-    let mut wired = Wired::new(config, &zmq::Context::new(), Front::Workers)?;
+    let notifier = Notifier::from_env()?;
+    let wired = Wired::new(config, &zmq::Context::new(), Front::Workers)?;
+    let (calls, jobs) = control::calls();
+    let mut live = Live::new(wired, config.clone(), args.sources(), level, notifier);
+    let desk = Arc::new(PublisherDesk { live: calls });
+    let control = Control::open(
+        &control::Options {
+            run_dir: config.run_dir.clone(),
+            daemon: "publisher",
+            group: config.socket_group.clone(),
+        },
+        Arc::clone(&live.control),
+        Arc::<PublisherDesk>::clone(&desk),
+    )?;
+    let exporter = match config.metrics_address {
+        Some(address) => Some(Exporter::start(address, Arc::clone(&live.exporter), desk)?),
+        None => None,
+    };
     log::info!(
         "fanfare-publisher {} sends on {}",
         env!("CARGO_PKG_VERSION"),
         config.bind
     );
+    log::info!("control socket {}", control.path().display());
+    if let Some(exporter) = &exporter {
+        log::info!("metrics on http://{}/metrics", exporter.address());
+    }
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
-    loop {
-        select! {
-            recv(requests.stop) -> _ => break,
-            recv(requests.reload) -> _ => {
-                wired.look_at_keys();
-                log::warn!(
-                    "SIGHUP: authorized_keys is read again; the configuration only at the next start"
-                );
-            }
-        }
-    }
+    wait(&mut live, &requests, &jobs);
+    live.stopping();
+    // Whoever still asks is told that it stops.
+    drop(jobs);
+    drop(exporter);
+    drop(control);
+    let mut wired = live.wired;
     let in_time = wired.stop_by(Instant::now() + config.stop_timeout);
     for line in status::publisher_summary(&wired.sources(), &wired.counted()) {
         log::info!("{line}");
@@ -87,4 +118,22 @@ fn serve(config: &PublisherConfig) -> Result<(), Box<dyn Error>> {
         log::error!("not everything ended within {:?}", config.stop_timeout);
     }
     Ok(())
+}
+
+/// The main loop.
+fn wait(live: &mut Live, requests: &Requests, jobs: &Receiver<Job<Live>>) {
+    let pulse = tick(live.interval());
+    live.started();
+    loop {
+        select! {
+            recv(requests.stop) -> _ => break,
+            recv(requests.reload) -> _ => live.reload(),
+            recv(jobs) -> job => match job {
+                Ok(job) => job(live),
+                // The desk, which is kept until the end, has the other end.
+                Err(_) => break,
+            },
+            recv(pulse) -> _ => live.tick(),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The agent's keys.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::kind::Kind;
 use super::layers::Layers;
 use super::load::Program;
 use super::publisher::PUBLISHER_KEYS;
+use super::ready::Ready;
 use super::secure;
 use super::sources::Sources;
 use super::{Faults, Known};
@@ -63,6 +65,25 @@ settings! {
         state_dir: PathBuf = common::STATE_DIR,
         run_dir: PathBuf = common::RUN_DIR,
         log_level: String = common::LOG_LEVEL,
+        socket_group: String = key(
+            r#""fanfare""#,
+            Kind::Text,
+            "The group whose members may use the control socket. Where it does not exist, only the user\n\
+             that the agent runs as may.",
+        ),
+        metrics_address: Option<SocketAddr> = key(
+            r#""127.0.0.1:9866""#,
+            Kind::Listen,
+            common::METRICS_DOC,
+        ),
+        ready: Ready = key(
+            r#""started""#,
+            Kind::Choice(&["started", "in-sync"]),
+            "When the service manager is told that the agent is up. started: when it runs. in-sync: when\n\
+             /readyz says so too, for units that must not start before; then a publisher that is down\n\
+             when the node boots holds them up (TimeoutStartSec).",
+        ),
+        stuck_timeout: Duration = common::STUCK_TIMEOUT,
         connect_timeout: Duration = key(
             "5.0",
             Kind::Seconds(0.1, 300.0),

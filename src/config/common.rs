@@ -50,7 +50,18 @@ pub(super) const RUN_DIR: Spec = key(
     r#""/run/fanfare""#,
     Kind::Folder(80),
     "Where the control socket and locks are. Short, because the path of a unix socket is.\n\
-     In this version a publisher keeps a lock there; an agent keeps nothing.",
+     A second daemon of one kind needs another.",
+);
+
+pub(super) const METRICS_DOC: &str = "The address on which Prometheus finds /metrics, and anyone /healthz and /readyz. Whoever\n\
+     reaches it can read them; there is no password. Empty: nothing listens.";
+
+pub(super) const STUCK_TIMEOUT: Spec = key(
+    "600.0",
+    Kind::Seconds(0.5, 86400.0),
+    "A thread that works on one thing for so long is stuck: the daemon is not ready, and the service\n\
+     manager's watchdog (WatchdogSec) is fed no more, so that it restarts the daemon. Longer than\n\
+     any handler may take over one event.",
 );
 
 pub(super) const LOG_LEVEL: Spec = key(

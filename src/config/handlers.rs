@@ -48,7 +48,7 @@ impl Setting for Actions {
 }
 
 /// One handler.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HandlerConfig {
     /// Unique among the handlers; the module's name unless given.
     pub name: String,

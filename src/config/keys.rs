@@ -74,6 +74,15 @@ macro_rules! settings {
         pub static $keys: &[$crate::config::Key] = &[$($spec.named(stringify!($field))),*];
 
         impl $config {
+            /// The keys whose values differ from those of `other`.
+            pub fn differs(&self, other: &Self) -> Vec<&'static str> {
+                let mut names = Vec::new();
+                $(if self.$field != other.$field {
+                    names.push(stringify!($field));
+                })*
+                names
+            }
+
             /// Each key by itself; the default stands in for what is at fault.
             fn read(
                 layers: &$crate::config::layers::Layers,

@@ -40,6 +40,8 @@ pub enum Kind {
     Socket,
     /// A name, or nothing.
     Text,
+    /// An IP address and a port to listen on, or nothing.
+    Listen,
     /// The alias of a pub/sub driver.
     Driver,
     /// A level, or a filter as env_logger knows it.
@@ -74,6 +76,9 @@ impl Kind {
             Kind::Folder(max) => format!("an absolute path of at most {max} bytes"),
             Kind::Socket => "the absolute path of a unix socket, at most 107 bytes".into(),
             Kind::Text => "a text without control characters".into(),
+            Kind::Listen => {
+                r#"an IP address and a port, such as "127.0.0.1:9866" or "[::1]:9866", or empty"#.into()
+            }
             Kind::Driver => "the name of a pub/sub driver".into(),
             Kind::LogFilter => {
                 "off, error, warn, info, debug, trace, or a filter such as info,fanfare::pubsub=debug"
@@ -93,6 +98,7 @@ impl Kind {
             | Kind::Folder(_)
             | Kind::Socket
             | Kind::Text
+            | Kind::Listen
             | Kind::Driver
             | Kind::LogFilter
             | Kind::PublisherId => true,
@@ -171,6 +177,11 @@ impl Kind {
                 )
             }),
             Kind::Text => text.chars().any(char::is_control).then(is_not),
+            Kind::Listen => {
+                let address = text.parse::<std::net::SocketAddr>();
+                let usable = text.is_empty() || address.is_ok_and(|address| address.port() != 0);
+                (!usable).then(is_not)
+            }
             Kind::LogFilter => text::log_filter_fault(text),
             Kind::PublisherId => (!text.is_empty() && text::id(text).is_none()).then(is_not),
             _ => None,

@@ -16,6 +16,7 @@ mod lines;
 mod load;
 mod parse;
 mod publisher;
+mod ready;
 mod secure;
 mod setting;
 mod sources;
@@ -33,8 +34,10 @@ pub use handlers::{HANDLER_KEYS, HandlerConfig};
 pub use keys::{ENV_PREFIX, Key};
 pub use kind::Kind;
 pub use publisher::{PUBLISHER_KEYS, PublisherConfig, load_publisher};
+pub use ready::Ready;
 pub use secure::{KeyFault, PublisherKeys};
 pub use sources::{DEFAULT_DIR, DROP_IN_DIR, Sources};
+pub use text::log_filter_fault;
 
 use crate::handler::registry::Registry;
 use crate::pubsub::registry::DRIVERS;

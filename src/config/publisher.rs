@@ -1,6 +1,6 @@
 //! The publisher service's keys.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,8 +80,8 @@ settings! {
         socket_group: String = key(
             r#""fanfare""#,
             Kind::Text,
-            "The group whose members may hand over events. Where it does not exist, only the user that\n\
-             the service runs as may.",
+            "The group whose members may hand over events and use the control socket. Where it does not\n\
+             exist, only the user that the service runs as may.",
         ),
         publisher_uri: String = key(
             r#""""#,
@@ -155,6 +155,12 @@ settings! {
         state_dir: PathBuf = common::STATE_DIR,
         run_dir: PathBuf = common::RUN_DIR,
         log_level: String = common::LOG_LEVEL,
+        stuck_timeout: Duration = common::STUCK_TIMEOUT,
+        metrics_address: Option<SocketAddr> = key(
+            r#""127.0.0.1:9867""#,
+            Kind::Listen,
+            common::METRICS_DOC,
+        ),
         hello_interval: Duration = common::HELLO_INTERVAL,
         max_idle_time: Duration = common::MAX_IDLE_TIME,
         max_message_size: usize = common::MAX_MESSAGE_SIZE,

@@ -56,6 +56,15 @@ impl Setting for Duration {
     }
 }
 
+impl Setting for Option<std::net::SocketAddr> {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value.as_str()? {
+            "" => Some(None),
+            text => text.parse().ok().map(Some),
+        }
+    }
+}
+
 impl Setting for String {
     fn from_value(value: &Value) -> Option<Self> {
         value.as_str().map(str::to_owned)

@@ -7,7 +7,7 @@ use log::LevelFilter;
 ///
 /// Stricter than env_logger, which takes a mistyped level (`inof`) for the name of a module and
 /// then logs next to nothing.
-pub(super) fn log_filter_fault(filter: &str) -> Option<String> {
+pub fn log_filter_fault(filter: &str) -> Option<String> {
     let example = "write for example info, or info,fanfare::pubsub=debug";
     let (parts, rest) = match filter.split_once('/') {
         Some((parts, regex)) => (parts, Some(regex)),

@@ -8,6 +8,7 @@ use crossbeam_channel::bounded;
 use super::catchup::{Catchup, Delivery, Step};
 use super::dropped::Dropped;
 use super::offer::Offer;
+use super::onlook::{Eye, Onlooker, Shown, onlook};
 use super::{Filter, LaneMetrics};
 use crate::event::{Event, EventBatch};
 use crate::handler::SyncReason;
@@ -28,6 +29,7 @@ crate::metrics! {
         events_older_total: Counter = "Events older than what was known; dropped.",
         events_unwanted_total: Counter = "Events of topics that are no longer wanted; dropped.",
         rows_dropped_total: Counter = "Rows that went with their topic.",
+        watch_events_lost_total: Counter = "Events that operators' watches were too slow for; they are told how many.",
         resyncs_asked_total: Counter = "Times all handlers were told to start over.",
     }
 }
@@ -57,7 +59,9 @@ pub struct SeatOptions {
 #[derive(Default)]
 struct State {
     replica: Replica,
-    slots: Vec<Slot>,
+    /// By number; a place is empty once its lane has left, and is not given to another.
+    slots: Vec<Option<Slot>>,
+    eyes: Vec<Eye>,
     dropped: Dropped,
     closed: bool,
     /// Lanes begin nothing until [`Hub::open`].
@@ -110,7 +114,7 @@ impl Hub {
         slot.resync(SyncReason::Started);
         let mut state = self.state();
         let number = state.slots.len();
-        state.slots.push(slot);
+        state.slots.push(Some(slot));
         Seat {
             hub: Arc::clone(self),
             number,
@@ -122,9 +126,35 @@ impl Hub {
     /// Tells every lane to start over.
     pub fn resync(&self, reason: SyncReason) {
         self.metrics.resyncs_asked_total.inc();
-        for slot in &mut self.state().slots {
+        for slot in self.state().slots.iter_mut().flatten() {
             slot.resync(reason);
         }
+    }
+
+    /// Tells the lane of this seat number to start over.
+    pub fn resync_one(&self, number: usize, reason: SyncReason) {
+        if let Some(Some(slot)) = self.state().slots.get_mut(number) {
+            slot.resync(reason);
+        }
+    }
+
+    /// Takes the lane of this seat number out: it works off what it has and then sees its channel
+    /// closed.
+    pub fn leave(&self, number: usize) {
+        if let Some(slot) = self.state().slots.get_mut(number) {
+            *slot = None;
+        }
+    }
+
+    /// Shows what `filter` wants as it happens, from now on.
+    pub fn onlook(&self, filter: Filter) -> Onlooker {
+        let (eye, onlooker) = onlook(filter);
+        let mut state = self.state();
+        // Closed: the onlooker is told so at once.
+        if !state.closed {
+            state.eyes.push(eye);
+        }
+        onlooker
     }
 
     /// Keeps lanes from beginning until [`Hub::open`]: what is there so far is not all.
@@ -136,7 +166,7 @@ impl Hub {
     pub fn open(&self, reason: SyncReason) {
         let mut state = self.state();
         if std::mem::take(&mut state.held) {
-            for slot in &mut state.slots {
+            for slot in state.slots.iter_mut().flatten() {
                 slot.resync(reason);
                 // They were told before, and found nothing to do.
                 slot.ring();
@@ -180,6 +210,7 @@ impl Hub {
         let State {
             replica,
             slots,
+            eyes,
             dropped,
             ..
         } = state;
@@ -217,7 +248,8 @@ impl Hub {
         };
         self.metrics.rows.set(replica.len() as u64);
         if !events.is_empty() {
-            hand_on(slots, Offer::new(events, left), replica);
+            let lost = hand_on(slots, eyes, Offer::new(events, left), replica);
+            self.metrics.watch_events_lost_total.add(lost);
         }
     }
 
@@ -237,7 +269,12 @@ impl Hub {
             if state.closed || !state.dropped.holds(topic) {
                 return count;
             }
-            let State { replica, slots, .. } = &mut *state;
+            let State {
+                replica,
+                slots,
+                eyes,
+                ..
+            } = &mut *state;
             let mut gone = EventBatch::new();
             let leaves = |row: &Row| *row.topic == *topic;
             let more = replica.drop_rows(&mut cursor, WALK, leaves, |name, existed| {
@@ -249,7 +286,8 @@ impl Hub {
             self.metrics.rows.set(replica.len() as u64);
             self.metrics.rows_dropped_total.add(gone.len() as u64);
             if !gone.is_empty() {
-                hand_on(slots, Offer::new(gone, Vec::new()), replica);
+                let lost = hand_on(slots, eyes, Offer::new(gone, Vec::new()), replica);
+                self.metrics.watch_events_lost_total.add(lost);
             }
             if !more {
                 return count;
@@ -278,7 +316,8 @@ impl Hub {
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
-        for slot in &mut state.slots {
+        state.eyes.clear();
+        for slot in state.slots.iter_mut().flatten() {
             // The receiving side sees the disconnect once the old sender is gone.
             slot.sender = bounded(0).0;
         }
@@ -303,9 +342,25 @@ impl Callback for Hub {
     }
 }
 
-fn hand_on(slots: &mut [Slot], offer: Offer, replica: &Replica) {
+/// Says how many events onlookers had no room for.
+fn hand_on(
+    slots: &mut [Option<Slot>],
+    eyes: &mut Vec<Eye>,
+    offer: Offer,
+    replica: &Replica,
+) -> u64 {
     let offer = Arc::new(offer);
-    for slot in slots {
+    for slot in slots.iter_mut().flatten() {
         slot.offer(&offer, replica);
     }
+    let mut lost = 0;
+    eyes.retain(|eye| match eye.show(&offer) {
+        Shown::Yes => true,
+        Shown::Lost(events) => {
+            lost += events;
+            true
+        }
+        Shown::Nobody => false,
+    });
+    lost
 }

@@ -166,6 +166,11 @@ impl Lane {
         });
     }
 
+    /// Takes the lane out of the hub, while the others go on; [`Lane::close_by`] comes first.
+    pub fn leave(&self) {
+        self.handle.0.leave();
+    }
+
     /// Stops what the handler is doing now, such as a running command, and all it does later.
     pub fn interrupt(&mut self) {
         self.handle.0.end_lives();

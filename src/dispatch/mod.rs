@@ -18,6 +18,7 @@ pub mod hub;
 pub mod lane;
 pub mod lookout;
 pub mod offer;
+pub mod onlook;
 pub mod quarantine;
 pub mod troubles;
 

@@ -151,6 +151,15 @@ pub struct Settings {
     values: figment::value::Dict,
 }
 
+/// The same keys with the same values, wherever they were read.
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        // A value of figment also knows its source, which is another one each time.
+        let plain = |settings: &Settings| serde_json::to_value(&settings.values).ok();
+        plain(self) == plain(other)
+    }
+}
+
 impl Settings {
     /// The settings with these values.
     pub fn new(values: figment::value::Dict) -> Self {

@@ -1,5 +1,6 @@
 //! The publishing side: the service of an API server host, and the client of its workers.
 
+pub mod audience;
 pub mod client;
 pub mod gate;
 pub mod group;

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::audience::Audience;
 use super::gate::Cuts;
 use super::group::Rules;
 use super::history::History;
@@ -29,6 +30,7 @@ use super::requests::Submitted;
 use super::sync::Asked;
 use crate::event::EventBatch;
 use crate::pubsub::PublisherApi;
+use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 
 use self::worker::Worker;
@@ -53,7 +55,10 @@ crate::metrics! {
         subscriptions: Gauge = "Subscriptions of all subscribers.",
         state_copied: Gauge = "Whether the state was a copy at the start, so that another publisher may have this one's id (1).",
         rows: Gauge = "Current rows.",
+        incarnation: Gauge = "The number of this publisher's unbroken life.",
         head_seq: Gauge = "Number of the last event.",
+        floor_seq: Gauge = "Number of the oldest event that the journal holds.",
+        journal_bytes: Gauge = "What the journal holds, bytes.",
     }
 }
 
@@ -89,6 +94,10 @@ pub struct Service {
     stop: Sender<Instant>,
     /// What it counts.
     pub metrics: Arc<ServiceMetrics>,
+    /// Who listens.
+    pub audience: Arc<Audience>,
+    /// Whether its thread gets on: at rest while it waits for events.
+    pub pulse: Arc<Pulse>,
 }
 
 /// How long `Drop` gives what is on its way.
@@ -100,13 +109,28 @@ impl Service {
         let metrics = Arc::new(ServiceMetrics::default());
         metrics.state_copied.set(parts.history.was_copied().into());
         let (stop, stopped) = bounded(1);
-        let worker = Worker::new(parts, stopped, Arc::clone(&metrics));
+        let audience = Arc::<Audience>::default();
+        let pulse = Arc::<Pulse>::default();
+        let worker = Worker::new(
+            parts,
+            stopped,
+            Arc::clone(&metrics),
+            Arc::clone(&audience),
+            Arc::clone(&pulse),
+        );
         let thread = Thread::spawn("publisher", move || worker.run())?;
         Ok(Service {
             thread,
             stop,
             metrics,
+            audience,
+            pulse,
         })
+    }
+
+    /// Whether its thread has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// Publishes what is waiting, marks the clean end and stops; to be called when workers and

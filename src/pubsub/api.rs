@@ -10,6 +10,7 @@ use crate::event::{Event, EventBatch};
 use crate::metrics::Metric;
 use crate::security::key::SecretKey;
 use crate::security::party::NodeKeys;
+use crate::util::pulse::Pulse;
 
 use super::endpoint::{Endpoint, EndpointError};
 use super::subscriber::Follow;
@@ -206,6 +207,8 @@ pub struct Source {
     pub metrics: LinkMetrics,
     /// Malformed messages by [`Malformed::index`].
     pub malformed: [Metric; Malformed::REASONS.len()],
+    /// Whether its reader gets on: at rest while it waits for the publisher.
+    pub pulse: Pulse,
 }
 
 impl Source {
@@ -215,6 +218,7 @@ impl Source {
             uri,
             metrics: LinkMetrics::default(),
             malformed: Default::default(),
+            pulse: Pulse::default(),
         }
     }
 }

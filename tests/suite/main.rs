@@ -8,6 +8,8 @@
 mod rig;
 
 mod configuration;
+mod control;
+mod handlers;
 mod hostile;
 mod interop;
 mod lanes;

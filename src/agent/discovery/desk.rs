@@ -9,6 +9,7 @@ use crossbeam_channel::Receiver;
 use super::{Discovery, Step};
 use crate::dispatch::Hub;
 use crate::pubsub::SubscriberApi;
+use crate::pubsub::endpoint::Endpoint;
 use crate::store::PUBLISHER_TABLE;
 
 /// A row of table `publisher` changed; to be given to [`crate::agent::Agent::discover`].
@@ -68,6 +69,12 @@ impl Desk {
         } else if self.discovery.has_room_again() {
             self.reread(subscriber);
         }
+    }
+
+    /// From now on `configured` is followed whatever the table says, and nothing else is.
+    pub fn set_configured(&mut self, configured: &[Endpoint], subscriber: &mut dyn SubscriberApi) {
+        self.discovery.set_configured(configured);
+        self.reread(subscriber);
     }
 
     /// Looks at one row's newest state.

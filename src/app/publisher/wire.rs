@@ -43,6 +43,8 @@ pub struct Wired {
     gated: Option<Arc<GateMetrics>>,
     // After all that it guards.
     gate: Option<Gate>,
+    id: String,
+    uri: String,
     _locks: [LockFile; 2],
 }
 
@@ -91,7 +93,8 @@ impl Wired {
             incarnation: history.incarnation(),
             instance: fastrand::u64(..),
         };
-        let id_lock = sole(config, &id_text(&identity.id))?;
+        let (id, uri) = (id_text(&identity.id), identity.uri.clone());
+        let id_lock = sole(config, &id)?;
         log::info!(
             "publisher {}, incarnation {}, {} rows, last event {}",
             id_text(&identity.id),
@@ -193,6 +196,8 @@ impl Wired {
             service,
             gated: gate.as_ref().map(|gate| Arc::clone(&gate.metrics)),
             gate,
+            id,
+            uri,
             _locks: [lock, id_lock],
         })
     }
@@ -221,6 +226,26 @@ impl Wired {
         if let Some(gate) = &self.gate {
             gate.look();
         }
+    }
+
+    /// The thread every event goes through.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+
+    /// Whether the monitors, which also keep the lease, run.
+    pub fn monitors_run(&self) -> bool {
+        self.monitors.as_ref().is_some_and(Monitors::is_running)
+    }
+
+    /// Who this publisher is, 32 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The address that agents are told of.
+    pub fn uri(&self) -> &str {
+        &self.uri
     }
 
     /// What the parts count.

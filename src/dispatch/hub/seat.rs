@@ -39,7 +39,8 @@ impl Seat {
             held,
             ..
         } = &mut *state;
-        let Some(slot) = slots.get_mut(self.number).filter(|_| !*held) else {
+        let slot = slots.get_mut(self.number).and_then(Option::as_mut);
+        let Some(slot) = slot.filter(|_| !*held) else {
             return Step::UpToDate;
         };
         let step = slot.catchup.next(replica, &slot.filter);
@@ -58,7 +59,7 @@ impl Seat {
     pub fn again(&self, names: impl IntoIterator<Item = RowKey>) {
         let mut state = self.hub.state();
         let State { replica, slots, .. } = &mut *state;
-        if let Some(slot) = slots.get_mut(self.number) {
+        if let Some(Some(slot)) = slots.get_mut(self.number) {
             slot.catchup.again(names, replica.len());
             slot.tell();
         }
@@ -66,7 +67,7 @@ impl Seat {
 
     /// The handler must start over: it was made again, or can no longer be told what changed.
     pub fn restart(&self, reason: SyncReason) {
-        if let Some(slot) = self.hub.state().slots.get_mut(self.number) {
+        if let Some(Some(slot)) = self.hub.state().slots.get_mut(self.number) {
             slot.catchup.restart(reason);
             slot.tell();
         }
@@ -93,15 +94,25 @@ pub struct Bell {
 impl Bell {
     /// Makes the lane look around. A lane whose queue is full does so anyway.
     pub fn ring(&self) {
-        if let Some(slot) = self.hub.state().slots.get(self.number) {
+        if let Some(Some(slot)) = self.hub.state().slots.get(self.number) {
             slot.ring();
         }
+    }
+
+    /// Has the handler start over.
+    pub fn resync(&self, reason: SyncReason) {
+        self.hub.resync_one(self.number, reason);
+    }
+
+    /// Takes the lane out of the hub; see [`Hub::leave`].
+    pub fn leave(&self) {
+        self.hub.leave(self.number);
     }
 
     /// Batches and bytes that wait in the lane's queue.
     pub fn queued(&self) -> (usize, usize) {
         let state = self.hub.state();
-        let slot = state.slots.get(self.number);
+        let slot = state.slots.get(self.number).and_then(Option::as_ref);
         slot.map_or((0, 0), |slot| {
             let bytes = slot.shared.queued_bytes.load(Ordering::Relaxed);
             (slot.sender.len(), bytes)

@@ -9,8 +9,10 @@ use super::LaneMetrics;
 use crate::dispatch::hub::Bell;
 use crate::dispatch::quarantine::Quarantined;
 use crate::dispatch::troubles::Troubles;
+use crate::handler::SyncReason;
 use crate::replica::RowKey;
 use crate::util::printable;
+use crate::util::pulse::Pulse;
 use crate::util::stop::{Stop, StopToken, stop};
 
 /// Longest text kept of an error, bytes.
@@ -86,6 +88,8 @@ pub struct LaneStatus {
 pub(crate) struct Shared {
     name: String,
     pub time_limit: Option<Duration>,
+    /// Whether the lane's thread gets on: at rest while it waits for work.
+    pub pulse: Pulse,
     metrics: Arc<LaneMetrics>,
     bell: Bell,
     /// The number of the handler's call that runs, 0 when none does.
@@ -110,6 +114,7 @@ impl Shared {
         Shared {
             name,
             time_limit,
+            pulse: Pulse::default(),
             metrics,
             bell,
             call: AtomicU64::new(0),
@@ -176,6 +181,11 @@ impl Shared {
         self.bell.ring();
     }
 
+    /// Takes the lane out of the hub.
+    pub fn leave(&self) {
+        self.bell.leave();
+    }
+
     /// Stops what the handler is doing.
     pub fn end_life(&self) {
         *lock(&self.life) = None;
@@ -219,6 +229,16 @@ impl LaneHandle {
             quarantined: troubles.quarantine().len(),
             last_error: lock(&self.0.last_error).clone(),
         }
+    }
+
+    /// Whether the lane's thread gets on: at rest while it waits for work.
+    pub fn pulse(&self) -> &Pulse {
+        &self.0.pulse
+    }
+
+    /// Has the handler start over.
+    pub fn resync(&self, reason: SyncReason) {
+        self.0.bell.resync(reason);
     }
 
     /// The rows in quarantine, by table and key.

@@ -76,6 +76,7 @@ impl Worker {
         let mut lives = 0;
         let mut waited = Duration::ZERO;
         loop {
+            self.shared.pulse.beat();
             match self.make() {
                 Ok(handler) => {
                     lives += 1;
@@ -112,6 +113,7 @@ impl Worker {
                 break;
             }
         }
+        self.shared.pulse.rest();
         self.shared.set_state(LaneState::Ended);
     }
 
@@ -125,6 +127,7 @@ impl Worker {
 
     /// Takes work and drops it: the resync that follows covers it. `false` on close.
     fn idle_until(&mut self, until: Instant) -> bool {
+        self.shared.pulse.rest();
         loop {
             match self.seat.work.recv_deadline(until) {
                 Ok(Work::Events(events)) => self.seat.taken(&events),
@@ -195,6 +198,7 @@ impl Worker {
                 self.look();
                 wake = wake.into_iter().chain(self.mend_at()).min();
             }
+            self.shared.pulse.rest();
             let received = match wake {
                 Some(at) => self.seat.work.recv_deadline(at),
                 None => self
@@ -203,6 +207,7 @@ impl Worker {
                     .recv()
                     .map_err(|_| RecvTimeoutError::Disconnected),
             };
+            self.shared.pulse.beat();
             match received {
                 Ok(Work::Events(events)) => {
                     self.seat.taken(&events);
@@ -389,6 +394,7 @@ impl Worker {
         call: impl FnOnce() -> Result<T, HandlerError>,
     ) -> Option<T> {
         self.calls += 1;
+        self.shared.pulse.beat();
         self.shared.call.store(self.calls, Ordering::Relaxed);
         let result = catch_unwind(AssertUnwindSafe(call));
         self.shared.call.store(0, Ordering::Relaxed);

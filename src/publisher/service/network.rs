@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::ServiceMetrics;
 use crate::event::hello::{Hello, MAX_RECENT, topic_hash};
 use crate::event::topic::{HELLO, TopicFrame};
+use crate::publisher::audience::Audience;
 use crate::publisher::gate::Cuts;
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, Moment, RecordBuf};
@@ -24,6 +25,7 @@ pub(super) struct Network {
     said: Option<u64>,
     payload: Vec<u8>,
     metrics: Arc<ServiceMetrics>,
+    audience: Arc<Audience>,
     complaints: RateLimit,
     cuts: Cuts,
     /// Cuts done.
@@ -38,6 +40,7 @@ impl Network {
         sync_endpoint: String,
         heartbeat: Heartbeat,
         metrics: Arc<ServiceMetrics>,
+        audience: Arc<Audience>,
         complaints: RateLimit,
         cuts: Cuts,
     ) -> Self {
@@ -49,6 +52,7 @@ impl Network {
             said: None,
             payload: Vec::new(),
             metrics,
+            audience,
             complaints,
             cut: cuts.count(),
             cuts,
@@ -68,8 +72,7 @@ impl Network {
         }
         let mut sent = 0;
         for record in records.iter() {
-            self.recent
-                .insert(topic_hash(record.topic), record.stamp.seq);
+            self.note(topic_hash(record.topic), record.stamp.seq);
             match self.publisher.send_payload(record.topic, record.payload) {
                 Ok(()) => sent += 1,
                 // It is journalled: agents find it missing by the hello and ask for it.
@@ -83,6 +86,13 @@ impl Network {
         }
         self.metrics.events_published_total.add(sent);
         self.heartbeat.sent_events(now);
+    }
+
+    /// Notes that a topic has moved. One more than a hello lists shows that there were more.
+    fn note(&mut self, topic: u64, seq: u64) {
+        if self.recent.len() <= MAX_RECENT || self.recent.contains_key(&topic) {
+            self.recent.insert(topic, seq);
+        }
     }
 
     /// Sees who came and went, and says hello when it is due.
@@ -105,6 +115,7 @@ impl Network {
         }
         if new {
             self.metrics.subscriptions.set(0);
+            self.audience.clear();
         }
         match self.publisher.cut(new) {
             Ok(open) => {
@@ -128,7 +139,9 @@ impl Network {
 
     fn see_subscriptions(&mut self, now: Instant) {
         let (metrics, heartbeat) = (&self.metrics, &mut self.heartbeat);
+        let audience = &self.audience;
         let seen = self.publisher.subscriptions(&mut |prefix, added| {
+            audience.note(prefix, added);
             let count = metrics.subscriptions.get();
             metrics.subscriptions.set(if added {
                 count + 1

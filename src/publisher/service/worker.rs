@@ -10,12 +10,14 @@ use super::network::Network;
 use super::stall::Stall;
 use super::{Parts, ServiceMetrics};
 use crate::event::EventBatch;
+use crate::publisher::audience::Audience;
 use crate::publisher::group::{Group, Rules};
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, HistoryError, Moment, Outcome, Replay};
 use crate::publisher::requests::Submitted;
 use crate::publisher::submit::Reply;
 use crate::publisher::sync::Asked;
+use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 
 /// Events in one commit, at most about this many, or this many bytes.
@@ -47,6 +49,7 @@ pub(super) struct Worker {
     stopped: Receiver<Instant>,
     rules: Rules,
     metrics: Arc<ServiceMetrics>,
+    pulse: Arc<Pulse>,
     group: Group,
     stall: Stall,
     failures: RateLimit,
@@ -59,6 +62,8 @@ impl Worker {
         parts: Parts,
         stopped: Receiver<Instant>,
         metrics: Arc<ServiceMetrics>,
+        audience: Arc<Audience>,
+        pulse: Arc<Pulse>,
     ) -> Self {
         let heartbeat = Heartbeat::new(parts.hello_interval, parts.max_idle_time, Instant::now());
         Worker {
@@ -67,6 +72,7 @@ impl Worker {
                 parts.sync_endpoint,
                 heartbeat,
                 Arc::clone(&metrics),
+                audience,
                 complaints(),
                 parts.cuts,
             ),
@@ -78,6 +84,7 @@ impl Worker {
             stopped,
             rules: parts.rules,
             metrics,
+            pulse,
             group: Group::default(),
             stall: Stall::new(Rng::new()),
             failures: complaints(),
@@ -88,7 +95,10 @@ impl Worker {
 
     pub(super) fn run(mut self) {
         let deadline = loop {
-            if let Some(deadline) = self.wait() {
+            self.pulse.rest();
+            let deadline = self.wait();
+            self.pulse.beat();
+            if let Some(deadline) = deadline {
                 break deadline;
             }
             self.fill();
@@ -352,6 +362,9 @@ impl Worker {
     fn measure(&self) {
         self.metrics.rows.set(self.history.rows().len() as u64);
         self.metrics.head_seq.set(self.history.head());
+        self.metrics.floor_seq.set(self.history.floor());
+        self.metrics.incarnation.set(self.history.incarnation());
+        self.metrics.journal_bytes.set(self.history.journal_bytes());
     }
 }
 

@@ -108,10 +108,12 @@ impl Reader {
             self.inputs = vec![Input::Down, Input::Start];
         }
         self.parts.source.metrics.live.set(0);
+        self.parts.source.pulse.rest();
     }
 
     fn serve(&mut self) {
         loop {
+            self.parts.source.pulse.beat();
             self.advance();
             if !self.take_commands() {
                 return;
@@ -376,6 +378,7 @@ impl Reader {
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         let bell = self.parts.inbox.fd();
         let wakes = [bell, self.follow.fd().unwrap_or(bell)];
+        self.parts.source.pulse.rest();
         let waited = match &mut self.link {
             Some(link) => link.wait(wakes, timeout),
             None => match poll::readable(wakes, timeout) {

@@ -41,16 +41,22 @@ impl Folder {
             true => "sync_port = 0\n",
             false => "",
         };
-        // What a test says nothing of stays in its folder too.
-        let state = match text.contains("state_dir") {
-            true => String::new(),
-            false => format!("state_dir = {:?}\n", self.path(&format!("{name}-state"))),
+        let metrics = match text.contains("metrics_address") {
+            true => "",
+            false => "metrics_address = \"\"\n",
         };
+        // What a test says nothing of stays in its folder too.
+        let own = |key: &str, at: &str| match text.contains(key) {
+            true => String::new(),
+            false => format!("{key} = {:?}\n", self.path(at)),
+        };
+        let state = own("state_dir", &format!("{name}-state"));
+        let run = own("run_dir", "run");
         let security = match text.contains("security =") {
             true => "",
             false => "security = \"none\"\n",
         };
-        let text = format!("{security}{sync}{state}{text}");
+        let text = format!("{security}{sync}{metrics}{state}{run}{text}");
         let path = self.write(&format!("{name}.toml"), &text);
         let mut command = Command::new(program);
         command.arg("--config").arg(path);

@@ -1,0 +1,104 @@
+//! What of a running agent can be changed: publishers and handlers.
+
+use std::time::Instant;
+
+use super::Agent;
+use crate::dispatch::{Lane, LaneOptions, Lookout};
+use crate::handler::SyncReason;
+use crate::pubsub::PubSubError;
+use crate::pubsub::endpoint::Endpoint;
+
+impl Agent {
+    /// From now on these are the configured publishers: follows those that are new, and follows
+    /// those no longer that are not among them, unless the table `publisher` names them. What
+    /// cannot be followed is left out and told. Takes up to half a second for each one left.
+    pub fn set_publishers(&mut self, publishers: &[Endpoint]) -> Vec<PubSubError> {
+        let mut failed = Vec::new();
+        let old = std::mem::replace(&mut self.publishers, publishers.to_vec());
+        for endpoint in old.iter().filter(|old| !publishers.contains(old)) {
+            if self.subscriber.unregister_listen_address(endpoint) {
+                log::info!("publisher {endpoint} is followed no longer");
+            }
+        }
+        for endpoint in publishers.iter().filter(|new| !old.contains(new)) {
+            match self.subscriber.register_listen_address(endpoint) {
+                Ok(true) => log::info!("publisher {endpoint} is followed"),
+                // It was discovered before.
+                Ok(false) => {}
+                Err(error) => failed.push(error),
+            }
+        }
+        if let Some(desk) = &mut self.desk {
+            desk.set_configured(publishers, self.subscriber.as_mut());
+        }
+        failed
+    }
+
+    /// Starts one more handler, which is given all rows.
+    ///
+    /// # Errors
+    /// The system has no thread or descriptor left; the handler's name is in the text.
+    pub fn add_handler(&mut self, options: LaneOptions) -> Result<(), PubSubError> {
+        self.start_lane(options)?;
+        self.look_out()
+    }
+
+    pub(super) fn start_lane(&mut self, options: LaneOptions) -> Result<(), PubSubError> {
+        let name = options.name.clone();
+        let topics = self.topics.requests(&name);
+        let lane =
+            Lane::start_with(&self.hub, options, topics).map_err(|error| PubSubError::System {
+                what: format!("cannot start handler {name}"),
+                why: error.to_string(),
+            })?;
+        self.lanes.push(lane);
+        Ok(())
+    }
+
+    /// Sees late calls of the handlers there are now.
+    pub(super) fn look_out(&mut self) -> Result<(), PubSubError> {
+        self.lookout = None;
+        let lookout = Lookout::start(self.lanes.iter().map(Lane::handle));
+        self.lookout = lookout.map_err(|error| PubSubError::System {
+            what: "cannot watch over handlers".into(),
+            why: error.to_string(),
+        })?;
+        Ok(())
+    }
+
+    /// Ends the handlers of these names, which work off what they have; as [`Agent::stop`] does, in
+    /// the same time. Topics that only they wanted are followed no longer. Says how many did not
+    /// end and were left behind.
+    pub fn remove_handlers(&mut self, names: &[&str]) -> usize {
+        let start = Instant::now();
+        let (mut leaving, staying): (Vec<Lane>, Vec<Lane>) = std::mem::take(&mut self.lanes)
+            .into_iter()
+            .partition(|lane| names.contains(&lane.name()));
+        self.lanes = staying;
+        for lane in &leaving {
+            lane.close_by(start + self.stop_timeout);
+            lane.leave();
+        }
+        let stuck = super::join(&mut leaving, start, self.stop_timeout);
+        for name in names {
+            let subscriber = self.subscriber.as_mut();
+            self.topics.forget(name, subscriber, &self.hub);
+        }
+        if let Err(error) = self.look_out() {
+            log::error!("{error}");
+        }
+        stuck
+    }
+
+    /// Has the handler of this name, or every one, start over; `false` when there is none.
+    pub fn resync(&self, name: Option<&str>) -> bool {
+        match name {
+            None => self.hub.resync(SyncReason::Requested),
+            Some(name) => match self.lanes.iter().find(|lane| lane.name() == name) {
+                Some(lane) => lane.handle().resync(SyncReason::Requested),
+                None => return false,
+            },
+        }
+        true
+    }
+}

@@ -1,0 +1,221 @@
+//! Whether the agent's parts are well, and since when: looked at now and then by its owner.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::Agent;
+use crate::dispatch::lane::LaneState;
+use crate::util::pulse::{Pulse, Watched};
+
+/// How a publisher's connection or a handler is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// All as it should be.
+    Well,
+    /// Connected to a publisher that says no hello: losses cannot be seen.
+    Legacy,
+    /// Connected, and not all that the publisher has sent is here yet.
+    Syncing,
+    /// The publisher is not connected.
+    Down,
+    /// The handler does not run; it will be started again.
+    Stopped,
+    /// The handler has yet to be given rows.
+    Behind,
+    /// A call of the handler runs longer than its time limit; it was told to end.
+    Late,
+    /// The thread works on one thing for too long.
+    Stuck,
+}
+
+impl State {
+    /// One word for operators.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Well => "ok",
+            State::Legacy => "legacy",
+            State::Syncing => "syncing",
+            State::Down => "down",
+            State::Stopped => "stopped",
+            State::Behind => "behind",
+            State::Late => "late",
+            State::Stuck => "stuck",
+        }
+    }
+
+    /// Why the agent is not in step, to follow the name of the part; `None` when it is.
+    fn reason(self) -> Option<&'static str> {
+        match self {
+            State::Well | State::Legacy => None,
+            State::Syncing => Some("is not in sync yet"),
+            State::Down => Some("is not connected"),
+            State::Stopped => Some("does not run"),
+            State::Behind => Some("has yet to be given rows"),
+            State::Late => Some("has a call that runs too long"),
+            State::Stuck => Some("is stuck"),
+        }
+    }
+}
+
+/// What is known of one part.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// How it is.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    watched: Watched,
+}
+
+/// How the whole is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why the agent is not in step, a line each; empty when it is.
+    pub reasons: Vec<String>,
+    /// How many threads are stuck.
+    pub stuck: usize,
+}
+
+impl Health {
+    /// Whether the agent is in step.
+    pub fn is_ready(&self) -> bool {
+        self.reasons.is_empty()
+    }
+}
+
+/// Remembers what was seen of each part.
+#[derive(Debug, Default)]
+pub struct Vigil {
+    publishers: BTreeMap<String, Seen>,
+    handlers: BTreeMap<String, Seen>,
+}
+
+impl Vigil {
+    /// Looks at everything. A thread that works on one thing for `stuck_after` is stuck.
+    pub fn look(&mut self, agent: &Agent, stuck_after: Duration, now: Instant) -> Health {
+        let sources = agent.sources();
+        let followed: BTreeMap<_, _> = agent.followed().into_iter().collect();
+        let publishers = sources.iter().map(|source| {
+            let followed = followed.get(&source.uri);
+            let in_sync = followed.is_none_or(|followed| followed.standing().in_sync);
+            let state = match (source.metrics.live.get(), source.metrics.legacy.get()) {
+                (0, _) => State::Down,
+                (_, 0) if in_sync => State::Well,
+                (_, 0) => State::Syncing,
+                _ => State::Legacy,
+            };
+            (source.uri.as_str(), state, &source.pulse)
+        });
+        see(&mut self.publishers, publishers, stuck_after, now);
+        let lanes = agent.lanes().iter().map(|lane| {
+            let handle = lane.handle();
+            let status = handle.status();
+            let state = match status.state {
+                LaneState::Running if status.behind => State::Behind,
+                LaneState::Running => State::Well,
+                LaneState::Stuck(_) => State::Late,
+                LaneState::Starting
+                | LaneState::Pausing(_)
+                | LaneState::Waiting(_)
+                | LaneState::Ended => State::Stopped,
+            };
+            (lane.name(), state, handle.pulse())
+        });
+        see(&mut self.handlers, lanes, stuck_after, now);
+        self.health(now)
+    }
+
+    /// What is known of the publisher at `uri`.
+    pub fn publisher(&self, uri: &str) -> Option<&Seen> {
+        self.publishers.get(uri)
+    }
+
+    /// What is known of the handler `name`.
+    pub fn handler(&self, name: &str) -> Option<&Seen> {
+        self.handlers.get(name)
+    }
+
+    fn health(&self, now: Instant) -> Health {
+        let mut health = Health::default();
+        if self.publishers.is_empty() {
+            health.reasons.push("there is no publisher".into());
+        }
+        for (what, parts) in [("publisher", &self.publishers), ("handler", &self.handlers)] {
+            for (name, seen) in parts {
+                health.stuck += usize::from(seen.state == State::Stuck);
+                if let Some(why) = seen.state.reason() {
+                    let time = now.saturating_duration_since(seen.since).as_secs();
+                    let line = format!("{what} {name} {why}, for {time} s");
+                    health.reasons.push(line);
+                }
+            }
+        }
+        health
+    }
+}
+
+/// Notes the states of parts and forgets those that are no more.
+fn see<'a>(
+    known: &mut BTreeMap<String, Seen>,
+    parts: impl Iterator<Item = (&'a str, State, &'a Pulse)>,
+    stuck_after: Duration,
+    now: Instant,
+) {
+    let mut old = std::mem::take(known);
+    for (name, state, pulse) in parts {
+        let mut seen = old.remove(name).unwrap_or_else(|| Seen {
+            state,
+            since: now,
+            watched: Watched::new(pulse, now),
+        });
+        let state = match seen.watched.stuck_for(pulse, now) >= stuck_after {
+            true => State::Stuck,
+            false => state,
+        };
+        if seen.state != state {
+            seen.state = state;
+            seen.since = now;
+        }
+        known.insert(name.to_owned(), seen);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (mut vigil, limit) = (Vigil::default(), Duration::from_secs(10));
+        assert_eq!(vigil.health(start).reasons, ["there is no publisher"]);
+        let (reader, lane) = (Pulse::default(), Pulse::default());
+        let mut look = |publisher, handler, now| {
+            let publishers = [("tcp://a:1", publisher, &reader)];
+            see(&mut vigil.publishers, publishers.into_iter(), limit, now);
+            let handlers = [("log", handler, &lane)];
+            see(&mut vigil.handlers, handlers.into_iter(), limit, now);
+            vigil.health(now)
+        };
+        look(State::Down, State::Behind, at(0));
+        let health = look(State::Down, State::Behind, at(3));
+        assert_eq!(
+            health.reasons,
+            [
+                "publisher tcp://a:1 is not connected, for 3 s",
+                "handler log has yet to be given rows, for 3 s"
+            ]
+        );
+        assert!(look(State::Legacy, State::Well, at(4)).is_ready());
+        // At work on one thing.
+        lane.beat();
+        assert!(look(State::Well, State::Well, at(5)).is_ready());
+        assert!(look(State::Well, State::Well, at(14)).is_ready());
+        let health = look(State::Well, State::Well, at(15));
+        assert_eq!((health.stuck, health.reasons.len()), (1, 1));
+        assert_eq!(health.reasons, ["handler log is stuck, for 0 s"]);
+        lane.rest();
+        assert!(look(State::Well, State::Well, at(16)).is_ready());
+    }
+}

@@ -1,0 +1,234 @@
+//! The running agent and all that its main loop does with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::change::Change;
+use super::parts::lane;
+use crate::agent::Agent;
+use crate::agent::topics::OPERATOR;
+use crate::agent::vigil::{Health, Vigil};
+use crate::app::logging::Level;
+use crate::config::{AgentConfig, Known, Ready, Sources, load_agent};
+use crate::control::ControlMetrics;
+use crate::event::SEND_ALL;
+use crate::exporter::ExporterMetrics;
+use crate::handler::registry::Registry;
+use crate::pubsub::PubSubError;
+use crate::status::{AgentReport, AgentView, Own};
+use crate::util::systemd::Notifier;
+
+/// What the main loop owns.
+pub struct Live {
+    pub agent: Agent,
+    config: AgentConfig,
+    sources: Sources,
+    modules: Arc<Registry>,
+    own: Own,
+    vigil: Vigil,
+    health: Health,
+    notifier: Notifier,
+    told_ready: bool,
+    told_status: String,
+    level: Level,
+    pub control: Arc<ControlMetrics>,
+    pub exporter: Arc<ExporterMetrics>,
+}
+
+impl Live {
+    /// A running `agent` that was started by `config`, which was read from `sources`.
+    pub fn new(
+        agent: Agent,
+        config: AgentConfig,
+        sources: Sources,
+        modules: Arc<Registry>,
+        level: Level,
+        notifier: Notifier,
+    ) -> Self {
+        Live {
+            agent,
+            config,
+            sources,
+            modules,
+            own: Own::default(),
+            vigil: Vigil::default(),
+            health: Health::default(),
+            notifier,
+            told_ready: false,
+            told_status: String::new(),
+            level,
+            control: Arc::default(),
+            exporter: Arc::default(),
+        }
+    }
+
+    /// How often [`Live::tick`] is to be called.
+    pub fn interval(&self) -> Duration {
+        const TICK: Duration = Duration::from_secs(1);
+        let fed = self.notifier.watchdog().map(|time| time / 3);
+        fed.map_or(TICK, |fed| fed.min(TICK))
+    }
+
+    /// Looks at everything and tells the service manager. Its watchdog is fed by this, and only
+    /// while no thread is stuck.
+    pub fn tick(&mut self) {
+        self.look();
+        if self.health.stuck == 0 {
+            self.notifier.alive();
+        }
+        let status = self.line();
+        let ready = self.config.ready == Ready::Started || self.health.is_ready();
+        if ready && !self.told_ready {
+            self.told_ready = true;
+            self.notifier.ready(&status);
+            log::debug!("the service manager is told that the agent is up");
+        } else if status != self.told_status {
+            self.notifier.status(&status);
+        }
+        self.told_status = status;
+    }
+
+    /// The service manager is told that the end has come.
+    pub fn stopping(&self) {
+        self.notifier.stopping();
+    }
+
+    /// How it is now.
+    pub fn look(&mut self) -> Health {
+        let now = Instant::now();
+        let limit = self.config.stuck_timeout;
+        self.health = self.vigil.look(&self.agent, limit, now);
+        let metrics = &self.own.metrics;
+        metrics.ready.set(self.health.is_ready().into());
+        metrics.stuck_threads.set(self.health.stuck as u64);
+        metrics.log_lines_lost_total.set(self.level.lost());
+        self.health.clone()
+    }
+
+    /// The whole of it.
+    pub fn report(&mut self) -> AgentReport {
+        self.look();
+        let view = AgentView {
+            own: &self.own,
+            vigil: &self.vigil,
+            health: &self.health,
+            log_level: self.level.get(),
+            control: self.control.each(),
+            exporter: self.exporter.each(),
+        };
+        AgentReport::new(&self.agent, &view, Instant::now())
+    }
+
+    /// One line for `systemctl status`.
+    fn line(&self) -> String {
+        let sources = self.agent.sources();
+        let live = sources.iter().filter(|s| s.metrics.live.get() == 1).count();
+        let mut line = format!(
+            "{live} of {} publishers connected, {} handlers",
+            sources.len(),
+            self.agent.lanes().len()
+        );
+        // Without the times, which would make it another line every second.
+        match self.health.reasons.len() {
+            0 => line.push_str(", in step"),
+            n => line.push_str(&format!(", not in step: {n} reasons, see fanfare status")),
+        }
+        line
+    }
+
+    /// Who wants which topic, [`SEND_ALL`] included.
+    pub fn topics(&self) -> Vec<(String, Vec<String>)> {
+        let mut topics = self.agent.topics();
+        topics.push((SEND_ALL.to_owned(), vec![OPERATOR.to_owned()]));
+        topics
+    }
+
+    /// What is logged.
+    pub fn level(&self) -> &Level {
+        &self.level
+    }
+
+    /// Reads the configuration anew. A bad one is refused as a whole, with all its faults in the
+    /// log, and the old one stays.
+    pub fn reload(&mut self) {
+        self.notifier.reloading();
+        let known = Known::new(&self.modules);
+        let taken = match load_agent(&self.sources, &known) {
+            Ok(new) => self.take(new),
+            Err(faults) => {
+                for line in faults.to_string().lines() {
+                    log::error!("{line}");
+                }
+                log::error!("the configuration is refused; the old one stays in force");
+                false
+            }
+        };
+        let metrics = &self.own.metrics;
+        metrics.config_reloads_total.inc();
+        if !taken {
+            metrics.config_reloads_failed_total.inc();
+        }
+        self.look();
+        // The manager waits for this even where it was never told that the agent is up.
+        self.told_status = self.line();
+        if self.told_ready || self.config.ready == Ready::Started || self.health.is_ready() {
+            self.told_ready = true;
+            let refused = if taken {
+                ""
+            } else {
+                "; the new configuration is refused"
+            };
+            self.notifier
+                .ready(&format!("{}{refused}", self.told_status));
+        }
+    }
+
+    /// Does what `new` changes; says whether all of it could be done.
+    fn take(&mut self, new: AgentConfig) -> bool {
+        let change = Change::between(&self.config, &new);
+        let mut failed: Vec<String> = Vec::new();
+        if let Some(level) = &change.log_level {
+            match self.level.is_fixed() {
+                true => log::warn!("log_level: the command line or RUST_LOG has the last word"),
+                false => self.level.set(level),
+            }
+        }
+        // What is new first: a row that moves to another topic is not missed in between.
+        for topic in &change.topics_new {
+            if let Err(error) = self.agent.add_topic(topic) {
+                failed.push(error.to_string());
+            }
+        }
+        for topic in &change.topics_gone {
+            self.agent.remove_topic(topic);
+        }
+        if change.publishers {
+            let errors = self.agent.set_publishers(&new.publishers);
+            failed.extend(errors.iter().map(PubSubError::to_string));
+        }
+        let gone: Vec<&str> = change.handlers_gone.iter().map(String::as_str).collect();
+        if !gone.is_empty() {
+            log::info!("handlers ended: {}", gone.join(", "));
+            self.agent.remove_handlers(&gone);
+        }
+        for handler in &change.handlers_new {
+            match self.agent.add_handler(lane(&new, handler, &self.modules)) {
+                Ok(()) => log::info!("handler {} started", handler.name),
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        if !change.later.is_empty() {
+            let keys = change.later.join(", ");
+            log::warn!("these keys take effect at the next start: {keys}");
+        }
+        for warning in new.warnings() {
+            log::warn!("{warning}");
+        }
+        for why in &failed {
+            log::error!("{why}");
+        }
+        log::info!("the configuration is read anew");
+        self.config = new;
+        failed.is_empty()
+    }
+}

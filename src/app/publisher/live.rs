@@ -1,0 +1,217 @@
+//! The running service and all that its main loop does with it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::wire::Wired;
+use crate::app::logging::Level;
+use crate::config::{Known, PublisherConfig, Sources, load_publisher};
+use crate::control::ControlMetrics;
+use crate::exporter::ExporterMetrics;
+use crate::handler::registry::Registry;
+use crate::status::{Counted, Own, Part, Process, ServiceReport};
+use crate::util::pulse::Watched;
+use crate::util::systemd::Notifier;
+
+/// Topics in a report.
+const TOPICS: usize = 100;
+
+/// The keys that take effect by a reload.
+const LIVE: &[&str] = &["log_level", "stuck_timeout"];
+
+/// What the main loop owns.
+pub struct Live {
+    pub wired: Wired,
+    config: PublisherConfig,
+    sources: Sources,
+    own: Own,
+    watched: Watched,
+    stuck: bool,
+    notifier: Notifier,
+    told_status: String,
+    level: Level,
+    pub control: Arc<ControlMetrics>,
+    pub exporter: Arc<ExporterMetrics>,
+}
+
+impl Live {
+    /// A running service that was started by `config`, which was read from `sources`.
+    pub fn new(
+        wired: Wired,
+        config: PublisherConfig,
+        sources: Sources,
+        level: Level,
+        notifier: Notifier,
+    ) -> Self {
+        let watched = Watched::new(&wired.service().pulse, Instant::now());
+        Live {
+            wired,
+            config,
+            sources,
+            own: Own::default(),
+            watched,
+            stuck: false,
+            notifier,
+            told_status: String::new(),
+            level,
+            control: Arc::default(),
+            exporter: Arc::default(),
+        }
+    }
+
+    /// How often [`Live::tick`] is to be called.
+    pub fn interval(&self) -> Duration {
+        const TICK: Duration = Duration::from_secs(1);
+        let fed = self.notifier.watchdog().map(|time| time / 3);
+        fed.map_or(TICK, |fed| fed.min(TICK))
+    }
+
+    /// The service manager is told that all is bound.
+    pub fn started(&mut self) {
+        self.told_status = self.line();
+        self.notifier.ready(&self.told_status);
+        self.tick();
+    }
+
+    /// Looks at everything and tells the service manager. Its watchdog is fed by this, and only
+    /// while the service's thread gets on.
+    pub fn tick(&mut self) {
+        self.look();
+        if !self.stuck {
+            self.notifier.alive();
+        }
+        let status = self.line();
+        if status != self.told_status {
+            self.notifier.status(&status);
+            self.told_status = status;
+        }
+    }
+
+    /// The service manager is told that the end has come.
+    pub fn stopping(&self) {
+        self.notifier.stopping();
+    }
+
+    /// What is logged.
+    pub fn level(&self) -> &Level {
+        &self.level
+    }
+
+    /// Why the service does not take or send events, a line each; none when it does.
+    pub fn look(&mut self) -> Vec<String> {
+        let service = self.wired.service();
+        let stuck = self.watched.stuck_for(&service.pulse, Instant::now());
+        self.stuck = stuck >= self.config.stuck_timeout || !service.is_running();
+        let reasons = [
+            (!service.is_running(), "the service's thread has ended"),
+            (
+                stuck >= self.config.stuck_timeout,
+                "the service's thread is stuck",
+            ),
+            (
+                service.metrics.stalled.get() == 1,
+                "the journal cannot be written: nothing is accepted",
+            ),
+            (
+                !self.wired.monitors_run(),
+                "the monitors, which also keep the lease, have ended",
+            ),
+        ];
+        let reasons = reasons.into_iter().filter(|(holds, _)| *holds);
+        let reasons: Vec<String> = reasons.map(|(_, why)| why.to_owned()).collect();
+        let metrics = &self.own.metrics;
+        metrics.ready.set(reasons.is_empty().into());
+        metrics.stuck_threads.set(self.stuck.into());
+        metrics.log_lines_lost_total.set(self.level.lost());
+        reasons
+    }
+
+    /// The whole of it.
+    pub fn report(&mut self) -> ServiceReport {
+        let reasons = self.look();
+        let service = self.wired.service();
+        let (subscribers, topics_not_listed) = service.audience.largest(TOPICS);
+        let mut parts: BTreeMap<Part, Counted> = BTreeMap::new();
+        for (name, samples) in self.wired.counted() {
+            let part = match name {
+                "requests" => Part::Requests,
+                "monitors" => Part::Monitors,
+                "sync" => Part::Sync,
+                _ => Part::Service,
+            };
+            parts.insert(part, Counted(samples));
+        }
+        if let Some(source) = self.wired.sources().first() {
+            parts.insert(Part::Workers, Counted(source.metrics.each()));
+        }
+        parts.insert(Part::Control, Counted(self.control.each()));
+        parts.insert(Part::Exporter, Counted(self.exporter.each()));
+        parts.insert(Part::Publisher, Counted(self.own.metrics.each()));
+        parts.insert(Part::Process, Counted(Process::each(&self.own)));
+        ServiceReport {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            uptime_seconds: self.own.started.elapsed().as_secs(),
+            ready: reasons.is_empty(),
+            reasons,
+            log_level: self.level.get(),
+            publisher_id: self.wired.id().to_owned(),
+            incarnation: service.metrics.incarnation.get(),
+            uri: self.wired.uri().to_owned(),
+            subscribers,
+            topics_not_listed,
+            parts,
+        }
+    }
+
+    /// One line for `systemctl status`.
+    fn line(&mut self) -> String {
+        match self.look().as_slice() {
+            [] => format!("sends on {}", self.config.bind),
+            [why, ..] => why.clone(),
+        }
+    }
+
+    /// Reads the configuration anew. A bad one is refused as a whole, with all its faults in the
+    /// log. Only what is logged can change while the service runs.
+    pub fn reload(&mut self) {
+        log::info!("SIGHUP: the configuration is read anew");
+        self.notifier.reloading();
+        self.wired.look_at_keys();
+        self.own.metrics.config_reloads_total.inc();
+        let modules = Registry::builtin();
+        match load_publisher(&self.sources, &Known::new(&modules)) {
+            Ok(new) => self.take(new),
+            Err(faults) => {
+                for line in faults.to_string().lines() {
+                    log::error!("{line}");
+                }
+                log::error!("the configuration is refused; the old one stays in force");
+                self.own.metrics.config_reloads_failed_total.inc();
+            }
+        }
+        let status = self.line();
+        self.notifier.ready(&status);
+        self.told_status = status;
+    }
+
+    fn take(&mut self, new: PublisherConfig) {
+        let mut later = self.config.differs(&new);
+        if later.contains(&"log_level") {
+            match self.level.is_fixed() {
+                true => log::warn!("log_level: the command line or RUST_LOG has the last word"),
+                false => self.level.set(&new.log_level),
+            }
+        }
+        later.retain(|key| !LIVE.contains(key));
+        if !later.is_empty() {
+            let keys = later.join(", ");
+            log::warn!("these keys take effect at the next start: {keys}");
+        }
+        for warning in new.warnings() {
+            log::warn!("{warning}");
+        }
+        self.config = new;
+    }
+}

@@ -1,0 +1,180 @@
+//! The daemon's side of the control socket.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::desk::Desk;
+use super::reply::{Code, Greeting, Refusal, Reply, line};
+use super::session::Session;
+use super::{MAX_CLIENTS, PROTOCOL, socket_path};
+use crate::util::group;
+use crate::util::lock_file::{LockError, LockFile};
+use crate::util::serve::{Server, Service};
+
+crate::metrics! {
+    /// What the control socket counts.
+    pub struct ControlMetrics {
+        requests_total: Counter = "Requests of operators' tools.",
+        requests_malformed_total: Counter = "Lines that are no request; answered and dropped.",
+        clients_total: Counter = "Connections of operators' tools.",
+        clients_refused_total: Counter = "Connections refused because there were too many.",
+        clients_dropped_total: Counter = "Connections ended because the tool neither read nor asked for too long.",
+    }
+}
+
+/// Which control socket.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The folder it is made in; made itself where it is missing.
+    pub run_dir: PathBuf,
+    /// Which daemon this is: `agent` or `publisher`.
+    pub daemon: &'static str,
+    /// The group whose members may use it beside the daemon's user.
+    pub group: String,
+}
+
+/// Why there is no control socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another daemon of this kind has the folder; stop it, or give this one a `run_dir` of its own.
+    #[error("{0}; two daemons of one kind need a run_dir each")]
+    InUse(LockError),
+    /// The folder or the socket cannot be made; the path and the system's reason.
+    #[error("cannot make the control socket {}: {error}", path.display())]
+    System {
+        /// What could not be made.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+}
+
+/// An open control socket. Dropping it removes the socket, cuts every client off and waits for
+/// their threads.
+#[derive(Debug)]
+pub struct Control {
+    // In this order: clients end before the path is free for another daemon.
+    _server: Server,
+    _path: Bound,
+    _lock: LockFile,
+    path: PathBuf,
+    /// What it counts.
+    pub metrics: Arc<ControlMetrics>,
+}
+
+/// Removes the socket's path.
+#[derive(Debug)]
+struct Bound(PathBuf);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            log::debug!("{} not removed: {error}", self.0.display());
+        }
+    }
+}
+
+impl Control {
+    /// Opens the socket and serves clients. A path that a dead daemon left is replaced; that of a
+    /// living one never is, because of the lock beside it.
+    pub fn open(
+        options: &Options,
+        metrics: Arc<ControlMetrics>,
+        desk: Arc<dyn Desk>,
+    ) -> Result<Self, ControlError> {
+        let path = socket_path(&options.run_dir, options.daemon);
+        let failed = |error: io::Error| ControlError::System {
+            path: path.clone(),
+            error,
+        };
+        fs::create_dir_all(&options.run_dir).map_err(failed)?;
+        let lock = LockFile::acquire(&beside(&path, ".lock")).map_err(|error| match error {
+            LockError::Held { .. } => ControlError::InUse(error),
+            LockError::System { path, error } => ControlError::System { path, error },
+        })?;
+        let listener = bind(&path, &options.group).map_err(failed)?;
+        let path_kept = Bound(path.clone());
+        let host = Host {
+            greeting: Greeting {
+                fanfare: options.daemon.into(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                protocol: PROTOCOL,
+            },
+            desk,
+            metrics: Arc::clone(&metrics),
+        };
+        let server =
+            Server::start("control", listener, MAX_CLIENTS, Arc::new(host)).map_err(failed)?;
+        Ok(Control {
+            _server: server,
+            _path: path_kept,
+            _lock: lock,
+            path,
+            metrics,
+        })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Binds a path beside the real one and moves it there when its mode is right: nobody can connect
+/// before, and what a dead daemon left is replaced in the same step.
+fn bind(path: &Path, group: &str) -> io::Result<UnixListener> {
+    let new = beside(path, ".new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new)?;
+    if !group::share(&new, group)? {
+        let path = path.display();
+        log::warn!("{path}: there is no group {group}; only this user may use it");
+    }
+    fs::rename(&new, path)?;
+    Ok(listener)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+struct Host {
+    greeting: Greeting,
+    desk: Arc<dyn Desk>,
+    metrics: Arc<ControlMetrics>,
+}
+
+impl Service<UnixStream> for Host {
+    fn serve(&self, stream: &UnixStream) {
+        self.metrics.clients_total.inc();
+        match Session::new(stream, &*self.desk, &self.metrics) {
+            Ok(mut session) => session.run(&self.greeting),
+            Err(error) => log::error!("a client of the control socket is not served: {error}"),
+        }
+    }
+
+    fn refuse(&self, mut stream: &UnixStream) {
+        self.metrics.clients_refused_total.inc();
+        let why = format_args!("{MAX_CLIENTS} clients are connected already");
+        let refusal = Reply::Failed(Refusal::new(Code::Busy, why));
+        let told = [line(&self.greeting), line(&refusal)].concat();
+        // A new connection has room for it; one that has not is cut all the same.
+        if let Err(error) = stream
+            .set_nonblocking(true)
+            .and_then(|()| stream.write_all(&told))
+        {
+            log::debug!("a client of the control socket is refused and not told: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

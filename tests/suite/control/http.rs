@@ -1,0 +1,127 @@
+//! The agent's exporter.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::rig::config::{AGENT, Folder};
+use crate::rig::peer::Publisher;
+use crate::rig::port::Port;
+use crate::rig::process::Process;
+use crate::rig::{until, wait_for};
+
+/// Status and body of an answer; `None` while nothing listens.
+pub fn get(port: &Port, path: &str) -> Option<(u16, String)> {
+    let address = SocketAddr::from(([127, 0, 0, 1], port.number));
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
+}
+
+/// The metrics by name and labels; every line must be sound.
+pub fn metrics(port: &Port) -> BTreeMap<String, u64> {
+    let (status, text) = get(port, "/metrics").unwrap();
+    assert_eq!(status, 200, "{text}");
+    let mut metrics = BTreeMap::new();
+    let mut declared = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            declared.push(rest.split(' ').next().unwrap().to_owned());
+        } else if !line.starts_with("# HELP ") {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            let bare = name.split('{').next().unwrap();
+            assert_eq!(declared.last().map(String::as_str), Some(bare), "{line}");
+            let before = metrics.insert(name.to_owned(), value.parse().unwrap());
+            assert_eq!(before, None, "{line} stands twice");
+        }
+    }
+    metrics
+}
+
+#[test]
+fn probes_are_told_whether_and_why_not() {
+    let (port, http, folder) = (Port::free(), Port::free(), Folder::new());
+    let address = format!("metrics_address = \"127.0.0.1:{}\"", http.number);
+    let config = folder.agent_config(&[&port.uri()], &["t1"], &address);
+    let agent = Process::start(folder.command(AGENT, &config));
+    until("the agent is alive", || {
+        (get(&http, "/healthz")? == (200, "ok\n".into())).then_some(())
+    });
+    let (status, why) = get(&http, "/readyz").unwrap();
+    assert_eq!(status, 503);
+    let down = format!("publisher {} is not connected", port.uri());
+    assert!(why.contains(&down), "{why}");
+    let name = format!(
+        "fanfare_agent_publisher_live{{publisher=\"{}\"}}",
+        port.uri()
+    );
+    assert_eq!(metrics(&http)[&name], 0);
+    assert_eq!(metrics(&http)["fanfare_agent_ready"], 0);
+
+    let mut publisher = Publisher::bind(&port.uri());
+    wait_for("the agent is ready", || {
+        get(&http, "/readyz").unwrap() == (200, "ok\n".into())
+    });
+    publisher.has_agent(&["D", "t1"]);
+    publisher.set("t1", "k", "1");
+    folder.has_key("t", "k");
+    let now = metrics(&http);
+    assert_eq!(now[&name], 1);
+    assert_eq!(now["fanfare_agent_ready"], 1);
+    assert_eq!(now["fanfare_agent_rows"], 1);
+    assert_eq!(now["fanfare_agent_handler_running{handler=\"file\"}"], 1);
+    assert!(now["fanfare_agent_process_resident_memory_bytes"] > 1 << 20);
+    assert!(now["fanfare_agent_http_requests_total"] > 3);
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        now[&format!("fanfare_agent_info{{version=\"{version}\"}}")],
+        1
+    );
+
+    // A publisher that goes away makes it unready again.
+    publisher.kill();
+    wait_for("the agent is not ready", || {
+        get(&http, "/readyz").unwrap().0 == 503
+    });
+
+    // A stopped process answers nobody; as soon as it goes on it does.
+    agent.signal(Signal::STOP);
+    let address = SocketAddr::from(([127, 0, 0, 1], http.number));
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+    assert!(stream.read(&mut [0]).is_err());
+    agent.signal(Signal::CONT);
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let (http, folder) = (Port::free(), Folder::new());
+    let _other = std::net::TcpListener::bind(("127.0.0.1", http.number)).unwrap();
+    let address = format!("metrics_address = \"127.0.0.1:{}\"", http.number);
+    let config = folder.agent_config(&["127.0.0.1:1"], &[], &address);
+    let mut agent = Process::start(folder.command(AGENT, &config));
+    let status = agent.ends_within(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(1));
+    let why = agent.errors();
+    let address = format!("metrics_address 127.0.0.1:{}", http.number);
+    assert!(why.contains(&address) && why.contains("in use"), "{why}");
+}

@@ -1,0 +1,133 @@
+//! SIGHUP: what changes without a restart.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{report, reports, up};
+use crate::rig::config::{AGENT, Folder};
+use crate::rig::peer::Publisher;
+use crate::rig::port::Port;
+use crate::rig::process::Process;
+
+/// Writes the agent's configuration anew and tells the agent.
+fn reload(folder: &Folder, agent: &Process, config: &str) {
+    // The command writes the file; it is not started.
+    let _command = folder.command(AGENT, config);
+    agent.signal(Signal::HUP);
+}
+
+fn reloads(report: &Value) -> (u64, u64) {
+    let count = |name: &str| report["agent"][name].as_u64().unwrap();
+    (
+        count("config_reloads_total"),
+        count("config_reloads_failed_total"),
+    )
+}
+
+fn names(report: &Value, kind: &str, name: &str) -> Vec<String> {
+    let parts = report[kind].as_array().unwrap();
+    let names = parts.iter().map(|part| part[name].as_str().unwrap().into());
+    names.collect()
+}
+
+#[test]
+fn publishers_topics_handlers_and_log_level_change() {
+    let (a, b, folder) = (Port::free(), Port::free(), Folder::new());
+    let mut first = Publisher::bind(&a.uri());
+    let mut second = Publisher::bind(&b.uri());
+    let out = folder.path("out");
+    let exec = |text: &str| {
+        format!(
+            "[[handler]]\nmodule = \"exec\"\ncommand = [\"sh\", \"-c\", {:?}]\n",
+            format!("echo {text} >> {}", out.display())
+        )
+    };
+    let has = |text: &str| {
+        crate::rig::wait_for(&format!("the handler says {text}"), || {
+            let said = std::fs::read_to_string(&out).unwrap_or_default();
+            said.lines().any(|line| line == text)
+        });
+    };
+    let config = folder.agent_config(&[&a.uri()], &["t1", "t2"], &exec("one"));
+    let mut agent = Process::start(folder.command(AGENT, &config));
+    first.has_agent(&["D", "t1", "t2"]);
+    first.set("t1", "k1", "1");
+    folder.has_key("t", "k1");
+    has("one");
+
+    // Another publisher, another topic, another command, another level.
+    let more = format!("log_level = \"debug\"\n{}", exec("two"));
+    let config = folder.agent_config(&[&b.uri()], &["t1", "t3"], &more);
+    reload(&folder, &agent, &config);
+    let now = reports(&folder, "the new configuration is in force", |report| {
+        reloads(report) == (1, 0)
+    });
+    assert_eq!(names(&now, "publishers", "uri"), [b.uri()]);
+    assert_eq!(names(&now, "topics", "topic")[..2], ["D", "t1"]);
+    assert_eq!(now["log_level"], "debug");
+    first.unsubscribed("t1\0");
+    second.subscribed("t3\0", 1);
+    second.subscribed("t1\0", 1);
+    second.set("t3", "k3", "3");
+    folder.has_key("t", "k3");
+    // The changed handler began with what there was; the other was not disturbed.
+    has("two");
+    let handlers = now["handlers"].as_array().unwrap();
+    assert_eq!(handlers.len(), 2);
+    let file = handlers.iter().find(|h| h["name"] == "file").unwrap();
+    assert_eq!(file["counters"]["resyncs_total"], 1, "{now:#}");
+
+    // A bad file is refused as a whole.
+    let bad = config.replace(&b.uri(), &a.uri());
+    let bad = format!("queue_lenght = 7\nqueue_bytes = \"soon\"\n{bad}");
+    reload(&folder, &agent, &bad);
+    let after = reports(&folder, "the bad file is refused", |report| {
+        reloads(report) == (2, 1)
+    });
+    assert_eq!(names(&after, "publishers", "uri"), [b.uri()]);
+    for why in ["queue_lenght", "queue_bytes", "the old one stays in force"] {
+        agent.err.find(&format!("{why} is told"), |line| {
+            line.contains(why).then_some(())
+        });
+    }
+    second.set("t3", "k4", "4");
+    folder.has_key("t", "k4");
+
+    // What cannot change while it runs is named.
+    let later = format!("connect_timeout = 7.0\n{config}");
+    reload(&folder, &agent, &later);
+    agent.err.find("the key is named", |line| {
+        line.contains("take effect at the next start: connect_timeout")
+            .then_some(())
+    });
+    assert_eq!(reloads(&report(&folder)), (3, 1));
+    agent.signal(Signal::TERM);
+    assert_eq!(agent.ends_within(Duration::from_secs(3)).code(), Some(0));
+}
+
+/// A handler that does not end holds a reload up for no longer than stop_timeout.
+#[test]
+fn a_handler_that_hangs_is_replaced() {
+    let (port, folder) = (Port::free(), Folder::new());
+    let mut publisher = Publisher::bind(&port.uri());
+    let hang = "[[handler]]\nmodule = \"exec\"\ncommand = [\"sleep\", \"60\"]\ntimeout = 100\n";
+    let config = folder.agent_config(&[&port.uri()], &["t1"], hang);
+    let agent = Process::start(folder.command(AGENT, &config));
+    publisher.has_agent(&["D", "t1"]);
+    publisher.set("t1", "k", "1");
+    folder.has_key("t", "k");
+    up(&folder, "agent");
+    let config = folder.agent_config(&[&port.uri()], &["t1"], "");
+    reload(&folder, &agent, &config);
+    let now = reports(&folder, "the handler is gone", |report| {
+        reloads(report) == (1, 0)
+    });
+    assert_eq!(names(&now, "handlers", "name"), ["file"]);
+    agent.err.find("the handler was interrupted", |line| {
+        line.contains("handler exec is still busy").then_some(())
+    });
+    publisher.set("t1", "k2", "1");
+    folder.has_key("t", "k2");
+}

@@ -1,0 +1,126 @@
+//! The publisher service as its operators see it.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::http::{get, metrics};
+use super::manager::Manager;
+use super::{tool, up};
+use crate::rig::config::Folder;
+use crate::rig::peer::Subscriber;
+use crate::rig::port::Port;
+use crate::rig::{until, wait_for};
+
+fn report(folder: &Folder) -> Value {
+    let mut command = tool(folder, "publisher", &["publisher", "status", "--json"]);
+    let output = command.output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn who_listens_and_what_is_journalled() {
+    let (port, http, folder) = (Port::free(), Port::free(), Folder::new());
+    let config = format!(
+        "publisher_bind_address = \"127.0.0.1\"\npublisher_port = {}\n\
+         metrics_address = \"127.0.0.1:{}\"\n",
+        port.number, http.number
+    );
+    let mut served = folder.serve(&config);
+    up(&folder, "publisher");
+    let subscriber = Subscriber::connect(&port.uri(), &["t1\0", "D"]);
+    until("the subscriber hears the publisher", || {
+        served.write(r#"{"table":"t","key":"k","value":"1","topic":"t1"}"#);
+        std::thread::sleep(Duration::from_millis(5));
+        (subscriber.count() > 0).then_some(())
+    });
+    let listed = until("the subscribers are counted", || {
+        let report = report(&folder);
+        let topics = report["subscribers"].as_array().unwrap();
+        (topics.len() == 2).then_some(report)
+    });
+    assert_eq!(listed["ready"], true, "{listed:#}");
+    assert_eq!(
+        listed["subscribers"],
+        serde_json::json!([["D", 1], ["t1", 1]])
+    );
+    assert!(listed["incarnation"].as_u64().unwrap() > 0);
+    assert_eq!(listed["publisher_id"].as_str().unwrap().len(), 32);
+    let service = &listed["parts"]["service"];
+    assert!(service["head_seq"].as_u64().unwrap() > 0);
+    assert!(service["journal_bytes"].as_u64().unwrap() > 0);
+
+    let shown = tool(&folder, "publisher", &["publisher", "status"])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("publishing") && shown.contains("t1"),
+        "{shown}"
+    );
+
+    assert_eq!(get(&http, "/readyz").unwrap(), (200, "ok\n".into()));
+    let now = metrics(&http);
+    assert_eq!(now["fanfare_publisher_topic_subscribers{topic=\"t1\"}"], 1);
+    // Its own row in table publisher may be another.
+    assert!(now["fanfare_publisher_rows"] >= 1);
+    assert_eq!(now["fanfare_publisher_ready"], 1);
+
+    // What only an agent has is refused, and so is the wrong daemon.
+    let refused = tool(&folder, "publisher", &["get", "t"]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(3));
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        why.contains("is that of a fanfare publisher, not that of a fanfare agent"),
+        "{why}"
+    );
+
+    subscriber.signal(Signal::KILL);
+    wait_for("nobody listens", || {
+        report(&folder)["subscribers"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    });
+}
+
+#[test]
+fn its_life_is_told_to_the_service_manager() {
+    let (port, folder, manager) = (Port::free(), Folder::new(), Manager::new());
+    let config = |more: &str| {
+        format!(
+            "publisher_bind_address = \"127.0.0.1\"\npublisher_port = {}\n\
+             publisher_multiproc_socket = {:?}\n{more}",
+            port.number,
+            folder.path("p.sock")
+        )
+    };
+    let program = crate::rig::config::PUBLISHER;
+    let command = folder.command(program, &config(""));
+    let mut service = manager.start(command, Some(Duration::from_millis(600)));
+    manager.hears("READY=1\nSTATUS=sends on tcp://127.0.0.1:", 1);
+    manager.hears("WATCHDOG=1", 3);
+    up(&folder, "publisher");
+    let level = || report(&folder)["log_level"].clone();
+    assert_eq!(level(), "info");
+    let _written = folder.command(program, &config("log_level = \"debug\"\nsend_hwm = 7\n"));
+    service.signal(Signal::HUP);
+    manager.hears("RELOADING=1\nMONOTONIC_USEC=", 1);
+    manager.hears("READY=1", 2);
+    assert_eq!(level(), "debug");
+    service.err.find("what cannot change is named", |line| {
+        line.contains("take effect at the next start: send_hwm")
+            .then_some(())
+    });
+    let _written = folder.command(program, &config("log_level = \"loud\"\n"));
+    service.signal(Signal::HUP);
+    manager.hears("READY=1", 3);
+    assert_eq!(level(), "debug");
+    let counted = report(&folder)["parts"]["publisher"].clone();
+    assert_eq!(counted["config_reloads_failed_total"], 1, "{counted:#}");
+    service.signal(Signal::TERM);
+    manager.hears("STOPPING=1", 1);
+    assert_eq!(service.ends_within(Duration::from_secs(5)).code(), Some(0));
+}
