@@ -138,6 +138,7 @@ impl Live {
                 "requests" => Part::Requests,
                 "monitors" => Part::Monitors,
                 "sync" => Part::Sync,
+                "gate" => Part::Gate,
                 _ => Part::Service,
             };
             parts.insert(part, Counted(samples));
