@@ -43,6 +43,7 @@ pub mod metrics;
 pub mod publisher;
 pub mod pubsub;
 pub mod replica;
+pub mod security;
 pub mod status;
 pub mod store;
 pub mod sync;

@@ -159,6 +159,7 @@ fn worker(way: Way, socket: &Path) -> Box<dyn Worker> {
                 send_timeout: PATIENCE,
                 subscriptions: false,
                 linger: Duration::ZERO,
+                key: None,
             };
             Box::new(ZmqMultiproc::new().publisher(&options).unwrap())
         }
@@ -264,6 +265,7 @@ fn serve(folder: &Path, durability: Durability) -> Middle {
             send_timeout: Duration::ZERO,
             subscriptions: true,
             linger: Duration::ZERO,
+            key: None,
         })
         .unwrap();
     network.initialize().unwrap();
@@ -279,6 +281,7 @@ fn serve(folder: &Path, durability: Durability) -> Middle {
         monitored: crossbeam_channel::never(),
         asks: crossbeam_channel::never(),
         sync_endpoint: String::new(),
+        cuts: Default::default(),
         rules: Rules {
             version_field: None,
             selective: true,

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod ctl;
+mod keys;
 mod logging;
 mod publish;
 pub mod publisher;
@@ -27,6 +28,14 @@ impl DaemonArgs {
     fn sources(&self) -> crate::config::Sources {
         crate::config::Sources::system(self.config.clone(), self.set.clone())
     }
+}
+
+/// Tells which keys cannot be used; the exit status that goes with it.
+fn key_faults(faults: &[crate::config::KeyFault]) -> std::process::ExitCode {
+    for fault in faults {
+        logging::tell(fault);
+    }
+    std::process::ExitCode::from(CONFIG_FAULT)
 }
 
 /// Beyond its `stop_timeout` a daemon is given this long before it is ended the hard way.

@@ -58,6 +58,9 @@ pub fn main() -> ExitCode {
         );
         return ExitCode::from(CONFIG_FAULT);
     }
+    if let Err(faults) = config.keys() {
+        return super::key_faults(&faults);
+    }
     super::logged(&args.daemon, &config.log_level, |level| {
         serve(&args.daemon, &config, level)
     })

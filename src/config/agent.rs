@@ -1,10 +1,11 @@
 //! The agent's keys.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::common::{self, Security, check_security, security_warning};
+use super::common::{self, Security, check_protected, security_warning};
 use super::handlers::{self, HandlerConfig};
 use super::keys::{key, settings};
 use super::kind::Kind;
@@ -12,6 +13,7 @@ use super::layers::Layers;
 use super::load::Program;
 use super::publisher::PUBLISHER_KEYS;
 use super::ready::Ready;
+use super::secure;
 use super::sources::Sources;
 use super::{Faults, Known};
 use crate::event::SEND_ALL;
@@ -58,6 +60,8 @@ settings! {
              everything to everyone.",
         ),
         security: Security = common::SECURITY,
+        node_key: PathBuf = secure::NODE_KEY,
+        publisher_keys: BTreeMap<String, String> = secure::PUBLISHER_KEYS,
         state_dir: PathBuf = common::STATE_DIR,
         run_dir: PathBuf = common::RUN_DIR,
         log_level: String = common::LOG_LEVEL,
@@ -233,7 +237,9 @@ impl AgentConfig {
     /// What takes more than one key to see.
     fn complete(&mut self, layers: &Layers, known: &Known<'_>, faults: &mut Faults) {
         self.resolve_publishers(layers, faults);
-        check_security(self.security, layers, faults);
+        for endpoint in &self.publishers {
+            check_protected(self.security, endpoint, "publishers_ips", layers, faults);
+        }
         let (low, high) = (self.reconnect_min, self.reconnect_max);
         if high < low && !faults.name_any(&["reconnect_max", "reconnect_min"]) {
             let (high, low) = (high.as_secs_f64(), low.as_secs_f64());

@@ -7,6 +7,7 @@ use super::keys::{Spec, key};
 use super::kind::Kind;
 use super::layers::Layers;
 use super::setting::Setting;
+use crate::pubsub::endpoint::Endpoint;
 
 /// How tcp sockets are secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,8 +35,8 @@ pub(super) const SECURITY: Spec = key(
     r#""curve""#,
     Kind::Choice(&["curve", "none"]),
     "How the network sockets are secured. \"none\" sends and accepts events in plain text from\n\
-     anyone who reaches the port, so it is never the default. \"curve\" is not in this version yet:\n\
-     with it the daemon does not start.",
+     anyone who reaches the port, so it is never the default. \"curve\" encrypts, and nobody takes\n\
+     part without a key that the other side knows: docs/security.md.",
 );
 
 pub(super) const STATE_DIR: Spec = key(
@@ -97,11 +98,20 @@ pub(super) const STOP_TIMEOUT: Spec = key(
      below the service manager's limit (TimeoutStopSec).",
 );
 
-/// CURVE is still to come, and nothing may be open without the operator having written so.
-pub(super) fn check_security(security: Security, layers: &Layers, faults: &mut Faults) {
-    if security == Security::Curve && !faults.name_any(&["security"]) {
-        let why = r#"security = "curve" is not in this version yet; write security = "none" to accept events in plain text"#;
-        faults.add(layers.locate("security"), "security", why);
+/// Multicast has no security, and nothing may be open without the operator having written so.
+pub(super) fn check_protected(
+    security: Security,
+    endpoint: &Endpoint,
+    key: &str,
+    layers: &Layers,
+    faults: &mut Faults,
+) {
+    let bare = matches!(endpoint, Endpoint::Epgm { .. });
+    if security == Security::Curve && bare && !faults.name_any(&["security", key]) {
+        let why = format!(
+            r#"{endpoint} is multicast, which nothing secures; use tcp, or write security = "none""#
+        );
+        faults.add(layers.locate(key), key, why);
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use figment::value::Value;
+use figment::value::{Dict, Value};
 
 use super::Known;
+use super::secure::public_key_fault;
 use super::setting::{integer, number, show};
 use super::text;
 use crate::event::topic;
@@ -47,6 +48,8 @@ pub enum Kind {
     LogFilter,
     /// Nothing, 32 hexadecimal digits, or a uuid.
     PublisherId,
+    /// Public keys, or their files, by address.
+    PublicKeys,
     /// `[[handler]]` tables.
     Handlers,
 }
@@ -82,6 +85,7 @@ impl Kind {
                     .into()
             }
             Kind::PublisherId => "empty, 32 hexadecimal digits, or a uuid".into(),
+            Kind::PublicKeys => r#"a table of keys, such as { "10.0.0.1" = "public:…" }"#.into(),
             Kind::Handlers => "a list of tables; write [[handler]] above each".into(),
         }
     }
@@ -106,6 +110,7 @@ impl Kind {
             | Kind::Addresses
             | Kind::Tables
             | Kind::Topics
+            | Kind::PublicKeys
             | Kind::Handlers => false,
         }
     }
@@ -121,6 +126,10 @@ impl Kind {
             Kind::Seconds(min, max) => number(value).is_some_and(|n| (*min..=*max).contains(&n)),
             Kind::Addresses | Kind::Tables | Kind::Topics => match value.as_array() {
                 Some(entries) => return self.check_entries(entries),
+                None => false,
+            },
+            Kind::PublicKeys => match value.as_dict() {
+                Some(entries) => return check_public_keys(entries),
                 None => false,
             },
             Kind::Handlers => value
@@ -147,7 +156,10 @@ impl Kind {
     }
 
     fn check_text(&self, text: &str, known: &Known<'_>) -> Vec<String> {
-        let is_not = || format!("{text:?} is not {}", self.wants());
+        let is_not = || match text.contains("secret:") {
+            true => format!("a secret key is not {}", self.wants()),
+            false => format!("{text:?} is not {}", self.wants()),
+        };
         let fault = match self {
             Kind::Choice(words) => (!words.contains(&text)).then(is_not),
             Kind::Folder(max) => {
@@ -176,4 +188,14 @@ impl Kind {
         };
         fault.into_iter().collect()
     }
+}
+
+fn check_public_keys(entries: &Dict) -> Vec<String> {
+    let check = |(name, value): (&String, &Value)| match value.as_str() {
+        None => Some(format!(
+            "{name:?} is not given as a text; write it in quotes"
+        )),
+        Some(text) => public_key_fault(text).map(|why| format!("{name:?}: {why}")),
+    };
+    entries.iter().filter_map(check).collect()
 }

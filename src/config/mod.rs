@@ -17,6 +17,7 @@ mod load;
 mod parse;
 mod publisher;
 mod ready;
+mod secure;
 mod setting;
 mod sources;
 mod sync;
@@ -34,6 +35,7 @@ pub use keys::{ENV_PREFIX, Key};
 pub use kind::Kind;
 pub use publisher::{PUBLISHER_KEYS, PublisherConfig, load_publisher};
 pub use ready::Ready;
+pub use secure::{KeyFault, PublisherKeys};
 pub use sources::{DEFAULT_DIR, DROP_IN_DIR, Sources};
 pub use text::log_filter_fault;
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 use figment::value::Value;
 
 use super::agent::AGENT_KEYS;
-use super::common::{self, Security, check_security, security_warning};
+use super::common::{self, Security, check_protected, security_warning};
 use super::keys::{key, settings};
 use super::kind::Kind;
 use super::layers::Layers;
 use super::load::Program;
+use super::secure;
 use super::setting::Setting;
 use super::sources::Sources;
 use super::sync;
@@ -149,6 +150,8 @@ settings! {
             "Whether events are sent by topic. false sends every event to every agent, on topic D.",
         ),
         security: Security = common::SECURITY,
+        publisher_key: PathBuf = secure::PUBLISHER_KEY,
+        authorized_keys: PathBuf = secure::AUTHORIZED_KEYS,
         state_dir: PathBuf = common::STATE_DIR,
         run_dir: PathBuf = common::RUN_DIR,
         log_level: String = common::LOG_LEVEL,
@@ -260,7 +263,8 @@ impl PublisherConfig {
             }
         }
         self.complete_sync(layers, faults);
-        check_security(self.security, layers, faults);
+        let (security, key) = (self.security, "publisher_bind_address");
+        check_protected(security, &self.bind, key, layers, faults);
     }
 
     fn complete_sync(&mut self, layers: &Layers, faults: &mut Faults) {

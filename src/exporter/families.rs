@@ -9,6 +9,7 @@ use crate::dispatch::LaneMetrics;
 use crate::dispatch::hub::HubMetrics;
 use crate::handler::socket::SocketMetrics;
 use crate::metrics::{Declared, Kind, Sample};
+use crate::publisher::gate::GateMetrics;
 use crate::publisher::monitor::MonitorMetrics;
 use crate::publisher::requests::RequestMetrics;
 use crate::publisher::service::ServiceMetrics;
@@ -241,6 +242,12 @@ static P_SYNC: Family = family(
     &[],
     SyncMetrics::DECLARED,
 );
+static P_GATE: Family = family(
+    "Who may connect, where keys are asked for",
+    "fanfare_publisher_",
+    &[],
+    GateMetrics::DECLARED,
+);
 static P_MONITORS: Family = family(
     "Monitors",
     "fanfare_publisher_monitor_",
@@ -291,6 +298,7 @@ pub static PUBLISHER: &[&Family] = &[
     &P_REQUESTS,
     &P_WORKERS,
     &P_SYNC,
+    &P_GATE,
     &P_MONITORS,
     &P_CONTROL,
     &P_EXPORTER,
@@ -349,6 +357,7 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
             Part::Requests => &P_REQUESTS,
             Part::Workers => &P_WORKERS,
             Part::Sync => &P_SYNC,
+            Part::Gate => &P_GATE,
             Part::Monitors => &P_MONITORS,
             Part::Control => &P_CONTROL,
             Part::Exporter => &P_EXPORTER,

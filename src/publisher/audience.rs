@@ -35,6 +35,11 @@ impl Audience {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Nobody is connected any more.
+    pub fn clear(&self) {
+        *self.topics() = Topics::default();
+    }
+
     /// A subscription to `prefix` was made, or taken back.
     pub fn note(&self, prefix: &[u8], added: bool) {
         let frame = TopicFrame::parse(prefix);

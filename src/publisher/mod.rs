@@ -2,6 +2,7 @@
 
 pub mod audience;
 pub mod client;
+pub mod gate;
 pub mod group;
 pub mod heartbeat;
 pub mod history;

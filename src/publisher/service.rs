@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::audience::Audience;
+use super::gate::Cuts;
 use super::group::Rules;
 use super::history::History;
 use super::requests::Submitted;
@@ -50,6 +51,7 @@ crate::metrics! {
         sends_failed_total: Counter = "Events journalled that could not be handed to the network.",
         hellos_total: Counter = "Hellos sent.",
         joins_total: Counter = "Subscribers that asked for hellos.",
+        handshakes_refused_total: Counter = "Handshakes at a secured address that failed, whatever the reason.",
         subscriptions: Gauge = "Subscriptions of all subscribers.",
         state_copied: Gauge = "Whether the state was a copy at the start, so that another publisher may have this one's id (1).",
         rows: Gauge = "Current rows.",
@@ -76,6 +78,8 @@ pub struct Parts {
     pub asks: Receiver<Asked>,
     /// Where agents are told to ask for what they missed, at most 255 bytes; empty: nowhere.
     pub sync_endpoint: String,
+    /// When connections are to be ended.
+    pub cuts: Cuts,
     /// How events become submissions.
     pub rules: Rules,
     /// A hello follows an event within this.

@@ -9,6 +9,7 @@ mod admission;
 mod ask;
 mod cache;
 mod desk;
+mod door;
 mod server;
 mod shelf;
 mod snapshot;
@@ -22,10 +23,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 use fastrand::Rng;
 
+use super::gate::Cuts;
 use crate::pubsub::PubSubError;
-use crate::pubsub::driver::zmq::{bind, failed};
 use crate::pubsub::endpoint::Endpoint;
-use crate::sync::MAX_REQUEST;
+use crate::security::key::SecretKey;
 use crate::util::thread::Thread;
 use crate::util::waker::{self, Commands};
 
@@ -33,6 +34,7 @@ pub use ask::Asked;
 
 use self::ask::Told;
 use self::desk::Desk;
+use self::door::Door;
 use self::server::Server;
 
 crate::metrics! {
@@ -52,6 +54,7 @@ crate::metrics! {
         sync_answers_total: Counter = "Answers sent.",
         sync_answers_lost_total: Counter = "Answers whose client is gone or does not read.",
         sync_sent_bytes_total: Counter = "Bytes of answers sent.",
+        sync_handshakes_refused_total: Counter = "Handshakes at a secured address that failed, whatever the reason.",
         sync_clients_snapshot: Gauge = "Clients in the middle of a snapshot.",
         sync_clients_waiting: Gauge = "Clients told to come again for a snapshot.",
         sync_requests_waiting: Gauge = "Requests that wait for journal or rows to be read.",
@@ -71,6 +74,10 @@ pub struct SyncOptions {
     pub snapshot_rate: u32,
     /// Most that answers on their way are waited for at the end.
     pub linger: Duration,
+    /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
+    pub key: Option<SecretKey>,
+    /// When connections are to be ended.
+    pub cuts: Cuts,
 }
 
 impl Default for SyncOptions {
@@ -80,6 +87,8 @@ impl Default for SyncOptions {
             max_snapshots: 16,
             snapshot_rate: 50,
             linger: Duration::from_millis(200),
+            key: None,
+            cuts: Cuts::default(),
         }
     }
 }
@@ -95,13 +104,6 @@ enum Command {
 
 /// How long `Drop` waits for the thread.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Answers that libzmq keeps for a client that does not read them; more are dropped and counted.
-/// With a request per answer a client has this many only by asking for as much without reading.
-const SEND_HWM: i32 = 16;
-
-/// Requests libzmq may hold per client; the others wait in the client.
-const RECEIVE_HWM: i32 = 16;
 
 /// The running service. Dropping it closes the socket and waits for the thread.
 pub struct SyncService {
@@ -125,23 +127,19 @@ impl SyncService {
             why: why.to_string(),
         };
         let uri = endpoint.to_string();
-        let mut socket = context
-            .socket(zmq::ROUTER)
-            .and_then(|socket| configure(&socket, &uri, options).map(|()| socket))
-            .map_err(failed(format!("cannot open a socket for {uri}")))?;
-        let lock = bind(&mut socket, endpoint)?;
+        let mut door = Door::new(context, endpoint, options)?;
+        door.open()?;
         let (commands, inbox) = waker::channel().map_err(cannot)?;
         let commands = Arc::new(commands);
         let metrics = Arc::new(SyncMetrics::default());
         let server = Server::new(server::Parts {
-            socket,
+            door,
             uri,
             inbox,
             commands: Arc::clone(&commands),
             asks,
             desk: Desk::new(options, Arc::clone(&metrics), Instant::now(), Rng::new()),
             metrics: Arc::clone(&metrics),
-            _lock: lock,
         });
         let thread = Thread::spawn("sync", move || server.run()).map_err(cannot)?;
         Ok(SyncService {
@@ -159,18 +157,4 @@ impl Drop for SyncService {
             log::error!("the thread of the sync service does not end; left behind");
         }
     }
-}
-
-fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Result<()> {
-    socket.set_sndhwm(SEND_HWM)?;
-    // An answer that cannot be sent is counted, where without it it would vanish.
-    socket.set_router_mandatory(true)?;
-    socket.set_rcvhwm(RECEIVE_HWM)?;
-    // Up to twice the limit a request is answered with a reason; beyond, the connection is cut.
-    socket.set_maxmsgsize(2 * MAX_REQUEST as i64)?;
-    socket.set_handshake_ivl(5_000)?;
-    socket.set_heartbeat_ivl(5_000)?;
-    socket.set_heartbeat_timeout(15_000)?;
-    socket.set_ipv6(uri.contains('['))?;
-    socket.set_linger(i32::try_from(options.linger.as_millis()).unwrap_or(i32::MAX))
 }

@@ -8,6 +8,8 @@ use crate::event::codec::{self, Malformed};
 use crate::event::topic::{self, TopicError};
 use crate::event::{Event, EventBatch};
 use crate::metrics::Metric;
+use crate::security::key::SecretKey;
+use crate::security::party::NodeKeys;
 use crate::util::pulse::Pulse;
 
 use super::endpoint::{Endpoint, EndpointError};
@@ -95,6 +97,22 @@ pub trait PublisherApi: Send {
     fn subscriptions(&mut self, see: &mut dyn FnMut(&[u8], bool)) -> Result<(), PubSubError> {
         let _ = see;
         Ok(())
+    }
+
+    /// Ends every connection at once, whatever is on its way, so that all peers have to prove anew who
+    /// they are; then opens the address again. Says whether it is open: if not, to be called again
+    /// with `false`, which cuts nobody.
+    ///
+    /// # Errors
+    /// The address cannot be opened for another reason than that it is not yet free.
+    fn cut(&mut self, connections: bool) -> Result<bool, PubSubError> {
+        let _ = connections;
+        Ok(true)
+    }
+
+    /// How many peers were refused since the last call, as far as the driver can tell.
+    fn refusals(&mut self) -> u64 {
+        0
     }
 
     /// Closes the address; what was sent is given at most the options' `linger` to leave.
@@ -228,6 +246,8 @@ pub struct SubscriberOptions {
     pub batch_bytes: usize,
     /// Who beside its user may use the socket of a driver that binds one on ipc.
     pub socket_group: Option<String>,
+    /// Whom tcp links are secured with; `None`: they are plain text.
+    pub keys: Option<Arc<NodeKeys>>,
     /// Seed of the jitter; `None` takes one from the system.
     pub seed: Option<u64>,
 }
@@ -245,6 +265,7 @@ impl Default for SubscriberOptions {
             batch_events: 256,
             batch_bytes: 256 << 10,
             socket_group: None,
+            keys: None,
             seed: None,
         }
     }
@@ -264,4 +285,6 @@ pub struct PublisherOptions {
     pub send_timeout: Duration,
     /// Most time that `close` gives to messages on their way.
     pub linger: Duration,
+    /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
+    pub key: Option<SecretKey>,
 }

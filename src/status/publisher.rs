@@ -47,6 +47,8 @@ pub enum Part {
     Workers,
     /// The socket of agents that missed something.
     Sync,
+    /// Who may connect, where keys are asked for.
+    Gate,
     /// What is polled, and the lease.
     Monitors,
     /// The control socket.

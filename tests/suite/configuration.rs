@@ -25,11 +25,11 @@ fn all_faults_at_once_and_the_same_from_check_config_and_a_start() {
         "agent.toml",
         "publishers_ips = [\"10.0.0.1\", \"tcp://*:1\", \"norm://x\"]\npublisher_port = 99999\n\
          topicz = [\"a\"]\nmax_message_size = -1\nreconnect_min = 5.0\nreconnect_max = 1.0\n\
-         [[handler]]\nmodule = \"fil\"\n[[handler]]\nmodule = \"exec\"\ncommand = \"ls -l\"\n",
+         node_key = \"n\"\n[[handler]]\nmodule = \"fil\"\n[[handler]]\nmodule = \"exec\"\ncommand = \"ls -l\"\n",
     );
     let publisher = folder.write(
         "publisher.toml",
-        "publisher_port = 0\npublisher_bind_address = \"api1.example.org\"\nsend_hwm = \"x\"\n",
+        "publisher_port = 0\nauthorized_keys = \"a\"\npublisher_bind_address = \"api1.example.org\"\nsend_hwm = \"x\"\n",
     );
     for (file, program, least) in [(&agent, AGENT, 9), (&publisher, PUBLISHER, 4)] {
         let mut start = Command::new(program);

@@ -20,6 +20,7 @@ mod names;
 mod recovery;
 mod registration;
 mod restart;
+mod security;
 mod service;
 mod slow;
 mod stop;

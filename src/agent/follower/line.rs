@@ -1,19 +1,22 @@
 //! The socket to one publisher's sync service.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use zmq::{Message, Socket};
 
 use crate::pubsub::PubSubError;
-use crate::pubsub::driver::zmq::{failed, ffi};
+use crate::pubsub::driver::zmq::{curve, failed, ffi};
 use crate::pubsub::endpoint::Endpoint;
+use crate::security::party::NodeKeys;
 use crate::sync::MAX_ANSWER;
 
 /// How to reach sync services.
 pub trait SyncTransport: Send + Sync {
-    /// A line to the service at `endpoint`, which has no name in it. Must not block: what is sent
+    /// A line to the service at `endpoint`, which has no name in it, of the publisher that is known as
+    /// `publisher`. Must not block: what is sent
     /// before the connection is made waits for it.
-    fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Line>, PubSubError>;
+    fn open(&self, endpoint: &Endpoint, publisher: &str) -> Result<Box<dyn Line>, PubSubError>;
 }
 
 /// A line to one sync service. Nothing of it blocks.
@@ -33,23 +36,26 @@ pub trait Line: Send {
 #[derive(Clone)]
 pub struct ZmqSync {
     context: zmq::Context,
+    keys: Option<Arc<NodeKeys>>,
 }
 
 impl ZmqSync {
-    /// Lines by `context`.
-    pub fn new(context: &zmq::Context) -> Self {
+    /// Lines by `context`, over tcp secured with `keys`; without them they are plain text.
+    pub fn new(context: &zmq::Context, keys: Option<Arc<NodeKeys>>) -> Self {
         ZmqSync {
             context: context.clone(),
+            keys,
         }
     }
 }
 
 impl SyncTransport for ZmqSync {
-    fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Line>, PubSubError> {
+    fn open(&self, endpoint: &Endpoint, publisher: &str) -> Result<Box<dyn Line>, PubSubError> {
         let uri = endpoint.to_string();
         let cannot = || failed(format!("cannot open a socket for {uri}"));
         let mut socket = self.context.socket(zmq::DEALER).map_err(cannot())?;
         configure(&socket).map_err(cannot())?;
+        curve::connects(&socket, self.keys.as_deref(), publisher, endpoint)?;
         socket.set_ipv6(uri.contains('[')).map_err(cannot())?;
         ffi::connect(&mut socket, &uri).map_err(|error| PubSubError::System {
             what: format!("cannot connect to {uri}"),

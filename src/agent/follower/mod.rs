@@ -200,7 +200,7 @@ impl Follower {
     fn open(&mut self, now: Instant) {
         let Some(service) = &self.service else { return };
         let opened = match place(service, self.target.as_ref()) {
-            Some(endpoint) => self.transport.open(&endpoint),
+            Some(endpoint) => self.transport.open(&endpoint, &self.source.uri),
             None => {
                 let service = printable::name(service, 128);
                 self.say(

@@ -20,6 +20,7 @@ use crate::config::{AgentConfig, Known, load_agent};
 use crate::control::{self, Control, Job};
 use crate::exporter::Exporter;
 use crate::handler::registry::Registry;
+use crate::security::party::NodeKeys;
 use crate::status;
 use crate::util::shutdown::{self, Requests};
 use crate::util::systemd::Notifier;
@@ -49,9 +50,13 @@ pub fn run(modules: Registry) -> ExitCode {
             return ExitCode::from(CONFIG_FAULT);
         }
     };
+    let keys = match config.keys() {
+        Ok(keys) => keys.map(Arc::new),
+        Err(faults) => return super::key_faults(&faults),
+    };
     let level = config.log_level.clone();
     super::logged(&args.daemon, &level, |level| {
-        serve(&args.daemon, config, modules, level)
+        serve(&args.daemon, config, keys, modules, level)
     })
 }
 
@@ -64,6 +69,7 @@ const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
 fn serve(
     args: &DaemonArgs,
     config: AgentConfig,
+    keys: Option<Arc<NodeKeys>>,
     modules: Registry,
     level: logging::Level,
 ) -> Result<(), Box<dyn std::error::Error>> {
@@ -71,7 +77,7 @@ fn serve(
     let notifier = Notifier::from_env()?;
     let modules = Arc::new(modules);
     let (calls, jobs) = control::calls();
-    let agent = Agent::start(parts::parts(&config, &modules)?)?;
+    let agent = Agent::start(parts::parts(&config, keys, &modules)?)?;
     let hub = Arc::clone(agent.hub());
     let mut live = Live::new(
         agent,

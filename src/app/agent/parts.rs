@@ -12,15 +12,20 @@ use crate::handler::BuildError;
 use crate::handler::registry::Registry;
 use crate::pubsub::endpoint::Defaults;
 use crate::pubsub::{SubscriberOptions, registry};
+use crate::security::party::NodeKeys;
 
 /// An agent's parts.
-pub fn parts(config: &AgentConfig, modules: &Arc<Registry>) -> Result<Parts, String> {
+pub fn parts(
+    config: &AgentConfig,
+    keys: Option<Arc<NodeKeys>>,
+    modules: &Arc<Registry>,
+) -> Result<Parts, String> {
     let driver = registry::find(&config.pub_sub_driver)
         .ok_or_else(|| format!("there is no driver {}", config.pub_sub_driver))?;
     let context = zmq::Context::new();
     Ok(Parts {
         driver: (driver.make)(&context),
-        recovery: Some(recovery(config, &context)),
+        recovery: Some(recovery(config, &context, keys.clone())),
         subscriber: SubscriberOptions {
             connect_timeout: config.connect_timeout,
             reconnect_min: config.reconnect_min,
@@ -29,6 +34,7 @@ pub fn parts(config: &AgentConfig, modules: &Arc<Registry>) -> Result<Parts, Str
             legacy_detect: config.legacy_detect,
             max_message_size: config.max_message_size,
             receive_hwm: config.receive_hwm,
+            keys,
             ..SubscriberOptions::default()
         },
         publishers: config.publishers.clone(),
@@ -46,9 +52,13 @@ pub fn parts(config: &AgentConfig, modules: &Arc<Registry>) -> Result<Parts, Str
     })
 }
 
-fn recovery(config: &AgentConfig, context: &zmq::Context) -> RecoveryParts {
+fn recovery(
+    config: &AgentConfig,
+    context: &zmq::Context,
+    keys: Option<Arc<NodeKeys>>,
+) -> RecoveryParts {
     RecoveryParts {
-        transport: Arc::new(ZmqSync::new(context)),
+        transport: Arc::new(ZmqSync::new(context, keys)),
         options: recovery::Options {
             held_bytes: config.held_bytes,
             heads_every: config.heads_interval,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::app::{CONFIG_FAULT, logging};
-use crate::config::{Faults, Known, Sources, load_agent, load_publisher};
+use crate::config::{KeyFault, Known, Sources, load_agent, load_publisher};
 use crate::handler::registry::Registry;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -25,30 +25,50 @@ pub fn check_config(files: Vec<PathBuf>, daemon: Option<Daemon>) -> ExitCode {
         files,
         ..Sources::default()
     };
-    match check(&sources, daemon) {
-        Ok(warnings) => {
-            for warning in warnings {
-                logging::tell(format_args!("warning: {warning}"));
-            }
-            match writeln!(io::stdout(), "{}: ok", names.join(", ")) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
-            }
+    let (warnings, faults) = check(&sources, daemon);
+    for warning in warnings {
+        logging::tell(format_args!("warning: {warning}"));
+    }
+    if !faults.is_empty() {
+        for fault in faults {
+            logging::tell(fault);
         }
-        Err(faults) => {
-            logging::tell(faults);
-            ExitCode::from(CONFIG_FAULT)
-        }
+        return ExitCode::from(CONFIG_FAULT);
+    }
+    match writeln!(io::stdout(), "{}: ok", names.join(", ")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn check(sources: &Sources, daemon: Daemon) -> Result<Vec<String>, Faults> {
+/// Warnings and faults.
+fn check(sources: &Sources, daemon: Daemon) -> (Vec<String>, Vec<String>) {
     let modules = Registry::builtin();
     let known = Known::new(&modules);
-    match daemon {
-        Daemon::Agent => load_agent(sources, &known).map(|config| config.warnings()),
-        Daemon::Publisher => load_publisher(sources, &known).map(|config| config.warnings()),
+    let loaded = match daemon {
+        Daemon::Agent => {
+            load_agent(sources, &known).map(|config| (config.warnings(), config.keys().map(drop)))
+        }
+        Daemon::Publisher => load_publisher(sources, &known)
+            .map(|config| (config.warnings(), config.keys().map(drop))),
+    };
+    match loaded {
+        Ok((warnings, keys)) => sorted(warnings, keys.err().unwrap_or_default()),
+        Err(faults) => (Vec::new(), vec![faults.to_string()]),
     }
+}
+
+/// A key that is not here may be where the daemon will run: that is worth a warning.
+fn sorted(mut warnings: Vec<String>, keys: Vec<KeyFault>) -> (Vec<String>, Vec<String>) {
+    let mut faults = Vec::new();
+    for fault in keys {
+        let to = match fault.here_only {
+            true => &mut warnings,
+            false => &mut faults,
+        };
+        to.push(fault.to_string());
+    }
+    (warnings, faults)
 }
 
 fn guess(files: &[PathBuf]) -> Daemon {

@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
 
 use self::ask::{Target, Wanted};
 use self::check::Daemon;
-use super::publish;
+use super::{keys, publish};
 use crate::control::Request;
 
 /// The operator's tool.
@@ -124,6 +124,12 @@ enum Command {
         #[arg(long = "for", value_name = "DAEMON")]
         daemon: Option<Daemon>,
     },
+    /// Make a pair of keys and say what the other side must be told
+    Keygen(keys::KeygenArgs),
+    /// Show the keys that were refused because nobody has authorised them
+    Pending(keys::PendingArgs),
+    /// Let the node with this key connect
+    Authorise(keys::AuthoriseArgs),
     /// Hand events to the publisher service of this host and wait for its acknowledgement
     Publish(Box<publish::PublishArgs>),
 }
@@ -251,6 +257,9 @@ pub fn main() -> ExitCode {
             command: Publisher::Status { target, json },
         } => service::run(&target, json),
         Command::CheckConfig { files, daemon } => check::check_config(files, daemon),
+        Command::Keygen(args) => keys::keygen(&args),
+        Command::Pending(args) => keys::pending(&args),
+        Command::Authorise(args) => keys::authorise(&args),
         Command::Publish(args) => publish::run(&args),
     }
 }

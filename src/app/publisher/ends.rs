@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use crate::config::PublisherConfig;
+use crate::config::{PublisherConfig, PublisherKeys};
 use crate::event::EventBatch;
+use crate::publisher::gate::{Cuts, Gate, GateOptions};
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
     Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
     SubscriberOptions, registry,
 };
+use crate::security::key::SecretKey;
+use crate::security::pending;
 
 /// The address that agents are told of.
 pub(super) fn reachable(config: &PublisherConfig) -> String {
@@ -39,6 +42,7 @@ pub(super) fn sync_service(
     config: &PublisherConfig,
     context: &zmq::Context,
     asks: Sender<Asked>,
+    (key, cuts): (Option<SecretKey>, Cuts),
 ) -> Result<Option<SyncService>, Box<dyn Error>> {
     let Some(endpoint) = &config.sync else {
         return Ok(None);
@@ -47,15 +51,37 @@ pub(super) fn sync_service(
         cache_bytes: config.sync_cache_bytes,
         max_snapshots: config.sync_max_snapshots,
         snapshot_rate: config.sync_snapshot_rate,
+        key,
+        cuts,
         ..SyncOptions::default()
     };
     Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
+}
+
+/// The shortest time between two cuts of all connections: a directory that is changed file by file
+/// must not keep a cloud reconnecting.
+const CUT_EVERY: Duration = Duration::from_secs(5);
+
+/// Who lets agents in, where keys are asked for.
+pub(super) fn gate(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    keys: Option<&PublisherKeys>,
+) -> Result<Option<Gate>, Box<dyn Error>> {
+    let Some(keys) = keys else { return Ok(None) };
+    let options = GateOptions {
+        authorized: keys.authorized.clone(),
+        pending: config.state_dir.join(pending::FILE),
+        cut_every: CUT_EVERY,
+    };
+    Ok(Some(Gate::start(context, options)?))
 }
 
 /// The network side, bound.
 pub(super) fn network(
     config: &PublisherConfig,
     context: &zmq::Context,
+    key: Option<SecretKey>,
 ) -> Result<Box<dyn PublisherApi>, Box<dyn Error>> {
     let mut publisher = driver(&config.pub_sub_driver, context)?.publisher(&PublisherOptions {
         endpoint: config.bind.clone(),
@@ -63,6 +89,7 @@ pub(super) fn network(
         send_timeout: Duration::ZERO,
         subscriptions: true,
         linger: config.stop_timeout / 2,
+        key,
     })?;
     publisher.initialize()?;
     Ok(publisher)

@@ -138,6 +138,7 @@ impl Live {
                 "requests" => Part::Requests,
                 "monitors" => Part::Monitors,
                 "sync" => Part::Sync,
+                "gate" => Part::Gate,
                 _ => Part::Service,
             };
             parts.insert(part, Counted(samples));
@@ -178,6 +179,7 @@ impl Live {
     pub fn reload(&mut self) {
         log::info!("SIGHUP: the configuration is read anew");
         self.notifier.reloading();
+        self.wired.look_at_keys();
         self.own.metrics.config_reloads_total.inc();
         let modules = Registry::builtin();
         match load_publisher(&self.sources, &Known::new(&modules)) {

@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{bounded, unbounded};
 
-use super::ends::{ingress, network, reachable, sync_service};
-use crate::config::PublisherConfig;
+use super::ends::{gate, ingress, network, reachable, sync_service};
+use crate::config::{KeyFault, PublisherConfig};
 use crate::metrics::Sample;
+use crate::publisher::gate::{Cuts, Gate, GateMetrics};
 use crate::publisher::group::Rules;
 use crate::publisher::history::{self, History, Moment};
 use crate::publisher::lease::Identity;
@@ -39,6 +40,9 @@ pub struct Wired {
     monitors: Option<Monitors>,
     monitored: Arc<MonitorMetrics>,
     service: Service,
+    gated: Option<Arc<GateMetrics>>,
+    // After all that it guards.
+    gate: Option<Gate>,
     id: String,
     uri: String,
     _locks: [LockFile; 2],
@@ -112,7 +116,13 @@ impl Wired {
             publishers.retain(|key, _| *key == id_text(&identity.id));
         }
 
-        let publisher = network(config, context)?;
+        // Before anything is bound: libzmq asks nobody where there is nobody yet.
+        let keys = config.keys().map_err(|faults| said(&faults))?;
+        let gate = gate(config, context, keys.as_ref())?;
+        let cuts = gate.as_ref().map_or_else(Cuts::default, Gate::cuts);
+        let key = keys.map(|keys| keys.secret);
+
+        let publisher = network(config, context, key.clone())?;
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
         let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
         let (monitored_to, monitored) = bounded(MONITORED_WAITING);
@@ -126,6 +136,7 @@ impl Wired {
             monitored,
             asks,
             sync_endpoint: config.sync_told(),
+            cuts: cuts.clone(),
             rules: Rules {
                 version_field: Some(config.version_field.as_str())
                     .filter(|name| !name.is_empty())
@@ -152,7 +163,7 @@ impl Wired {
             },
             submit_to,
         )?;
-        let sync = sync_service(config, context, ask_to)?;
+        let sync = sync_service(config, context, ask_to, (key, cuts))?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
         let store = (store.open)(&StoreOptions {
@@ -183,6 +194,8 @@ impl Wired {
             monitored: Arc::clone(monitors.metrics()),
             monitors: Some(monitors),
             service,
+            gated: gate.as_ref().map(|gate| Arc::clone(&gate.metrics)),
+            gate,
             id,
             uri,
             _locks: [lock, id_lock],
@@ -208,6 +221,13 @@ impl Wired {
         workers.map_or_else(Vec::new, |workers| workers.sources())
     }
 
+    /// Looks for nodes that were authorised, or are so no longer.
+    pub fn look_at_keys(&self) {
+        if let Some(gate) = &self.gate {
+            gate.look();
+        }
+    }
+
     /// The thread every event goes through.
     pub fn service(&self) -> &Service {
         &self.service
@@ -229,15 +249,22 @@ impl Wired {
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 4] {
+    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 5] {
+        let gated = self.gated.as_ref();
         let synced = self.synced.as_ref();
         [
             ("requests", self.requests.each()),
             ("monitors", self.monitored.each()),
             ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
             ("service", self.service.metrics.each()),
+            ("gate", gated.map_or_else(Vec::new, |gated| gated.each())),
         ]
     }
+}
+
+fn said(faults: &[KeyFault]) -> String {
+    let each: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    each.join("; ")
 }
 
 /// Keeps a second publisher with this id from starting on this host. On another host only its

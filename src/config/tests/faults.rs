@@ -38,7 +38,7 @@ fn all_faults_are_reported_at_once() {
     assert_eq!(
         case.agent_faults(),
         [
-            "agent.toml:6: publisher: unknown key; did you mean `publisher_port`?",
+            "agent.toml:6: publisher: unknown key; did you mean `publisher_keys`?",
             "agent.toml:1: publisher_prot: unknown key; did you mean `publisher_port`?",
             "conf.d/a.toml:2: duplicate key `queue_length` in document root",
             "FANFARE_QUEUE_LEN: queue_len: unknown key; did you mean `queue_length`?",
@@ -57,7 +57,6 @@ fn all_faults_are_reported_at_once() {
             "--set: queue_bytes: 1.5 is not a whole number of bytes from 1024 to 4294967296",
             "agent.toml:2: publishers_ips: \"10.0.0.1:99999\": \"99999\" is not a port; write a number from 1 to 65535",
             "agent.toml:2: publishers_ips: \"pgm://x\": \"pgm://\" is not a known transport; write tcp://, ipc://, epgm:// or memory://",
-            "built-in default: security: security = \"curve\" is not in this version yet; write security = \"none\" to accept events in plain text",
             "conf.d/b.toml:4: reconnect_max: 0.05 is below reconnect_min, which is 0.1",
         ]
     );

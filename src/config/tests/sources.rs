@@ -48,19 +48,54 @@ fn the_defaults_are_those_operators_know() {
 
 #[test]
 fn nothing_is_open_unless_the_operator_writes_it() {
-    let why = r#"security = "curve" is not in this version yet; write security = "none" to accept events in plain text"#;
-    let case = Case::default();
-    let line = format!("built-in default: security: {why}");
-    assert_eq!(case.agent_faults(), std::slice::from_ref(&line));
-    assert_eq!(case.publisher_faults(), [line]);
+    // By default sockets are secured, and where there are no keys nothing starts.
     let case = Case {
-        files: &[("agent.toml", "\nsecurity = \"curve\"")],
+        sets: &[
+            "node_key=/nowhere/n",
+            "publisher_keys={ '*' = '/nowhere/p' }",
+        ],
         ..Case::default()
     };
-    assert_eq!(
-        case.agent_faults(),
-        [format!("agent.toml:2: security: {why}")]
+    let agent = case.load(load_agent).unwrap();
+    assert_eq!(agent.security, Security::Curve);
+    let faults = agent.keys().unwrap_err();
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key).collect();
+    assert_eq!(keys, ["publisher_keys", "node_key"]);
+    let case = Case {
+        sets: &["publisher_key=/nowhere/p", "authorized_keys=/nowhere/a"],
+        ..Case::default()
+    };
+    let publisher = case.load(load_publisher).unwrap();
+    assert_eq!(publisher.security, Security::Curve);
+    assert_eq!(publisher.keys().unwrap_err().len(), 2);
+    // Nothing secures multicast.
+    let case = Case {
+        sets: &["publishers_ips=[\"epgm://127.0.0.1;239.192.1.2:5556\"]"],
+        ..Case::default()
+    };
+    let faults = case.agent_faults();
+    assert!(
+        faults[0].contains("is multicast, which nothing secures"),
+        "{faults:?}"
     );
+}
+
+#[test]
+fn a_secret_key_in_the_wrong_place_is_not_shown() {
+    let secret = "secret:0123456789012345678901234567890123456789";
+    for set in [
+        format!("node_key={secret}"),
+        format!("publisher_keys={{ '*' = '{secret}' }}"),
+        format!("publisher_keys={secret}"),
+    ] {
+        let case = Case {
+            sets: &[&set],
+            ..Case::default()
+        };
+        let faults = case.agent_faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(!faults[0].contains("012345"), "{faults:?}");
+    }
 }
 
 #[test]

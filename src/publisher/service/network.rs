@@ -8,6 +8,7 @@ use super::ServiceMetrics;
 use crate::event::hello::{Hello, MAX_RECENT, topic_hash};
 use crate::event::topic::{HELLO, TopicFrame};
 use crate::publisher::audience::Audience;
+use crate::publisher::gate::Cuts;
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, Moment, RecordBuf};
 use crate::pubsub::PublisherApi;
@@ -26,6 +27,11 @@ pub(super) struct Network {
     metrics: Arc<ServiceMetrics>,
     audience: Arc<Audience>,
     complaints: RateLimit,
+    cuts: Cuts,
+    /// Cuts done.
+    cut: u64,
+    /// Whether the address is to be opened again.
+    closed: bool,
 }
 
 impl Network {
@@ -36,6 +42,7 @@ impl Network {
         metrics: Arc<ServiceMetrics>,
         audience: Arc<Audience>,
         complaints: RateLimit,
+        cuts: Cuts,
     ) -> Self {
         Network {
             publisher,
@@ -47,6 +54,9 @@ impl Network {
             metrics,
             audience,
             complaints,
+            cut: cuts.count(),
+            cuts,
+            closed: false,
         }
     }
 
@@ -87,10 +97,44 @@ impl Network {
 
     /// Sees who came and went, and says hello when it is due.
     pub(super) fn tick(&mut self, history: &History, now: Instant) {
+        self.cut(now);
         self.see_subscriptions(now);
+        let refused = self.publisher.refusals();
+        self.metrics.handshakes_refused_total.add(refused);
         if now >= self.heartbeat.due() {
             self.hello(history, now);
         }
+    }
+
+    /// Ends all connections if somebody is to be kept out, and opens the address again.
+    fn cut(&mut self, now: Instant) {
+        let ordered = self.cuts.count();
+        let new = self.cut != ordered;
+        if !new && !self.closed {
+            return;
+        }
+        if new {
+            self.metrics.subscriptions.set(0);
+            self.audience.clear();
+        }
+        match self.publisher.cut(new) {
+            Ok(open) => {
+                self.cut = ordered;
+                self.closed = !open;
+            }
+            // Not done, as long as it is not certain that nobody is connected any more.
+            Err(error) => {
+                self.closed = true;
+                if let Some(permit) = self.complaints.permit(now) {
+                    log::error!("{error}{permit}");
+                }
+            }
+        }
+    }
+
+    /// Whether the address is to be opened again, soon.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     fn see_subscriptions(&mut self, now: Instant) {

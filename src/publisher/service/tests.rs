@@ -75,6 +75,7 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
             subscriptions: true,
             send_timeout: Duration::ZERO,
             linger: Duration::ZERO,
+            key: None,
         })
         .unwrap();
     inner.initialize().unwrap();
@@ -96,6 +97,7 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
         monitored,
         asks: crossbeam_channel::never(),
         sync_endpoint: "tcp://*:8867".into(),
+        cuts: Default::default(),
         rules: Rules {
             version_field: None,
             selective,

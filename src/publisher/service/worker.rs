@@ -27,6 +27,9 @@ const GROUP_BYTES: usize = 2 << 20;
 /// How often subscriptions are read and the journal is looked after, with or without events.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How often it is tried to bind the address again after all connections were cut.
+const REBIND: Duration = Duration::from_millis(5);
+
 /// How long questions of the sync service are answered before events are looked at again. Each
 /// takes about a millisecond at most.
 const ASKS: Duration = Duration::from_millis(1);
@@ -71,6 +74,7 @@ impl Worker {
                 Arc::clone(&metrics),
                 audience,
                 complaints(),
+                parts.cuts,
             ),
             history: parts.history,
             pushed: parts.pushed,
@@ -140,7 +144,12 @@ impl Worker {
     /// Until something is to be done; the deadline when that is to end.
     fn wait(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let due = self.network.due().min(now + TICK);
+        let tick = if self.network.is_closed() {
+            REBIND
+        } else {
+            TICK
+        };
+        let due = self.network.due().min(now + tick);
         let stalled = self.stall.until();
         let due = stalled.map_or(due, |until| due.min(until));
         // While nothing can be accepted, workers and monitors wait in their queues.

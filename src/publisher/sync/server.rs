@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use zmq::{Message, Socket};
+use zmq::Message;
 
 use super::ask::{Asked, Told};
 use super::desk::{Action, Desk};
+use super::door::Door;
 use super::{Command, SyncMetrics};
 use crate::event::codec::Malformed;
 use crate::pubsub::driver::zmq::frames::Frames;
 use crate::pubsub::driver::zmq::wait;
 use crate::pubsub::subscriber::Received;
 use crate::sync::{answer, request};
-use crate::util::lock_file::LockFile;
 use crate::util::rate::RateLimit;
 use crate::util::waker::{Commands, Inbox};
 
@@ -24,19 +24,20 @@ const ROUND: usize = 64;
 /// How often places and memory are looked after.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How often it is tried to bind the address again after all connections were cut.
+const REBIND: Duration = Duration::from_millis(10);
+
 /// The wait after an error of the socket, which has no known cause.
 const BROKEN: Duration = Duration::from_millis(100);
 
 pub(super) struct Parts {
-    pub socket: Socket,
+    pub door: Door,
     pub uri: String,
     pub inbox: Inbox<Command>,
     pub commands: Arc<Commands<Command>>,
     pub asks: Sender<Asked>,
     pub desk: Desk,
     pub metrics: Arc<SyncMetrics>,
-    /// Held until the socket is closed.
-    pub _lock: Option<LockFile>,
 }
 
 pub(super) struct Server {
@@ -69,12 +70,19 @@ impl Server {
             let now = Instant::now();
             if now >= due {
                 self.parts.desk.tick(now);
-                due = now + TICK;
+                self.guard(now);
+                due = now
+                    + if self.parts.door.is_open() {
+                        TICK
+                    } else {
+                        REBIND
+                    };
             }
             if quiet {
                 self.wait(due.saturating_duration_since(now));
             }
         }
+        self.count_refusals();
     }
 
     /// Hears what the history says; `false` when it is time to end.
@@ -92,8 +100,8 @@ impl Server {
 
     /// Reads one request; `false` when none is waiting.
     fn receive(&mut self) -> bool {
-        let Parts { socket, uri, .. } = &self.parts;
-        let (client, payload) = match self.frames.receive(socket, uri) {
+        let Parts { door, uri, .. } = &self.parts;
+        let (client, payload) = match self.frames.receive(door.socket(), uri) {
             Ok(Received::Message { topic, payload }) => (topic, payload),
             Ok(Received::Malformed(error)) => {
                 // Whose it was is not known any more, so it gets no answer.
@@ -122,6 +130,21 @@ impl Server {
             }
         }
         true
+    }
+
+    /// Keeps out who is to be kept out.
+    fn guard(&mut self, now: Instant) {
+        self.count_refusals();
+        if let Err(error) = self.parts.door.obey()
+            && let Some(permit) = self.refusals.permit(now)
+        {
+            log::error!("{error}{permit}");
+        }
+    }
+
+    fn count_refusals(&mut self) {
+        let Parts { door, metrics, .. } = &mut self.parts;
+        metrics.sync_handshakes_refused_total.add(door.refusals());
     }
 
     fn complain(&self, error: &Malformed) {
@@ -157,9 +180,8 @@ impl Server {
     /// Sends an answer without waiting for anybody: a client that is gone or does not read loses it,
     /// and asks again when it comes back.
     fn send(&mut self, client: &[u8], tag: u64, body: &[u8]) {
-        let Parts {
-            socket, metrics, ..
-        } = &self.parts;
+        let Parts { door, metrics, .. } = &self.parts;
+        let socket = door.socket();
         let mut message = Message::from(body);
         answer::set_tag(tag, &mut message);
         let address = || socket.send(client, zmq::DONTWAIT | zmq::SNDMORE);
@@ -186,9 +208,9 @@ impl Server {
 
     fn wait(&self, time: Duration) {
         let Parts {
-            socket, inbox, uri, ..
+            door, inbox, uri, ..
         } = &self.parts;
-        if let Err(error) = wait(socket, None, inbox.fd(), Some(time), uri) {
+        if let Err(error) = wait(door.socket(), None, inbox.fd(), Some(time), uri) {
             log::error!("{error}");
             std::thread::sleep(BROKEN);
         }

@@ -176,7 +176,7 @@ impl Transport for MemoryNetwork {
         matches!(endpoint, Endpoint::Memory { .. })
     }
 
-    fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Link>, PubSubError> {
+    fn open(&self, endpoint: &Endpoint, _uri: &str) -> Result<Box<dyn Link>, PubSubError> {
         let uri = endpoint.to_string();
         let failed = |error: std::io::Error| PubSubError::System {
             what: format!("cannot open a link to {uri}"),

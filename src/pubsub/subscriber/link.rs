@@ -18,8 +18,9 @@ pub trait Transport: Send + Sync {
     }
 
     /// A new link to `endpoint`, in which there is no name to resolve. Must return at once; the
-    /// connection is made in the background and reported by [`Link::signal`].
-    fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Link>, PubSubError>;
+    /// connection is made in the background and reported by [`Link::signal`]. `uri` is the address as
+    /// registered, by which the publisher's key is known.
+    fn open(&self, endpoint: &Endpoint, uri: &str) -> Result<Box<dyn Link>, PubSubError>;
 }
 
 /// One message as it lies in the link, until the next call.

@@ -250,7 +250,7 @@ impl Reader {
         let opened = self
             .parts
             .transport
-            .open(&self.target)
+            .open(&self.target, &self.parts.source.uri)
             .and_then(|mut link| {
                 link.subscribe(&terminated(HELLO))?;
                 for topic in &self.parts.topics {

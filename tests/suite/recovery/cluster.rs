@@ -43,6 +43,11 @@ impl Cluster {
         format!("tcp://{}:{}", self.host.address(), self.host.port.number)
     }
 
+    /// Where its sync service listens.
+    pub fn sync_uri(&self) -> String {
+        self.sync.uri()
+    }
+
     /// Publishes `{"n": number}` as rows `k<number % keys>` of table `t`, and waits for all
     /// acknowledgements.
     #[track_caller]

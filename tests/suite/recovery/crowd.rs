@@ -125,7 +125,7 @@ fn agent(context: &zmq::Context, uri: &str) -> Agent {
         discovery: None,
         topics: vec!["t1".into()],
         recovery: Some(RecoveryParts {
-            transport: Arc::new(ZmqSync::new(context)),
+            transport: Arc::new(ZmqSync::new(context, None)),
             options: recovery::Options::default(),
             sync_timeout: Duration::from_secs(120),
             legacy_resync: Duration::from_secs(3600),

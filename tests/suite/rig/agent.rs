@@ -82,6 +82,7 @@ pub fn publisher(driver: &dyn PubSubApi, uri: &str) -> Box<dyn PublisherApi> {
         subscriptions: false,
         send_timeout: Duration::from_millis(300),
         linger: Duration::from_secs(1),
+        key: None,
     };
     driver.publisher(&options).unwrap()
 }

@@ -32,7 +32,8 @@ impl Folder {
         path
     }
 
-    /// A program with `text` as its configuration, in plain text on the network.
+    /// A program with `text` as its configuration, in plain text on the network unless that says
+    /// something else.
     pub fn command(&self, program: &str, text: &str) -> Command {
         let name = Path::new(program).file_name().unwrap().to_str().unwrap();
         // No port but those a test chose: many run at the same time.
@@ -51,7 +52,11 @@ impl Folder {
         };
         let state = own("state_dir", &format!("{name}-state"));
         let run = own("run_dir", "run");
-        let text = format!("security = \"none\"\n{sync}{metrics}{state}{run}{text}");
+        let security = match text.contains("security =") {
+            true => "",
+            false => "security = \"none\"\n",
+        };
+        let text = format!("{security}{sync}{metrics}{state}{run}{text}");
         let path = self.write(&format!("{name}.toml"), &text);
         let mut command = Command::new(program);
         command.arg("--config").arg(path);

@@ -18,6 +18,7 @@ fn options(endpoint: &Endpoint) -> PublisherOptions {
         subscriptions: false,
         send_timeout: Duration::ZERO,
         linger: Duration::ZERO,
+        key: None,
     }
 }
 

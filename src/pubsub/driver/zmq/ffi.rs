@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_int};
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 
@@ -12,6 +12,9 @@ pub const MULTICAST_LOOP: c_int = 96;
 /// `ZMQ_XPUB_VERBOSER`: every subscription is shown, not only the first to a prefix, and every end
 /// of one.
 pub const XPUB_VERBOSER: c_int = 78;
+
+/// `ZMQ_ZAP_ENFORCE_DOMAIN`: where nobody answers for the domain, nobody is admitted.
+pub const ZAP_ENFORCE_DOMAIN: c_int = 93;
 
 /// An error number as libzmq reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +88,26 @@ pub fn connect(socket: &mut zmq::Socket, uri: &str) -> Result<(), SysError> {
 pub fn stop_monitor(socket: &mut zmq::Socket) -> Result<(), SysError> {
     // SAFETY: a live socket held exclusively; a null address is documented to end the monitoring.
     check(unsafe { zmq_sys::zmq_socket_monitor(socket.as_mut_ptr(), std::ptr::null(), 0) })
+}
+
+// The zmq crate's bindings have it, and do not show it.
+unsafe extern "C" {
+    fn zmq_curve_public(public: *mut c_char, secret: *const c_char) -> c_int;
+}
+
+/// The text of the public key that belongs to the text of a secret one, which ends in NUL.
+pub fn curve_public(secret: &[u8; 41]) -> Result<String, SysError> {
+    let invalid = || SysError {
+        code: 22,
+        text: "no text of a key".into(),
+    };
+    let secret = CStr::from_bytes_with_nul(secret).map_err(|_| invalid())?;
+    let mut public = [0u8; 41];
+    // SAFETY: `secret` is NUL-terminated and outlives the call; `public` has the 41 bytes that the
+    // call writes.
+    check(unsafe { zmq_curve_public(public.as_mut_ptr().cast(), secret.as_ptr()) })?;
+    let text = CStr::from_bytes_until_nul(&public).map_err(|_| invalid())?;
+    Ok(text.to_string_lossy().into_owned())
 }
 
 /// The descriptor that becomes readable when the socket has news: a message, or something to do

@@ -7,7 +7,7 @@ use zmq::Socket;
 
 use super::frames::Frames;
 use super::monitor::Monitor;
-use super::{failed, ffi, wait_drained};
+use super::{curve, failed, ffi, wait_drained};
 use crate::pubsub::api::{PubSubError, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal};
@@ -32,12 +32,14 @@ impl ZmqLink {
     pub fn open(
         context: &zmq::Context,
         endpoint: &Endpoint,
+        registered: &str,
         options: &SubscriberOptions,
     ) -> Result<Self, PubSubError> {
         let uri = &endpoint.to_string();
         let cannot = || failed(format!("cannot open a socket for {uri}"));
         let mut socket = context.socket(zmq::SUB).map_err(cannot())?;
         configure(&socket, options).map_err(cannot())?;
+        curve::connects(&socket, options.keys.as_deref(), registered, endpoint)?;
         let multicast = matches!(endpoint, Endpoint::Epgm { .. });
         let monitor = if multicast {
             super::configure_multicast(&socket).map_err(cannot())?;

@@ -3,6 +3,7 @@
 //! One context per process: whoever makes a [`ZmqPubSub`] makes one and hands it around. A socket
 //! belongs to the thread that uses it.
 
+pub mod curve;
 pub mod ffi;
 pub(crate) mod frames;
 mod link;
@@ -98,10 +99,11 @@ impl Transport for ZmqTransport {
         speaks(endpoint)
     }
 
-    fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Link>, PubSubError> {
+    fn open(&self, endpoint: &Endpoint, uri: &str) -> Result<Box<dyn Link>, PubSubError> {
         Ok(Box::new(ZmqLink::open(
             &self.context,
             endpoint,
+            uri,
             &self.options,
         )?))
     }

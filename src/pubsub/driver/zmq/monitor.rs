@@ -18,6 +18,10 @@ const BROKE_OFF: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
 const NOT_CONNECTED: u32 = zmq_sys::ZMQ_EVENT_CLOSED;
 const LOST: u32 = zmq_sys::ZMQ_EVENT_DISCONNECTED;
 
+/// libzmq tells both sides nothing more where one does not know the other's key.
+const BROKEN_OFF: &str =
+    "the handshake broke off (or, with keys, one side does not accept the other's)";
+
 /// The reading end.
 pub struct Monitor {
     socket: zmq::Socket,
@@ -26,10 +30,14 @@ pub struct Monitor {
 impl Monitor {
     /// Watches `watched`, until [`super::ffi::stop_monitor`] is called on it.
     pub fn new(context: &zmq::Context, watched: &zmq::Socket) -> Result<Self, PubSubError> {
+        let mask = CONNECTED_WITH_HANDSHAKE | REFUSED | BROKE_OFF | NOT_CONNECTED | LOST;
+        Self::of(context, watched, mask)
+    }
+
+    fn of(context: &zmq::Context, watched: &zmq::Socket, mask: u32) -> Result<Self, PubSubError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let address = format!("inproc://fanfare-monitor-{number}");
-        let mask = CONNECTED_WITH_HANDSHAKE | REFUSED | BROKE_OFF | NOT_CONNECTED | LOST;
         let cannot = || failed("cannot monitor a socket");
         watched.monitor(&address, mask as i32).map_err(cannot())?;
         let socket = context.socket(zmq::PAIR).map_err(cannot())?;
@@ -67,6 +75,32 @@ impl Monitor {
     }
 }
 
+/// Counts who is refused at a socket that is bound, whether or not it came as far as to ask for
+/// admission. To be read often, by the socket's owner.
+pub struct Refusals(Monitor);
+
+impl Refusals {
+    /// Watches `watched`, until [`super::ffi::stop_monitor`] is called on it.
+    pub fn of(context: &zmq::Context, watched: &zmq::Socket) -> Result<Self, PubSubError> {
+        Monitor::of(context, watched, REFUSED | BROKE_OFF).map(Refusals)
+    }
+
+    /// How many since the last call.
+    pub fn take(&mut self) -> u64 {
+        let mut count = 0;
+        loop {
+            match self.0.next() {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => return count,
+                Err(error) => {
+                    log::debug!("{error}");
+                    return count;
+                }
+            }
+        }
+    }
+}
+
 /// Reads a monitor's first frame: u16 event, u32 value, both in the machine's order.
 fn read(frame: &[u8]) -> Option<Signal> {
     let (event, value) = frame.split_first_chunk::<2>()?;
@@ -81,9 +115,9 @@ fn read(frame: &[u8]) -> Option<Signal> {
             "the peer does not speak our protocol ({value:#x})"
         ))),
         BROKE_OFF => Some(Signal::ConnectFailed(match value {
-            0 => "the handshake broke off".into(),
+            0 => BROKEN_OFF.into(),
             errno => format!(
-                "the handshake broke off: {}",
+                "{BROKEN_OFF}: {}",
                 std::io::Error::from_raw_os_error(errno as i32)
             ),
         })),

@@ -157,7 +157,7 @@ impl Transport for PullTransport {
         false
     }
 
-    fn open(&self, endpoint: &Endpoint) -> Result<Box<dyn Link>, PubSubError> {
+    fn open(&self, endpoint: &Endpoint, _uri: &str) -> Result<Box<dyn Link>, PubSubError> {
         let cannot = || failed(format!("cannot open a socket for {endpoint}"));
         let mut socket = self.context.socket(zmq::PULL).map_err(cannot())?;
         socket.set_linger(0).map_err(cannot())?;

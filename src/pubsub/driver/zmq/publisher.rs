@@ -2,7 +2,8 @@
 
 use zmq::Socket;
 
-use super::{bind, configure_multicast, failed, ffi};
+use super::monitor::Refusals;
+use super::{bind, configure_multicast, curve, failed, ffi};
 use crate::event::topic;
 use crate::pubsub::api::{PubSubError, PublisherApi, PublisherOptions};
 use crate::pubsub::endpoint::Endpoint;
@@ -13,6 +14,7 @@ pub struct ZmqPublisher {
     options: PublisherOptions,
     socket: Option<Socket>,
     lock: Option<LockFile>,
+    refusals: Option<Refusals>,
     frame: Vec<u8>,
 }
 
@@ -23,6 +25,7 @@ impl ZmqPublisher {
             options,
             socket: None,
             lock: None,
+            refusals: None,
             frame: Vec::new(),
         }
     }
@@ -52,15 +55,9 @@ impl ZmqPublisher {
             other => socket.set_ipv6(other.to_string().contains('[')),
         }
     }
-}
 
-const CLOSED: PubSubError = PubSubError::Misuse("initialize comes before send_event");
-
-impl PublisherApi for ZmqPublisher {
-    fn initialize(&mut self) -> Result<(), PubSubError> {
-        if self.socket.is_some() {
-            return Ok(());
-        }
+    /// A socket as it is before it has an address.
+    fn make(&mut self) -> Result<Socket, PubSubError> {
         let uri = self.options.endpoint.to_string();
         let cannot = || failed(format!("cannot open a socket for {uri}"));
         let mut socket = self.context.socket(self.kind()).map_err(cannot())?;
@@ -73,7 +70,45 @@ impl PublisherApi for ZmqPublisher {
                 }
             })?;
         }
+        curve::binds(
+            &mut socket,
+            self.options.key.as_ref(),
+            &self.options.endpoint,
+        )?;
+        if self.options.key.is_some() {
+            self.refusals = Some(Refusals::of(&self.context, &socket)?);
+        }
+        Ok(socket)
+    }
+
+    /// Drops the socket with its connections, and what watches it.
+    fn drop_socket(&mut self) {
+        if let Some(mut socket) = self.socket.take()
+            && self.refusals.take().is_some()
+            && let Err(error) = ffi::stop_monitor(&mut socket)
+        {
+            let uri = &self.options.endpoint;
+            log::error!("cannot end the monitor of {uri}: {error}");
+        }
+    }
+}
+
+const CLOSED: PubSubError = PubSubError::Misuse("initialize comes before send_event");
+
+impl Drop for ZmqPublisher {
+    fn drop(&mut self) {
+        self.drop_socket();
+    }
+}
+
+impl PublisherApi for ZmqPublisher {
+    fn initialize(&mut self) -> Result<(), PubSubError> {
+        if self.socket.is_some() {
+            return Ok(());
+        }
+        let mut socket = self.make()?;
         if let Endpoint::Epgm { .. } = &self.options.endpoint {
+            let uri = self.options.endpoint.to_string();
             // Several agents and a publisher may share a host.
             ffi::set_int(&mut socket, ffi::MULTICAST_LOOP, 1)
                 .and_then(|()| ffi::connect(&mut socket, &uri))
@@ -122,8 +157,38 @@ impl PublisherApi for ZmqPublisher {
         }
     }
 
+    fn cut(&mut self, connections: bool) -> Result<bool, PubSubError> {
+        if connections {
+            if let Some(socket) = &self.socket {
+                let cannot = failed(format!("cannot cut {}", self.options.endpoint));
+                // Those who may not have it must not be sent what is on its way either.
+                socket.set_linger(0).map_err(cannot)?;
+            }
+            self.drop_socket();
+            // Sent to nobody until it is bound: agents find it missing and ask for it.
+            self.socket = Some(self.make()?);
+            self.lock = None;
+        }
+        let Some(socket) = &mut self.socket else {
+            return Ok(false);
+        };
+        match bind(socket, &self.options.endpoint) {
+            Ok(lock) => {
+                self.lock = lock;
+                Ok(true)
+            }
+            // libzmq closes in the background, and shows no end of it.
+            Err(PubSubError::InUse { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn refusals(&mut self) -> u64 {
+        self.refusals.as_mut().map_or(0, Refusals::take)
+    }
+
     fn close(&mut self) {
-        self.socket = None;
+        self.drop_socket();
         self.lock = None;
     }
 }

@@ -1,0 +1,185 @@
+//! `security = "curve"`: the keys that the configuration names, read and checked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use figment::value::Value;
+
+use super::agent::AgentConfig;
+use super::common::Security;
+use super::keys::{Spec, key};
+use super::kind::Kind;
+use super::publisher::PublisherConfig;
+use super::setting::Setting;
+use crate::pubsub::endpoint::{Defaults, Endpoint};
+use crate::security::authorized::Directory;
+use crate::security::file::{self, KeyFileError};
+use crate::security::key::{PublicKey, SecretKey};
+use crate::security::party::{ANY, NodeKeys};
+
+pub(super) const NODE_KEY: Spec = key(
+    r#""/etc/fanfare/keys/node.key_secret""#,
+    Kind::Folder(1024),
+    "The file of this node's secret key, made by: fanfare keygen --node NAME. Only the user that\n\
+     the agent runs as may read it.",
+);
+
+pub(super) const PUBLISHER_KEYS: Spec = key(
+    r#"{ "*" = "/etc/fanfare/keys/publisher.key" }"#,
+    Kind::PublicKeys,
+    "The publishers' public keys, or the files that hold them, by address as in publishers_ips;\n\
+     \"*\" for those not named. An agent trusts nobody who does not have the key.",
+);
+
+pub(super) const PUBLISHER_KEY: Spec = key(
+    r#""/etc/fanfare/keys/publisher.key_secret""#,
+    Kind::Folder(1024),
+    "The file of the publisher's secret key, made by: fanfare keygen --publisher. Only the user\n\
+     that the service runs as may read it.",
+);
+
+pub(super) const AUTHORIZED_KEYS: Spec = key(
+    r#""/etc/fanfare/authorized_keys""#,
+    Kind::Folder(1024),
+    "The directory of nodes that may connect: a file NAME.key with each one's public key. It is\n\
+     read while the service runs: a node whose file comes is admitted, one whose file goes is cut\n\
+     off, within seconds. fanfare pending shows who was refused, fanfare authorise admits.",
+);
+
+impl Setting for BTreeMap<String, String> {
+    fn from_value(value: &Value) -> Option<Self> {
+        let entries = value.as_dict()?.iter();
+        entries
+            .map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect()
+    }
+}
+
+/// What is wrong with an entry of a table of public keys.
+pub(super) fn public_key_fault(text: &str) -> Option<String> {
+    if Path::new(text).is_absolute() {
+        return None;
+    }
+    let error = PublicKey::parse(text).err()?;
+    // Not shown: a secret key may have been written there.
+    Some(format!(
+        "what is written {error}; write public:… or the absolute path of a file"
+    ))
+}
+
+/// A key that the configuration names and that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {why}")]
+pub struct KeyFault {
+    /// The configuration's key.
+    pub key: &'static str,
+    /// What is wrong, with the command that mends it.
+    pub why: String,
+    /// Whether it may be otherwise for another user or on another host.
+    pub here_only: bool,
+}
+
+impl KeyFault {
+    fn of(key: &'static str) -> impl Fn(KeyFileError) -> KeyFault {
+        move |error| KeyFault {
+            key,
+            here_only: error.is_about_this_place(),
+            why: error.to_string(),
+        }
+    }
+
+    fn new(key: &'static str, why: String) -> Self {
+        KeyFault {
+            key,
+            why,
+            here_only: false,
+        }
+    }
+}
+
+impl AgentConfig {
+    /// The keys that links are secured with; `None` with `security = "none"`.
+    ///
+    /// # Errors
+    /// Every key that cannot be used.
+    pub fn keys(&self) -> Result<Option<NodeKeys>, Vec<KeyFault>> {
+        if self.security == Security::None {
+            return Ok(None);
+        }
+        let mut faults = Vec::new();
+        let defaults = Defaults {
+            transport: self.publisher_transport,
+            port: self.publisher_port,
+        };
+        let mut publishers = BTreeMap::new();
+        for (address, text) in &self.publisher_keys {
+            const KEY: &str = "publisher_keys";
+            let uri = match Endpoint::parse(address, &defaults) {
+                _ if address == ANY => ANY.to_owned(),
+                Ok(endpoint) => endpoint.to_string(),
+                Err(error) => {
+                    faults.push(KeyFault::new(KEY, format!("{address:?}: {error}")));
+                    continue;
+                }
+            };
+            let read = match Path::new(text).is_absolute() {
+                true => file::read_public(Path::new(text)).map_err(KeyFault::of(KEY)),
+                false => PublicKey::parse(text)
+                    .map_err(|error| KeyFault::new(KEY, format!("{address:?} {error}"))),
+            };
+            match read {
+                Ok(key) => drop(publishers.insert(uri, key)),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        let secret = file::read_secret(&self.node_key).map_err(KeyFault::of("node_key"));
+        match (secret, faults.is_empty()) {
+            (Ok(secret), true) => Ok(Some(NodeKeys { secret, publishers })),
+            (secret, _) => {
+                faults.extend(secret.err());
+                Err(faults)
+            }
+        }
+    }
+}
+
+/// A publisher's side of `security = "curve"`.
+#[derive(Debug, Clone)]
+pub struct PublisherKeys {
+    /// Its own key.
+    pub secret: SecretKey,
+    /// Who may connect.
+    pub authorized: PathBuf,
+}
+
+impl PublisherConfig {
+    /// The keys that sockets are secured with; `None` with `security = "none"`.
+    ///
+    /// # Errors
+    /// Every key that cannot be used.
+    pub fn keys(&self) -> Result<Option<PublisherKeys>, Vec<KeyFault>> {
+        if self.security == Security::None {
+            return Ok(None);
+        }
+        let mut faults = Vec::new();
+        if let Err(error) = Directory::new(&self.authorized_keys).look() {
+            let path = self.authorized_keys.display();
+            faults.push(KeyFault {
+                key: "authorized_keys",
+                why: format!("{path}: {error}; make it with: mkdir -p {path}"),
+                here_only: true,
+            });
+        }
+        let secret = file::read_secret(&self.publisher_key).map_err(KeyFault::of("publisher_key"));
+        match (secret, faults.is_empty()) {
+            (Ok(secret), true) => Ok(Some(PublisherKeys {
+                secret,
+                authorized: self.authorized_keys.clone(),
+            })),
+            (secret, _) => {
+                faults.extend(secret.err());
+                Err(faults)
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the gate knows and decides; its thread is in [`super::server`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::zap::{Question, Verdict};
+use super::{Cuts, GateMetrics, GateOptions};
+use crate::publisher::history::Moment;
+use crate::pubsub::PubSubError;
+use crate::security::authorized::{Authorized, Directory, Look};
+use crate::security::pending::Pending;
+use crate::util::rate::RateLimit;
+
+pub(super) struct Guard {
+    options: GateOptions,
+    directory: Directory,
+    authorized: Authorized,
+    pending: Pending,
+    /// Whether the list is to be written.
+    changed: bool,
+    /// Whether connections are to be cut.
+    lost: bool,
+    last_cut: Option<Instant>,
+    cuts: Cuts,
+    metrics: Arc<GateMetrics>,
+    complaints: RateLimit,
+    refusals: RateLimit,
+}
+
+impl Guard {
+    pub(super) fn new(options: GateOptions, cuts: Cuts, metrics: Arc<GateMetrics>) -> Self {
+        Guard {
+            directory: Directory::new(&options.authorized),
+            options,
+            authorized: Authorized::default(),
+            pending: Pending::default(),
+            changed: false,
+            lost: false,
+            last_cut: None,
+            cuts,
+            metrics,
+            complaints: RateLimit::new(5, Duration::from_secs(60)),
+            refusals: RateLimit::new(10, Duration::from_secs(60)),
+        }
+    }
+
+    /// The first look, which must succeed.
+    pub(super) fn begin(&mut self) -> Result<(), PubSubError> {
+        let look = self.directory.look().map_err(|error| PubSubError::System {
+            what: format!("authorized_keys {}", self.directory.path().display()),
+            why: format!("{error}; it needs a file NAME.key for each node: fanfare authorise"),
+        })?;
+        if let Some(look) = look {
+            self.take(look, Instant::now());
+        }
+        match Pending::read(&self.options.pending) {
+            Ok(pending) => self.pending = pending,
+            // It only helps the operator.
+            Err(error) => log::warn!("{}: {error}", self.options.pending.display()),
+        }
+        self.forget_known();
+        Ok(())
+    }
+
+    pub(super) fn judge(&mut self, question: &Question<'_>, now: Instant) -> Verdict {
+        let Question { key, address } = question;
+        if let Some(name) = self.authorized.name(key) {
+            log::debug!("{name} connects from {address}");
+            self.metrics.gate_admitted_total.inc();
+            return Verdict::Admitted(name.to_owned());
+        }
+        self.metrics.gate_refused_total.inc();
+        let at = Moment::now().unix_micros / 1_000_000;
+        self.changed = true;
+        let new = self.pending.came(*key, address, at);
+        self.metrics.gate_pending.set(self.pending.len() as u64);
+        if new && let Some(permit) = self.refusals.permit(now) {
+            log::warn!(
+                "refused {address}: {key} is not authorised; to admit it: fanfare authorise NAME \
+                 {key}{permit}"
+            );
+        }
+        Verdict::Unknown
+    }
+
+    /// Looks at the directory, writes the list, and orders the cut that is due.
+    pub(super) fn tick(&mut self, now: Instant) {
+        match self.directory.look() {
+            Ok(Some(look)) => self.take(look, now),
+            Ok(None) => {}
+            // Who was authorised stays so: a disk that fails for a moment is no reason to cut
+            // everybody off. Nobody is added.
+            Err(error) => {
+                if let Some(permit) = self.complaints.permit(now) {
+                    let path = self.directory.path().display();
+                    log::error!("authorized_keys {path}: {error}; as it was{permit}");
+                }
+            }
+        }
+        self.forget_known();
+        if std::mem::take(&mut self.changed)
+            && let Err(error) = self.pending.write(&self.options.pending)
+            && let Some(permit) = self.complaints.permit(now)
+        {
+            log::warn!("{}: {error}{permit}", self.options.pending.display());
+        }
+        let waited = |last| now.saturating_duration_since(last) >= self.options.cut_every;
+        if self.lost && self.last_cut.is_none_or(waited) {
+            self.lost = false;
+            self.last_cut = Some(now);
+            self.metrics.gate_cuts_total.inc();
+            self.cuts.order();
+        }
+    }
+
+    fn take(&mut self, look: Look, now: Instant) {
+        for why in &look.bad {
+            if let Some(permit) = self.complaints.permit(now) {
+                log::warn!("authorises nobody: {why}{permit}");
+            }
+        }
+        let lost: Vec<&str> = self.authorized.lost_in(&look.authorized).collect();
+        if let Some(first) = lost.first() {
+            log::warn!(
+                "{} nodes are authorised no longer or by another key ({first} is one); all \
+                 connections will be made anew",
+                lost.len()
+            );
+            self.lost = true;
+        }
+        self.metrics.gate_reads_total.inc();
+        self.metrics.gate_nodes.set(look.authorized.len() as u64);
+        self.metrics.gate_bad_files.set(look.bad.len() as u64);
+        self.authorized = look.authorized;
+    }
+
+    fn forget_known(&mut self) {
+        let authorized = &self.authorized;
+        if self.pending.forget(|key| authorized.name(key).is_some()) {
+            self.changed = true;
+        }
+        self.metrics.gate_pending.set(self.pending.len() as u64);
+    }
+}

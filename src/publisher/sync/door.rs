@@ -1,0 +1,148 @@
+//! The ROUTER socket and its address.
+
+use zmq::Socket;
+
+use super::SyncOptions;
+use crate::publisher::gate::Cuts;
+use crate::pubsub::PubSubError;
+use crate::pubsub::driver::zmq::monitor::Refusals;
+use crate::pubsub::driver::zmq::{bind, curve, failed, ffi};
+use crate::pubsub::endpoint::Endpoint;
+use crate::sync::MAX_REQUEST;
+use crate::util::lock_file::LockFile;
+
+/// Answers that libzmq keeps for a client that does not read them; more are dropped and counted.
+/// With a request per answer a client has this many only by asking for as much without reading.
+const SEND_HWM: i32 = 16;
+
+/// Requests libzmq may hold per client; the others wait in the client.
+const RECEIVE_HWM: i32 = 16;
+
+pub(super) struct Door {
+    context: zmq::Context,
+    endpoint: Endpoint,
+    options: SyncOptions,
+    socket: Socket,
+    refusals: Option<Refusals>,
+    open: bool,
+    cuts: Cuts,
+    /// Cuts done.
+    cut: u64,
+    /// Held until the socket is closed.
+    lock: Option<LockFile>,
+}
+
+impl Door {
+    /// Not yet open.
+    pub fn new(
+        context: &zmq::Context,
+        endpoint: &Endpoint,
+        options: &SyncOptions,
+    ) -> Result<Self, PubSubError> {
+        let (socket, refusals) = make(context, endpoint, options)?;
+        Ok(Door {
+            context: context.clone(),
+            endpoint: endpoint.clone(),
+            options: options.clone(),
+            socket,
+            refusals,
+            open: false,
+            cut: options.cuts.count(),
+            cuts: options.cuts.clone(),
+            lock: None,
+        })
+    }
+
+    /// The socket, whether it is open or not.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// Whether clients can come.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Binds the address, unless it is bound.
+    pub fn open(&mut self) -> Result<(), PubSubError> {
+        if !self.open {
+            self.lock = bind(&mut self.socket, &self.endpoint)?;
+            self.open = true;
+        }
+        Ok(())
+    }
+
+    /// Ends all connections, if that is ordered, and opens the address again: at the first call or
+    /// at a later one, since libzmq closes in the background.
+    pub fn obey(&mut self) -> Result<(), PubSubError> {
+        let ordered = self.cuts.count();
+        if ordered != self.cut {
+            // Those who may not have them must not be sent answers that are on their way.
+            self.socket
+                .set_linger(0)
+                .map_err(failed(format!("cannot cut {}", self.endpoint)))?;
+            let (socket, refusals) = make(&self.context, &self.endpoint, &self.options)?;
+            self.stop_monitor();
+            self.socket = socket;
+            self.refusals = refusals;
+            self.open = false;
+            self.lock = None;
+            self.cut = ordered;
+        }
+        match self.open() {
+            Err(PubSubError::InUse { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// How many were refused since the last call.
+    pub fn refusals(&mut self) -> u64 {
+        self.refusals.as_mut().map_or(0, Refusals::take)
+    }
+
+    fn stop_monitor(&mut self) {
+        if self.refusals.is_some()
+            && let Err(error) = ffi::stop_monitor(&mut self.socket)
+        {
+            log::error!("cannot end the monitor of {}: {error}", self.endpoint);
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.stop_monitor();
+    }
+}
+
+fn make(
+    context: &zmq::Context,
+    endpoint: &Endpoint,
+    options: &SyncOptions,
+) -> Result<(Socket, Option<Refusals>), PubSubError> {
+    let uri = endpoint.to_string();
+    let mut socket = context
+        .socket(zmq::ROUTER)
+        .and_then(|socket| configure(&socket, &uri, options).map(|()| socket))
+        .map_err(failed(format!("cannot open a socket for {uri}")))?;
+    curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
+    let refusals = match options.key {
+        Some(_) => Some(Refusals::of(context, &socket)?),
+        None => None,
+    };
+    Ok((socket, refusals))
+}
+
+fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Result<()> {
+    socket.set_sndhwm(SEND_HWM)?;
+    // An answer that cannot be sent is counted, where without it it would vanish.
+    socket.set_router_mandatory(true)?;
+    socket.set_rcvhwm(RECEIVE_HWM)?;
+    // Up to twice the limit a request is answered with a reason; beyond, the connection is cut.
+    socket.set_maxmsgsize(2 * MAX_REQUEST as i64)?;
+    socket.set_handshake_ivl(5_000)?;
+    socket.set_heartbeat_ivl(5_000)?;
+    socket.set_heartbeat_timeout(15_000)?;
+    socket.set_ipv6(uri.contains('['))?;
+    socket.set_linger(i32::try_from(options.linger.as_millis()).unwrap_or(i32::MAX))
+}

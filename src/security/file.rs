@@ -1,0 +1,277 @@
+//! Key files: `NAME.key` is public, `NAME.key_secret` is secret.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::key::{KeyError, PublicKey, SecretKey};
+use crate::util::atomic_file::AtomicFile;
+
+/// The end of a public key's file.
+pub const PUBLIC_END: &str = ".key";
+
+/// The end of a secret key's file.
+pub const SECRET_END: &str = ".key_secret";
+
+/// A key file is far shorter.
+const MAX_FILE: usize = 4096;
+
+/// Why a key file is refused, with what mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// There is none, or not for this user.
+    #[error("{}: {error}{}", path.display(), hint(error))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// It is not a file.
+    #[error("{} is not a file", path.display())]
+    NotAFile {
+        /// What it is.
+        path: PathBuf,
+    },
+    /// Others may read the secret.
+    #[error(
+        "{} may be read or changed by others than its owner (mode {mode:04o}); run: chmod 600 {}", path.display(), path.display()
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Everybody may change it.
+    #[error("{} may be changed by everybody (mode {mode:04o}); run: chmod go-w {}", path.display(), path.display())]
+    Writable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// It does not hold the key that is wanted.
+    #[error("{} {error}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: KeyError,
+    },
+    /// A key must not be overwritten by accident.
+    #[error("{} is there already; give --force to replace it, and every party that knows the old key must be told the new one", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be written.
+    #[error("cannot write {}: {error}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "; make keys with: fanfare keygen",
+        ErrorKind::PermissionDenied => "; it must belong to the user that this runs as: chown",
+        _ => "",
+    }
+}
+
+impl KeyFileError {
+    /// Whether another user or another host may see it otherwise.
+    pub fn is_about_this_place(&self) -> bool {
+        let local = [ErrorKind::NotFound, ErrorKind::PermissionDenied];
+        matches!(self, KeyFileError::Unreadable { error, .. } if local.contains(&error.kind()))
+    }
+}
+
+/// The text of a key file and its permission bits, of the file that was opened: the name may lead
+/// elsewhere a moment later.
+fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), KeyFileError> {
+    let unreadable = |error| KeyFileError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let not_a_file = || KeyFileError::NotAFile {
+        path: path.to_owned(),
+    };
+    // Looked at before it is opened too: opening a pipe would wait for its other end.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err(not_a_file());
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(not_a_file());
+    }
+    // Allocated once: growing would leave copies behind.
+    let mut text = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
+    file.take(MAX_FILE as u64)
+        .read_to_end(&mut text)
+        .map_err(unreadable)?;
+    Ok((text, metadata.permissions().mode() & 0o7777))
+}
+
+fn parse<T>(
+    path: &Path,
+    text: &[u8],
+    parse: impl Fn(&str) -> Result<T, KeyError>,
+) -> Result<T, KeyFileError> {
+    let key = match std::str::from_utf8(text) {
+        Ok(text) => parse(text.trim()),
+        Err(_) => Err(KeyError::NoKey),
+    };
+    key.map_err(|error| KeyFileError::Key {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+/// Reads a secret key from a file that only its owner can read.
+pub fn read_secret(path: &Path) -> Result<SecretKey, KeyFileError> {
+    let (text, mode) = read(path)?;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Open {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    parse(path, &text, SecretKey::parse)
+}
+
+/// Reads a public key from a file that not everybody can write.
+pub fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
+    let (text, mode) = read(path)?;
+    if mode & 0o002 != 0 {
+        return Err(KeyFileError::Writable {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    parse(path, &text, PublicKey::parse)
+}
+
+/// Whether a party may be called so: the name is that of a file, and stands in logs.
+pub fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=64).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
+/// The files of the pair `name` in `folder`: public, secret.
+pub fn pair(folder: &Path, name: &str) -> [PathBuf; 2] {
+    [PUBLIC_END, SECRET_END].map(|end| folder.join(format!("{name}{end}")))
+}
+
+/// Writes a pair; gives its files, public and secret. Replaces none unless `force`.
+pub fn write_pair(
+    folder: &Path,
+    name: &str,
+    public: &PublicKey,
+    secret: &SecretKey,
+    force: bool,
+) -> Result<[PathBuf; 2], KeyFileError> {
+    let paths = pair(folder, name);
+    for path in &paths {
+        absent(path, force)?;
+    }
+    let text = secret.text();
+    write(&paths[1], &text, 0o600)?;
+    write(&paths[0], public.to_string().as_bytes(), 0o644)?;
+    Ok(paths)
+}
+
+/// Writes the file of a public key. Replaces none unless `force`.
+pub fn write_public(path: &Path, key: &PublicKey, force: bool) -> Result<(), KeyFileError> {
+    absent(path, force)?;
+    write(path, key.to_string().as_bytes(), 0o644)
+}
+
+fn absent(path: &Path, force: bool) -> Result<(), KeyFileError> {
+    match force || std::fs::symlink_metadata(path).is_err() {
+        true => Ok(()),
+        false => Err(KeyFileError::Exists {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+fn write(path: &Path, key: &[u8], mode: u32) -> Result<(), KeyFileError> {
+    let written = AtomicFile::new(path, mode).and_then(|file| {
+        // In one piece: a writer of a line's parts would keep them in its buffer.
+        file.replace(|out| {
+            out.write_all(key)?;
+            out.write_all(b"\n")
+        })
+    });
+    written.map_err(|error| KeyFileError::Unwritable {
+        path: path.to_owned(),
+        error,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let (public, secret) = (PublicKey::new([3; 32]), SecretKey::random().unwrap());
+        let paths = write_pair(folder.path(), "n1", &public, &secret, false).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(paths.each_ref().map(|path| mode(path)), [0o644, 0o600]);
+        assert_eq!(read_public(&paths[0]).unwrap(), public);
+        let read = read_secret(&paths[1]).unwrap();
+        assert_eq!(read.as_bytes(), secret.as_bytes());
+
+        let other = SecretKey::random().unwrap();
+        let again = write_pair(folder.path(), "n1", &public, &other, false).unwrap_err();
+        assert!(again.to_string().contains("--force"), "{again}");
+        let read = read_secret(&paths[1]).unwrap();
+        assert_eq!(read.as_bytes(), secret.as_bytes());
+        write_pair(folder.path(), "n1", &public, &other, true).unwrap();
+        assert_eq!(read_secret(&paths[1]).unwrap().as_bytes(), other.as_bytes());
+    }
+
+    #[test]
+    fn refusals_name_the_file_and_what_mends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (public, secret) = (PublicKey::new([3; 32]), SecretKey::random().unwrap());
+        let [public, secret] = write_pair(folder.path(), "n1", &public, &secret, false).unwrap();
+        let says = |error: KeyFileError, words: &str| {
+            let text = error.to_string();
+            assert!(text.contains(words), "{text}");
+            assert!(text.contains(folder.path().to_str().unwrap()), "{text}");
+        };
+        for mode in [0o640, 0o604, 0o660, 0o620] {
+            fs::set_permissions(&secret, Permissions::from_mode(mode)).unwrap();
+            says(read_secret(&secret).unwrap_err(), "chmod 600 /");
+        }
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
+        says(read_public(&secret).unwrap_err(), "is a SECRET key");
+        fs::set_permissions(&public, Permissions::from_mode(0o666)).unwrap();
+        says(read_public(&public).unwrap_err(), "chmod go-w /");
+        fs::set_permissions(&public, Permissions::from_mode(0o600)).unwrap();
+        says(read_secret(&public).unwrap_err(), "is a public key");
+        fs::write(&public, "public:short").unwrap();
+        says(read_public(&public).unwrap_err(), "5 characters");
+        fs::write(&public, [0xff; 47]).unwrap();
+        says(read_public(&public).unwrap_err(), "is no key");
+        says(
+            read_public(&folder.path().join("none.key")).unwrap_err(),
+            "fanfare keygen",
+        );
+        says(read_public(folder.path()).unwrap_err(), "is not a file");
+    }
+}

@@ -1,0 +1,150 @@
+//! A publisher host and nodes with keys.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use fanfare::security::file;
+use fanfare::security::key::{PublicKey, SecretKey};
+
+use crate::recovery::cluster::{Cluster, Node};
+use crate::rig::PATIENCE;
+use crate::rig::config::{Folder, TOOL};
+
+pub struct Site {
+    folder: Folder,
+    pub cluster: Cluster,
+    pub sync_uri: String,
+}
+
+/// What a service said.
+pub struct Said(pub String);
+
+impl Said {
+    /// The value of a counter, 0 where it is left out.
+    pub fn count(&self, name: &str) -> u64 {
+        let mut values = self
+            .0
+            .split_whitespace()
+            .filter_map(|word| word.split_once('='));
+        let value = values.find(|(found, _)| *found == name);
+        value.map_or(0, |(_, value)| value.parse().unwrap())
+    }
+}
+
+pub fn run(arguments: &[&dyn AsRef<OsStr>]) -> Output {
+    let mut tool = Command::new(TOOL);
+    for argument in arguments {
+        tool.arg(argument);
+    }
+    tool.output().unwrap()
+}
+
+impl Site {
+    /// A running service that authorises these nodes.
+    pub fn new(nodes: &[&str]) -> Site {
+        let folder = Folder::new();
+        let (keys, authorized) = (folder.path("keys"), folder.path("authorized"));
+        std::fs::create_dir(&authorized).unwrap();
+        let made = run(&[&"keygen", &"--publisher", &"--dir", &keys]);
+        assert!(made.status.success(), "{made:?}");
+        let cluster = Cluster::new(&format!(
+            "security = \"curve\"\npublisher_key = {:?}\nauthorized_keys = {:?}\n",
+            keys.join("publisher.key_secret"),
+            authorized
+        ));
+        let mut site = Site {
+            folder,
+            sync_uri: cluster.sync_uri(),
+            cluster,
+        };
+        for node in nodes {
+            let key = site.keygen(node);
+            site.authorise(node, &key);
+        }
+        site.cluster.host.start();
+        site
+    }
+
+    pub fn keys(&self) -> PathBuf {
+        self.folder.path("keys")
+    }
+
+    pub fn authorized(&self) -> PathBuf {
+        self.folder.path("authorized")
+    }
+
+    pub fn pending(&self) -> PathBuf {
+        self.cluster.host.state_dir.join("pending")
+    }
+
+    /// Makes a node's pair; gives the public key.
+    pub fn keygen(&self, name: &str) -> String {
+        let made = run(&[&"keygen", &"--node", &name, &"--dir", &self.keys()]);
+        assert!(made.status.success(), "{made:?}");
+        let key = self.public(name);
+        let said = String::from_utf8(made.stdout).unwrap();
+        assert!(
+            said.contains(&format!("fanfare authorise {name} '{key}'")),
+            "{said}"
+        );
+        key
+    }
+
+    /// The public key as its file has it.
+    pub fn public(&self, name: &str) -> String {
+        let key: PublicKey = file::read_public(&self.keys().join(format!("{name}.key"))).unwrap();
+        key.to_string()
+    }
+
+    pub fn secret(&self, name: &str) -> SecretKey {
+        file::read_secret(&self.keys().join(format!("{name}.key_secret"))).unwrap()
+    }
+
+    /// `fanfare authorise`.
+    #[track_caller]
+    pub fn authorise(&self, name: &str, key: &str) {
+        let done = run(&[
+            &"authorise",
+            &name,
+            &key,
+            &"--dir",
+            &self.authorized(),
+            &"--pending",
+            &self.pending(),
+        ]);
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// What the tool prints.
+    #[track_caller]
+    pub fn tool(&self, words: &[&str], paths: &[&Path]) -> String {
+        let words = words.iter().map(|word| word as &dyn AsRef<OsStr>);
+        let paths = paths.iter().map(|path| path as &dyn AsRef<OsStr>);
+        let done = run(&words.chain(paths).collect::<Vec<_>>());
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// What an agent with this node's key is told.
+    pub fn secured(&self, name: &str) -> String {
+        format!(
+            "security = \"curve\"\nnode_key = {:?}\npublisher_keys = {{ \"*\" = {:?} }}\n",
+            self.keys().join(format!("{name}.key_secret")),
+            self.keys().join("publisher.key")
+        )
+    }
+
+    /// A started agent with this node's key.
+    pub fn node(&self, name: &str) -> Node {
+        let uri = self.cluster.uri();
+        let mut node = Node::new(&[&uri], &["t1"], &self.secured(name));
+        node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 1.0"));
+        node.start();
+        node
+    }
+
+    pub fn stop(&mut self) -> Said {
+        Said(self.cluster.host.stop(PATIENCE))
+    }
+}

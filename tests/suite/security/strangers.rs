@@ -1,0 +1,175 @@
+//! Who has no right key hears nothing and is not heard.
+
+use std::time::Duration;
+
+use fanfare::event::{Event, codec};
+use fanfare::pubsub::driver::zmq::curve;
+use fanfare::security::key::SecretKey;
+use fanfare::sync::{Request, request};
+
+use super::site::Site;
+use crate::recovery::cluster::rows;
+use crate::rig::port::Port;
+use crate::rig::wait_for;
+
+/// A bare socket, and what libzmq says of its handshakes.
+struct Stranger {
+    socket: zmq::Socket,
+    monitor: zmq::Socket,
+}
+
+const FAILED: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq_sys::ZMQ_EVENT_DISCONNECTED;
+
+impl Stranger {
+    /// Connects with these keys, the publisher's public one and its own; with none in plain text.
+    fn connect(kind: zmq::SocketType, uri: &str, keys: Option<(&[u8], &SecretKey)>) -> Stranger {
+        let context = zmq::Context::new();
+        let socket = context.socket(kind).unwrap();
+        socket.set_linger(0).unwrap();
+        socket.set_reconnect_ivl(20).unwrap();
+        if let Some((server, secret)) = keys {
+            let public = curve::public_key(secret).unwrap();
+            socket.set_curve_serverkey(server).unwrap();
+            socket.set_curve_publickey(public.as_bytes()).unwrap();
+            socket.set_curve_secretkey(secret.as_bytes()).unwrap();
+        }
+        let address = "inproc://handshakes";
+        socket.monitor(address, FAILED as i32).unwrap();
+        let monitor = context.socket(zmq::PAIR).unwrap();
+        monitor.connect(address).unwrap();
+        if kind == zmq::SUB {
+            socket.set_subscribe(b"").unwrap();
+        }
+        socket.connect(uri).unwrap();
+        if kind == zmq::DEALER {
+            let mut out = Vec::new();
+            let snapshot = Request::Snapshot {
+                topic: "t1".into(),
+                chunk: None,
+            };
+            request::encode(1, &snapshot, &mut out);
+            socket.send(out, 0).unwrap();
+        }
+        Stranger { socket, monitor }
+    }
+
+    #[track_caller]
+    fn is_refused(&self) {
+        wait_for("a stranger is refused", || {
+            self.monitor.recv_multipart(zmq::DONTWAIT).is_ok()
+        });
+    }
+
+    #[track_caller]
+    fn heard_nothing(&self) {
+        assert_eq!(self.socket.poll(zmq::POLLIN, 0).unwrap(), 0);
+    }
+}
+
+#[test]
+fn strangers_hear_nothing() {
+    let mut site = Site::new(&["n1"]);
+    let mut node = site.node("n1");
+    site.cluster.publish("t1", 0..50, 100);
+    node.has(&rows(50, 100));
+
+    let server = site.public("publisher");
+    let server = *fanfare::security::key::PublicKey::parse(&server)
+        .unwrap()
+        .as_bytes();
+    let (unknown, known) = (SecretKey::random().unwrap(), site.secret("n1"));
+    let wrong = *curve::public_key(&SecretKey::random().unwrap())
+        .unwrap()
+        .as_bytes();
+    let mut strangers = Vec::new();
+    for (kind, uri) in [
+        (zmq::SUB, site.cluster.uri()),
+        (zmq::DEALER, site.sync_uri.clone()),
+    ] {
+        // A key that nobody authorised; the right one for another publisher; plain text.
+        for keys in [
+            Some((&server[..], &unknown)),
+            Some((&wrong[..], &known)),
+            None,
+        ] {
+            strangers.push(Stranger::connect(kind, &uri, keys));
+        }
+    }
+    for stranger in &strangers {
+        stranger.is_refused();
+    }
+    site.cluster.publish("t1", 50..150, 100);
+    node.has(&rows(150, 100));
+    for stranger in &strangers {
+        stranger.heard_nothing();
+    }
+    let counted = node.stop();
+    assert_eq!(counted.of(" publisher tcp", "connects_total"), 1);
+    let said = site.stop();
+    assert!(said.count("gate_refused_total") >= 2, "{}", said.0);
+    assert!(said.count("handshakes_refused_total") >= 3, "{}", said.0);
+    assert!(
+        said.count("sync_handshakes_refused_total") >= 3,
+        "{}",
+        said.0
+    );
+}
+
+/// Whoever sits at a configured address without the publisher's key is not heard.
+#[test]
+fn impostors_are_not_heard() {
+    let mut site = Site::new(&["n1"]);
+    let ports = [Port::free(), Port::free()];
+    let secret = SecretKey::random().unwrap();
+    let impostors: Vec<_> = ports
+        .iter()
+        .zip([Some(&secret), None])
+        .map(|(port, key)| {
+            let socket = zmq::Context::new().socket(zmq::XPUB).unwrap();
+            socket.set_linger(0).unwrap();
+            if let Some(key) = key {
+                socket.set_curve_server(true).unwrap();
+                socket.set_curve_secretkey(key.as_bytes()).unwrap();
+            }
+            socket.bind(&port.uri()).unwrap();
+            socket
+        })
+        .collect();
+    let uri = site.cluster.uri();
+    let publishers = [uri.as_str(), &ports[0].uri(), &ports[1].uri()];
+    let secured = site.secured("n1");
+    let mut node = crate::recovery::cluster::Node::new(&publishers, &["t1"], &secured);
+    node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 1.0"));
+    node.start();
+    let mut payload = Vec::new();
+    codec::encode(&Event::set("t", "evil", "1").on("t1"), &mut payload);
+    let refused = |node: &crate::recovery::cluster::Node, uri: &str| {
+        let lines = node.process.as_ref().unwrap().err.all();
+        let mut lines = lines.iter().filter(|line| line.contains(uri));
+        lines.any(|line| line.contains("refused") || line.contains("handshake broke off"))
+    };
+    wait_for("both are refused", || {
+        for impostor in &impostors {
+            impostor.send(&b"t1\0"[..], zmq::SNDMORE).unwrap();
+            impostor.send(&payload[..], 0).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+        refused(&node, publishers[1]) && refused(&node, publishers[2])
+    });
+    site.cluster.publish("t1", 0..50, 100);
+    node.has(&rows(50, 100));
+    for impostor in &impostors {
+        let told = impostor.recv_bytes(zmq::DONTWAIT);
+        assert!(told.is_err(), "a subscription reached an impostor");
+    }
+    let counted = node.stop();
+    for uri in &publishers[1..] {
+        let count = |name: &str| counted.of(&format!(" publisher {uri}:"), name);
+        assert!(count("refusals_total") + count("connects_failed_total") > 0);
+        assert_eq!(count("connects_total"), 0);
+    }
+    site.stop();
+}
