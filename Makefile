@@ -9,12 +9,13 @@ CARGO ?= cargo
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 QUICKSTART := examples/quickstart
 
-# FANFARE_* in the environment are configuration; an unknown one is a fault.
+# FANFARE_* in the environment are configuration; an unknown one is a fault. The simulation's own
+# are given to it alone.
 $(foreach name,$(filter FANFARE_%,$(.VARIABLES)),$(eval unexport $(name)))
 
 # To build, and to test beside that. A package counts as there when its check succeeds.
 BUILD_PACKAGES := libzmq3-dev pkg-config
-TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck
+TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck dnsmasq-base
 BENCH_PACKAGES := etcd-server
 
 # $(call install,PACKAGES): those of them that are missing.
@@ -78,9 +79,21 @@ smoke: build
 	rmdir "$$dir/tmp"; \
 	echo "make run: ok"
 
+# The simulation of agents and publishers over a bad network; `make test` runs it with fewer seeds.
+SEEDS := 100000
 .PHONY: soak
-soak: deps-test ## the tests that take long: a thousand agents on one publisher
+soak: deps deps-test ## what takes long: the simulation with many seeds (SEEDS=n), a thousand agents on one publisher
+	@FANFARE_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation -- --nocapture
 	@FANFARE_CROWD=1000 $(CARGO) test --test suite recovery::crowd -- --nocapture --test-threads 1
+
+# What tells whether each rule of the recovery is tested: whoever changes a rule must be caught.
+MUTANT_SEEDS := 600
+.PHONY: mutants
+mutants: deps ## changes each rule of the recovery and demands that a test notices (takes hours)
+	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install cargo-mutants --locked --debug
+	@FANFARE_SEEDS=$(MUTANT_SEEDS) $(CARGO) mutants -f 'src/agent/recovery/*.rs' --test-tool nextest \
+		--output "$(TARGET_DIR)" -- --lib --test simulation \
+		-E 'binary(simulation) | test(agent::recovery)'
 
 .PHONY: bench
 bench: deps deps-bench ## all benches; they print ratios within one run
@@ -91,7 +104,7 @@ lint: deps deps-test ## format, clippy (benches too), rustdoc, shell scripts
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
-	@shellcheck .ci/run $(QUICKSTART)/run.sh
+	@shellcheck .ci/run $(QUICKSTART)/run.sh examples/pipe/handler.sh
 
 .PHONY: fmt
 fmt: ## formats the sources

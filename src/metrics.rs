@@ -75,6 +75,12 @@ pub struct Sample {
     pub value: u64,
 }
 
+/// A group of metrics whose kind its reader need not know.
+pub trait Counts: std::fmt::Debug + Send + Sync {
+    /// Every metric of the group with its value now.
+    fn samples(&self) -> Vec<Sample>;
+}
+
 /// Declares a group of metrics: `field: Kind = "help"` each; the field's name is the metric's.
 #[macro_export]
 macro_rules! metrics {
@@ -87,8 +93,6 @@ macro_rules! metrics {
 
         impl $group {
             /// Every metric of the group as declared, in the order of `each`.
-            // A handler module's group is logged at its end and not exported.
-            #[allow(dead_code)]
             pub const DECLARED: &'static [$crate::metrics::Declared] = &[
                 $($crate::metrics::Declared {
                     name: stringify!($field),
@@ -105,6 +109,12 @@ macro_rules! metrics {
                     help: $help,
                     value: self.$field.get(),
                 },)*]
+            }
+        }
+
+        impl $crate::metrics::Counts for $group {
+            fn samples(&self) -> Vec<$crate::metrics::Sample> {
+                self.each()
             }
         }
     };

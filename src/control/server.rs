@@ -22,7 +22,6 @@ crate::metrics! {
         clients_total: Counter = "Connections of operators' tools.",
         clients_refused_total: Counter = "Connections refused because there were too many.",
         clients_dropped_total: Counter = "Connections ended because the tool neither read nor asked for too long.",
-        events_lost_total: Counter = "Events that tools which watch were too slow for; they were told how many.",
     }
 }
 

@@ -8,7 +8,7 @@ use crossbeam_channel::bounded;
 use super::catchup::{Catchup, Delivery, Step};
 use super::dropped::Dropped;
 use super::offer::Offer;
-use super::onlook::{Eye, Onlooker, onlook};
+use super::onlook::{Eye, Onlooker, Shown, onlook};
 use super::{Filter, LaneMetrics};
 use crate::event::{Event, EventBatch};
 use crate::handler::SyncReason;
@@ -29,6 +29,7 @@ crate::metrics! {
         events_older_total: Counter = "Events older than what was known; dropped.",
         events_unwanted_total: Counter = "Events of topics that are no longer wanted; dropped.",
         rows_dropped_total: Counter = "Rows that went with their topic.",
+        watch_events_lost_total: Counter = "Events that operators' watches were too slow for; they are told how many.",
         resyncs_asked_total: Counter = "Times all handlers were told to start over.",
     }
 }
@@ -247,7 +248,8 @@ impl Hub {
         };
         self.metrics.rows.set(replica.len() as u64);
         if !events.is_empty() {
-            hand_on(slots, eyes, Offer::new(events, left), replica);
+            let lost = hand_on(slots, eyes, Offer::new(events, left), replica);
+            self.metrics.watch_events_lost_total.add(lost);
         }
     }
 
@@ -284,7 +286,8 @@ impl Hub {
             self.metrics.rows.set(replica.len() as u64);
             self.metrics.rows_dropped_total.add(gone.len() as u64);
             if !gone.is_empty() {
-                hand_on(slots, eyes, Offer::new(gone, Vec::new()), replica);
+                let lost = hand_on(slots, eyes, Offer::new(gone, Vec::new()), replica);
+                self.metrics.watch_events_lost_total.add(lost);
             }
             if !more {
                 return count;
@@ -339,10 +342,25 @@ impl Callback for Hub {
     }
 }
 
-fn hand_on(slots: &mut [Option<Slot>], eyes: &mut Vec<Eye>, offer: Offer, replica: &Replica) {
+/// Says how many events onlookers had no room for.
+fn hand_on(
+    slots: &mut [Option<Slot>],
+    eyes: &mut Vec<Eye>,
+    offer: Offer,
+    replica: &Replica,
+) -> u64 {
     let offer = Arc::new(offer);
     for slot in slots.iter_mut().flatten() {
         slot.offer(&offer, replica);
     }
-    eyes.retain(|eye| eye.show(&offer));
+    let mut lost = 0;
+    eyes.retain(|eye| match eye.show(&offer) {
+        Shown::Yes => true,
+        Shown::Lost(events) => {
+            lost += events;
+            true
+        }
+        Shown::Nobody => false,
+    });
+    lost
 }

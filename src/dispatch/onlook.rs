@@ -71,25 +71,36 @@ pub(super) fn onlook(filter: Filter) -> (Eye, Onlooker) {
     (eye, onlooker)
 }
 
+/// What became of an offer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// It is shown, or nothing of it is wanted.
+    Yes,
+    /// So many events of it were left out for want of room.
+    Lost(u64),
+    /// Nobody looks any more.
+    Nobody,
+}
+
 impl Eye {
     /// Shows `events`, or counts them as lost; `false` when nobody looks any more.
-    pub fn show(&self, events: &Arc<Offer>) -> bool {
+    pub fn show(&self, events: &Arc<Offer>) -> Shown {
         let wanted = events.seen(&self.filter).count() as u64;
         if wanted == 0 {
-            return true;
+            return Shown::Yes;
         }
         let (waiting, bytes) = (&self.shared.waiting, events.bytes());
         let before = waiting.fetch_add(bytes, Ordering::Relaxed);
         if before == 0 || before + bytes <= QUEUE_BYTES {
             match self.sender.try_send(Arc::clone(events)) {
-                Ok(()) => return true,
+                Ok(()) => return Shown::Yes,
                 Err(TrySendError::Full(_)) => {}
-                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Disconnected(_)) => return Shown::Nobody,
             }
         }
         waiting.fetch_sub(bytes, Ordering::Relaxed);
         self.shared.lost.fetch_add(wanted, Ordering::Relaxed);
-        true
+        Shown::Lost(wanted)
     }
 }
 
@@ -138,7 +149,7 @@ mod tests {
         };
         let (eye, onlooker) = onlook(filter);
         for n in 0..QUEUE_LENGTH + 7 {
-            assert!(eye.show(&batch(&n.to_string(), "v")));
+            eye.show(&batch(&n.to_string(), "v"));
         }
         for n in 0..QUEUE_LENGTH {
             let Seen::Events(events) = onlooker.next(Duration::ZERO) else {
@@ -160,12 +171,12 @@ mod tests {
         let (eye, onlooker) = onlook(Filter::default());
         let large = "x".repeat(QUEUE_BYTES);
         for _ in 0..2 {
-            assert!(eye.show(&batch("k", &large)));
-            assert!(eye.show(&batch("k2", "v")));
+            eye.show(&batch("k", &large));
+            assert_eq!(eye.show(&batch("k2", "v")), Shown::Lost(2));
             assert!(matches!(onlooker.next(Duration::ZERO), Seen::Events(_)));
             assert!(matches!(onlooker.next(Duration::ZERO), Seen::Lost(2)));
         }
         drop(onlooker);
-        assert!(!eye.show(&batch("k", "v")));
+        assert_eq!(eye.show(&batch("k", "v")), Shown::Nobody);
     }
 }

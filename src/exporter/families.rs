@@ -7,6 +7,7 @@ use crate::agent::follower::RecoveryMetrics;
 use crate::control::ControlMetrics;
 use crate::dispatch::LaneMetrics;
 use crate::dispatch::hub::HubMetrics;
+use crate::handler::socket::SocketMetrics;
 use crate::metrics::{Declared, Kind, Sample};
 use crate::publisher::monitor::MonitorMetrics;
 use crate::publisher::requests::RequestMetrics;
@@ -178,6 +179,12 @@ static A_LANE_STATE: Family = family(
     &["handler"],
     STATE,
 );
+static A_SOCKET: Family = family(
+    "Each handler with the module `socket`",
+    "fanfare_agent_socket_",
+    &["handler"],
+    SocketMetrics::DECLARED,
+);
 static A_CONTROL: Family = family(
     "The control socket",
     "fanfare_agent_control_",
@@ -266,6 +273,7 @@ pub static AGENT: &[&Family] = &[
     &A_PROVED,
     &A_LANE,
     &A_LANE_STATE,
+    &A_SOCKET,
     &A_HUB,
     &A_CHECKPOINT,
     &A_DISCOVERY,
@@ -322,6 +330,12 @@ pub fn agent(report: &AgentReport) -> Vec<Group> {
         groups.push(Group::new(&A_LANE, &[name], &handler.counters.0));
         let since = handler.since_seconds;
         groups.push(Group::one(&A_LANE_STATE, &[name], since));
+        // Modules of others count what is declared nowhere here; their status shows it.
+        let own = &handler.own.0;
+        let names = own.iter().map(|sample| sample.name);
+        if names.eq(A_SOCKET.declared.iter().map(|metric| metric.name)) {
+            groups.push(Group::new(&A_SOCKET, &[name], own));
+        }
     }
     groups
 }

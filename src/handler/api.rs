@@ -1,11 +1,13 @@
 //! The contract between the agent and a handler module (design §7).
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
 use super::topics::TopicRequests;
 use crate::event::Event;
+use crate::metrics::Counts;
 use crate::util::stop::StopToken;
 
 /// Why a handler is told to start over.
@@ -104,6 +106,11 @@ pub trait Handler: Send {
     /// topics while it runs. Not given to [`Module::build`], which must change nothing outside.
     fn attach(&mut self, topics: TopicRequests) {
         let _ = topics;
+    }
+
+    /// Called once, after [`Handler::attach`]: what the handler itself counts, for its status.
+    fn counts(&self) -> Option<Arc<dyn Counts>> {
+        None
     }
 
     /// Called after each `apply` and `idle`: names events that `apply` took and that

@@ -1,7 +1,7 @@
 //! `module = "pipe"`: a long-lived child that is told of every change, in any language.
 //!
 //! The child reads JSON lines on its standard input and answers on its standard output
-//! ([`protocol`]; docs/handlers.md is its description). Up to `window` lines may be without an
+//! (`protocol.rs`; docs/handlers.md is its description). Up to `window` lines may be without an
 //! answer. A row that the child refuses is a a late failure, which the lane treats like any other
 //! failed row. A child that dies, breaks the protocol or answers nothing for `timeout` is the
 //! handler's end ([`HandlerError::Lost`]): the lane makes a new one, and its child is told all

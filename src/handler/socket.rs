@@ -12,18 +12,22 @@ mod rows;
 mod server;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::mode::mode;
 use super::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason};
 use crate::event::Event;
+use crate::metrics::Counts;
 use crate::util::group;
 use crate::util::stop::StopToken;
 use crate::util::thread::Thread;
 use crate::util::waker::{Commands, bounded_channel};
 use listen::Listener;
 use rows::{Row, Rows};
-use server::{Command, Server, SocketMetrics};
+use server::{Command, Server};
+
+pub use server::SocketMetrics;
 
 const MAX_CLIENTS: usize = 64;
 const MOST_CLIENTS: usize = 1024;
@@ -54,6 +58,7 @@ struct Socket {
     group: Option<String>,
     max_clients: usize,
     filter_wait: Duration,
+    metrics: Arc<SocketMetrics>,
     /// From the first call on.
     serving: Option<Serving>,
 }
@@ -104,6 +109,7 @@ impl Socket {
             group,
             max_clients,
             filter_wait,
+            metrics: Arc::default(),
             serving: None,
         })
     }
@@ -141,7 +147,7 @@ impl Socket {
             filter_wait: self.filter_wait,
             rows: Rows::default(),
             connections: Vec::new(),
-            metrics: SocketMetrics::default(),
+            metrics: Arc::clone(&self.metrics),
         };
         let thread = Thread::spawn(self.name.clone(), move || server.run())
             .map_err(|error| format!("cannot start a thread: {error}"))?;
@@ -170,6 +176,10 @@ impl Handler for Socket {
 
     fn end_sync(&mut self) -> Result<(), HandlerError> {
         self.tell(Command::End)
+    }
+
+    fn counts(&self) -> Option<Arc<dyn Counts>> {
+        Some(Arc::clone(&self.metrics) as _)
     }
 
     fn close(&mut self, closing: Closing) -> Result<(), HandlerError> {

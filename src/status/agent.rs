@@ -107,6 +107,8 @@ pub struct HandlerReport {
     pub last_error_seconds: Option<u64>,
     /// What its lane counts.
     pub counters: Counted,
+    /// What the handler itself counts, by its module.
+    pub own: Counted,
 }
 
 /// What the report is made of beside the agent.
@@ -174,6 +176,7 @@ impl AgentReport {
                 last_error_seconds: age(last_error.as_ref().map(|error| error.at)),
                 last_error: last_error.map(|error| error.text),
                 counters: Counted(lane.metrics.each()),
+                own: Counted(lane.handle().own_counts()),
             }
         });
         let checkpoints = agent.checkpoints().map(|checkpoints| checkpoints.each());

@@ -473,3 +473,6 @@ impl Recovery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

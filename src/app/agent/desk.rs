@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::live::Live;
 use crate::config::log_filter_fault;
-use crate::control::{Answer, Calls, Code, ControlMetrics, Desk, Fed, Feed, Refusal, Request};
+use crate::control::{Answer, Calls, Code, Desk, Fed, Feed, Refusal, Request};
 use crate::dispatch::onlook::{Onlooker, Seen};
 use crate::dispatch::{Filter, Hub, LaneHandle, Quarantined};
 use crate::event::topic;
@@ -28,7 +28,6 @@ const STEP: usize = 4096;
 pub struct AgentDesk {
     pub live: Calls<Live>,
     pub hub: Arc<Hub>,
-    pub metrics: Arc<ControlMetrics>,
 }
 
 impl Desk for AgentDesk {
@@ -170,7 +169,6 @@ impl AgentDesk {
     fn watch(&self, filter: Filter) -> Answer {
         Answer::Feed(Box::new(Changes {
             onlooker: self.hub.onlook(filter),
-            metrics: Arc::clone(&self.metrics),
         }))
     }
 
@@ -246,7 +244,6 @@ fn row(hub: &Hub, name: &RowKey) -> Option<Value> {
 /// Events for `watch`.
 struct Changes {
     onlooker: Onlooker,
-    metrics: Arc<ControlMetrics>,
 }
 
 impl Feed for Changes {
@@ -258,10 +255,7 @@ impl Feed for Changes {
                 let parsed = |e| serde_json::from_str(&json::event(&e, false)).ok();
                 Fed::Items(wanted.filter_map(parsed).collect())
             }
-            Seen::Lost(lost) => {
-                self.metrics.events_lost_total.add(lost);
-                Fed::Items(vec![json!({"lost": lost})])
-            }
+            Seen::Lost(lost) => Fed::Items(vec![json!({"lost": lost})]),
             Seen::Nothing => Fed::Nothing,
             Seen::End => Fed::End,
         }

@@ -81,11 +81,7 @@ fn serve(
         level,
         notifier,
     );
-    let desk = Arc::new(AgentDesk {
-        live: calls,
-        hub,
-        metrics: Arc::clone(&live.control),
-    });
+    let desk = Arc::new(AgentDesk { live: calls, hub });
     // After the agent: whoever can ask is answered at once.
     let control = Control::open(
         &control::Options {

@@ -10,6 +10,7 @@ use crate::dispatch::hub::Bell;
 use crate::dispatch::quarantine::Quarantined;
 use crate::dispatch::troubles::Troubles;
 use crate::handler::SyncReason;
+use crate::metrics::{Counts, Sample};
 use crate::replica::RowKey;
 use crate::util::printable;
 use crate::util::pulse::Pulse;
@@ -100,6 +101,7 @@ pub(crate) struct Shared {
     no_more_lives: AtomicBool,
     state: Mutex<(LaneState, u64)>,
     last_error: Mutex<Option<LaneError>>,
+    own: Mutex<Option<Arc<dyn Counts>>>,
     troubles: Mutex<Troubles>,
 }
 
@@ -123,6 +125,7 @@ impl Shared {
             no_more_lives: AtomicBool::new(false),
             state: Mutex::new((LaneState::Starting, 0)),
             last_error: Mutex::default(),
+            own: Mutex::default(),
             troubles: Mutex::new(troubles),
         }
     }
@@ -146,6 +149,10 @@ impl Shared {
 
     pub fn set_state(&self, state: LaneState) {
         lock(&self.state).0 = state;
+    }
+
+    pub fn set_own(&self, own: Option<Arc<dyn Counts>>) {
+        *lock(&self.own) = own;
     }
 
     pub fn error(&self, text: &str, at: Instant) {
@@ -229,6 +236,12 @@ impl LaneHandle {
             quarantined: troubles.quarantine().len(),
             last_error: lock(&self.0.last_error).clone(),
         }
+    }
+
+    /// What the handler itself counts, if anything; from zero in each of its lives.
+    pub fn own_counts(&self) -> Vec<Sample> {
+        let own = lock(&self.0.own);
+        own.as_ref().map_or_else(Vec::new, |own| own.samples())
     }
 
     /// Whether the lane's thread gets on: at rest while it waits for work.

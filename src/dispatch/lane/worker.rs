@@ -146,6 +146,8 @@ impl Worker {
             handler.attach(topics);
             Ok(())
         });
+        let own = self.call(For::Itself, || Ok(handler.counts()));
+        self.shared.set_own(own.flatten());
         if self.ending.is_none() {
             self.work(handler.as_mut());
         }

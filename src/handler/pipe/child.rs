@@ -13,6 +13,8 @@ use crate::util::stop::StopToken;
 
 /// Reads from one pipe before the others and the time are looked at again.
 const MAX_READS: usize = 16;
+/// Written bytes from which on they are thrown away.
+const COMPACT_AT: usize = 64 * 1024;
 /// How long a process may take from closing its pipes to its end, to be told by its status.
 const EXIT_TIME: Duration = Duration::from_millis(200);
 
@@ -152,6 +154,12 @@ impl Child {
     }
 
     fn write(&mut self) {
+        // A child that always leaves something must not make what it has read pile up; and what is
+        // moved is no more than what was written.
+        if self.written >= COMPACT_AT && self.written >= self.queued() {
+            self.queue.drain(..self.written);
+            self.written = 0;
+        }
         while let Some(pipe) = &mut self.stdin {
             let rest = &self.queue[self.written..];
             if rest.is_empty() {

@@ -207,6 +207,11 @@ impl Client {
             self.out.clear();
             self.out.shrink_to(MAX_OUT);
             self.written = 0;
+        } else if self.written >= MAX_OUT && self.written >= self.unread() {
+            // One that reads, but never everything, must not keep what it has read; and what is
+            // moved is no more than what was written.
+            self.out.drain(..self.written);
+            self.written = 0;
         }
     }
 

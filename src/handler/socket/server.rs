@@ -4,6 +4,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -52,7 +53,7 @@ pub(super) struct Server {
     pub filter_wait: Duration,
     pub rows: Rows,
     pub connections: Vec<Connection>,
-    pub metrics: SocketMetrics,
+    pub metrics: Arc<SocketMetrics>,
 }
 
 /// One client with its stream.
@@ -90,9 +91,6 @@ impl Server {
             }
             self.part(&limit);
             if !go_on {
-                let counted = self.metrics.each();
-                let counted = counted.iter().map(|m| format!(" {}={}", m.name, m.value));
-                log::info!("handler {}:{}", self.name, counted.collect::<String>());
                 return;
             }
         }

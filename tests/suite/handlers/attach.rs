@@ -71,6 +71,10 @@ fn programs_attach_choose_and_leave() {
         (&hello["type"], &hello["protocol"]),
         (&"hello".into(), &1.into())
     );
+    let counts = stage.agent.lanes()[0].handle().own_counts();
+    let counted = |name: &str| counts.iter().find(|sample| sample.name == name);
+    assert_eq!(counted("clients_refused_total").unwrap().value, 0);
+    assert!(counted("clients_total").unwrap().value >= 2);
     assert_eq!(stage.agent.stop(), 0);
     for mut client in [all, some] {
         assert!(

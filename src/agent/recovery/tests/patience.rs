@@ -1,0 +1,293 @@
+//! How long is waited before something is asked for again.
+
+use super::super::*;
+use super::rig::*;
+use crate::sync::{Packed, Refusal};
+
+/// A topic is being loaded.
+fn loading() -> (Rig, u64) {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    let (tag, _) = ask(&rig.step(Input::Wanted("t1".into())));
+    (rig, tag)
+}
+
+fn again_after(rig: &mut Rig, tag: u64, answer: Answer) -> (Duration, u64) {
+    let out = rig.step(Input::Answer(tag, answer));
+    assert!(asks(&out).is_empty(), "asked at once: {out:?}");
+    let (wait, (tag, _)) = rig.until_asked();
+    (wait, tag)
+}
+
+fn millis(from: u64, to: u64) -> std::ops::RangeInclusive<Duration> {
+    Duration::from_millis(from)..=Duration::from_millis(to)
+}
+
+#[test]
+fn the_service_says_for_how_long() {
+    let (mut rig, tag) = loading();
+    let (wait, tag) = again_after(&mut rig, tag, Answer::RetryAfter(1234));
+    assert_eq!(wait, Duration::from_millis(1234));
+    let (wait, tag) = again_after(&mut rig, tag, Answer::RetryAfter(0));
+    assert_eq!(wait, options().retry_min);
+    rig.recovery.heads_due = None;
+    let (wait, _) = again_after(&mut rig, tag, Answer::RetryAfter(u32::MAX));
+    assert_eq!(wait, Duration::from_secs(60));
+}
+
+#[test]
+fn what_is_refused_is_not_asked_for_soon() {
+    for code in [Refusal::Version, Refusal::Forbidden] {
+        let (mut rig, tag) = loading();
+        rig.recovery.heads_due = None;
+        let reason = String::new();
+        let (wait, _) = again_after(&mut rig, tag, Answer::Refused { code, reason });
+        assert_eq!(wait, Duration::from_secs(60), "{code:?}");
+    }
+    let (mut rig, tag) = loading();
+    let refused = Answer::Refused {
+        code: Refusal::Malformed,
+        reason: String::new(),
+    };
+    assert!(has_note(
+        &rig.step(Input::Answer(tag, refused)),
+        Note::Refused(Refusal::Malformed)
+    ));
+    assert!(millis(100, 200).contains(&rig.until_asked().0));
+}
+
+#[test]
+fn a_service_that_does_not_answer_is_asked_less_and_less() {
+    let (mut rig, _) = loading();
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        rig.recovery.heads_due = None;
+        let asked = rig.now;
+        let out = rig.next();
+        assert_eq!(rig.now - asked, options().ask_timeout);
+        assert!(has_note(&out, Note::Unanswered) && asks(&out).is_empty());
+        waits.push(rig.until_asked().0);
+    }
+    assert!(millis(100, 200).contains(&waits[0]));
+    assert!(waits[4] > Duration::from_secs(1), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= options().retry_max));
+    assert!(waits[11] >= options().retry_max / 2, "{waits:?}");
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_passed_over() {
+    let (mut rig, tag) = loading();
+    rig.next();
+    assert!(rig.rows(tag, 3, &[]).is_empty());
+    assert_eq!(rig.recovery.standing().behind, 1);
+}
+
+#[test]
+fn a_broken_snapshot_is_asked_for_less_and_less() {
+    let (mut rig, mut tag) = loading();
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        rig.recovery.heads_due = None;
+        // Each begins well.
+        let (second, request) = ask(&rig.chunk(tag, (0, 2), 3, Packed::default(), None));
+        assert!(matches!(
+            request,
+            Request::Snapshot {
+                chunk: Some((3, 1)),
+                ..
+            }
+        ));
+        let out = rig.chunk(second, (1, 2), 3, Packed::default(), Some((1, 1)));
+        assert!(has_note(&out, Note::BadDigest) && asks(&out).is_empty());
+        let (wait, (next, request)) = rig.until_asked();
+        assert!(matches!(request, Request::Snapshot { chunk: None, .. }));
+        waits.push(wait);
+        tag = next;
+    }
+    assert!(millis(100, 200).contains(&waits[0]));
+    assert!(waits[7] > Duration::from_secs(5), "{waits:?}");
+    // One that is whole ends that.
+    let (tag, _) = ask(&rig.rows(tag, 3, &[]));
+    rig.replay(tag, (3, 3), &[]);
+    assert!(rig.recovery.is_in_sync());
+    let (tag, _) = ask(&rig.event("D", 12, 11));
+    let (wait, _) = again_after(&mut rig, tag, Answer::Lapsed);
+    assert!(millis(100, 200).contains(&wait), "{wait:?}");
+}
+
+#[test]
+fn a_snapshot_whose_events_are_gone_is_not_fetched_over_and_over() {
+    let (mut rig, tag) = loading();
+    let (tag, _) = ask(&rig.rows(tag, 3, &[]));
+    let out = rig.gone(tag);
+    assert!(has_note(&out, Note::Gone) && asks(&out).is_empty());
+    let (wait, (_, request)) = rig.until_asked();
+    assert!(millis(100, 200).contains(&wait));
+    assert!(matches!(request, Request::Snapshot { chunk: None, .. }));
+}
+
+#[test]
+fn answers_that_do_not_fit_are_no_answers() {
+    let replay = |upto, last, events: &[EventBatch]| Answer::Events {
+        incarnation: 5,
+        upto,
+        last,
+        events: packed(events),
+    };
+    let foreign = {
+        let mut stamp = event(5, "D", 12, 9).get(0).unwrap().stamp.unwrap();
+        stamp.publisher = [8; 16];
+        let event = crate::event::Event::set("t", "k", "v").on("D");
+        [crate::event::Event {
+            stamp: Some(stamp),
+            ..event
+        }]
+        .into_iter()
+        .collect()
+    };
+    let unstamped: EventBatch = [crate::event::Event::set("t", "k", "v").on("D")]
+        .into_iter()
+        .collect();
+    let nameless = |table, key| -> EventBatch {
+        let stamp = event(5, "D", 12, 9).get(0).unwrap().stamp;
+        let event = crate::event::Event::set(table, key, "v").on("D");
+        [crate::event::Event { stamp, ..event }]
+            .into_iter()
+            .collect()
+    };
+    let mut garbage = Packed::default();
+    garbage.push(b"x");
+    let wrong = [
+        // Leads nowhere.
+        replay(9, 12, &[]),
+        replay(8, 12, &[]),
+        // Claims to be whole and is not.
+        replay(12, 12, &[]),
+        // Does not follow.
+        replay(12, 12, &[event(5, "D", 12, 11)]),
+        replay(12, 12, &[event(5, "D", 9, 9)]),
+        // Is beyond what it says.
+        replay(11, 12, &[event(5, "D", 12, 9)]),
+        // Is another's.
+        replay(12, 12, &[event(4, "D", 12, 9)]),
+        replay(12, 12, &[event(5, "t1", 12, 9)]),
+        replay(12, 12, &[foreign]),
+        replay(12, 12, &[unstamped]),
+        // Names no row.
+        replay(12, 12, &[nameless("", "k")]),
+        replay(12, 12, &[nameless("t", "")]),
+        Answer::Events {
+            incarnation: 5,
+            upto: 12,
+            last: 12,
+            events: garbage,
+        },
+        // Answers another question.
+        Answer::Lapsed,
+        Answer::Heads {
+            incarnation: 5,
+            head: 1,
+            behind: vec![],
+        },
+    ];
+    for answer in wrong {
+        let mut rig = Rig::live(&[("D", 9)], 9);
+        let (tag, _) = ask(&rig.event("D", 12, 11));
+        let what = format!("{answer:?}");
+        let out = rig.step(Input::Answer(tag, answer));
+        assert!(has_note(&out, Note::BadAnswer), "{what}");
+        assert!(
+            applied(&out).is_empty() && asks(&out).is_empty(),
+            "{what}: {out:?}"
+        );
+        // What came so far is void.
+        let (_, (_, request)) = rig.until_asked();
+        assert!(matches!(request, Request::Snapshot { .. }), "{what}");
+    }
+}
+
+#[test]
+fn chunks_that_do_not_fit_are_no_answers() {
+    for (chunk, chunks) in [(1, 2), (0, 0), (2, 1)] {
+        let (mut rig, tag) = loading();
+        let out = rig.chunk(tag, (chunk, chunks), 3, Packed::default(), Some((0, 0)));
+        assert!(has_note(&out, Note::BadAnswer), "{chunk} of {chunks}");
+        assert!(asks(&out).is_empty());
+    }
+    let (mut rig, tag) = loading();
+    let (second, _) = ask(&rig.chunk(tag, (0, 3), 3, Packed::default(), None));
+    let out = rig.chunk(second, (2, 3), 3, Packed::default(), Some((0, 0)));
+    assert!(has_note(&out, Note::BadAnswer) && asks(&out).is_empty());
+}
+
+#[test]
+fn a_round_from_time_to_time_is_no_reason_for_doubt() {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    let (wait, (tag, request)) = rig.until_asked();
+    assert!(matches!(request, Request::Heads { .. }));
+    assert!(millis(30_000, 60_000).contains(&wait), "{wait:?}");
+    assert!(rig.recovery.is_in_sync());
+    rig.heads(tag, &[]);
+    // It finds a subscription that was lost.
+    let (_, (tag, _)) = rig.until_asked();
+    ask(&rig.heads(tag, &[("D", 11)]));
+    assert!(!rig.recovery.is_in_sync());
+}
+
+#[test]
+fn rounds_are_spread_over_time() {
+    let mut waits = Vec::new();
+    for seed in 0..200 {
+        let mut rig = Rig::live(&[("D", 9)], 9);
+        rig.recovery.rng = Rng::with_seed(seed);
+        let (_, (tag, _)) = rig.until_asked();
+        rig.heads(tag, &[]);
+        waits.push(rig.until_asked().0);
+    }
+    waits.sort();
+    let (first, last) = (waits[0], waits[199]);
+    assert!(millis(30_000, 32_000).contains(&first), "{first:?}");
+    assert!(millis(58_000, 60_000).contains(&last), "{last:?}");
+}
+
+#[test]
+fn a_round_that_is_not_answered_is_not_asked_twice_over() {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    rig.until_asked();
+    let mut asked = 0;
+    let end = rig.now + Duration::from_secs(600);
+    while rig.now < end {
+        asked += asks(&rig.next()).len();
+    }
+    assert!((10..40).contains(&asked), "{asked}");
+}
+
+#[test]
+fn what_was_under_way_when_the_service_was_lost_is_asked_for_again() {
+    let (mut rig, _) = loading();
+    assert!(rig.step(Input::Lost).is_empty());
+    let (wait, _) = rig.until_asked();
+    assert!(millis(100, 200).contains(&wait), "{wait:?}");
+    // Nothing was under way: that is no failure.
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    (0..10).for_each(|_| drop(rig.step(Input::Lost)));
+    let (tag, _) = ask(&rig.step(Input::Wanted("t1".into())));
+    let (wait, _) = again_after(&mut rig, tag, Answer::Lapsed);
+    assert!(millis(100, 200).contains(&wait), "{wait:?}");
+}
+
+#[test]
+fn nothing_is_asked_without_a_connection() {
+    let (mut rig, tag) = loading();
+    rig.step(Input::Down);
+    let mut asked = Vec::new();
+    for _ in 0..3 {
+        if rig.recovery.deadline().is_some() {
+            asked.extend(asks(&rig.next()));
+        }
+    }
+    assert!(asked.is_empty());
+    assert_eq!(rig.recovery.deadline(), None, "nothing to wake up for");
+    assert!(rig.rows(tag, 1, &[]).is_empty());
+    assert!(rig.step(Input::Up { again: true }).is_empty());
+    assert!(!asks(&rig.hello(9, 9, &[])).is_empty());
+}

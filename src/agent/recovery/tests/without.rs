@@ -1,0 +1,148 @@
+//! Publishers that cannot be asked: without a sync service, or without hellos.
+
+use super::super::*;
+use super::rig::*;
+
+fn hello(rig: &mut Rig, head: u64, recent: &[(&str, u64)]) -> Vec<Action> {
+    let hello = Hello {
+        sync_endpoint: String::new(),
+        ..rig.said(head, head.saturating_sub(1), recent)
+    };
+    rig.step(Input::Hello(hello))
+}
+
+fn blind() -> Rig {
+    let mut rig = Rig::new(vec![]);
+    rig.want(&[("D", 0)]);
+    rig.up();
+    assert!(!rig.recovery.is_in_sync());
+    let out = hello(&mut rig, 9, &[]);
+    assert!(has_note(&out, Note::CannotRepair) && asks(&out).is_empty());
+    rig
+}
+
+#[test]
+fn without_a_service_what_comes_is_followed_with_holes() {
+    let mut rig = blind();
+    assert!(rig.recovery.is_in_sync(), "there is nothing to wait for");
+    let out = rig.event("D", 12, 11);
+    assert!(has_note(&out, Note::CannotRepair));
+    assert_eq!(applied(&out), [12]);
+    assert_eq!(applied(&rig.event("D", 13, 12)), [13]);
+    assert!(has_note(&rig.event("D", 13, 12), Note::Duplicate));
+    let out = hello(&mut rig, 20, &[("D", 20)]);
+    assert!(has_note(&out, Note::Gap) && has_note(&out, Note::CannotRepair));
+    assert!(asks(&out).is_empty() && rig.recovery.is_in_sync());
+    assert_eq!(applied(&rig.event("D", 21, 20)), [21]);
+    // A position would say that all before it is here.
+    assert_eq!(rig.recovery.positions(), Some(positions(5, &[])));
+}
+
+#[test]
+fn what_was_held_for_a_service_that_does_not_come_is_handed_on() {
+    let mut rig = Rig::new(vec![]);
+    rig.want(&[("D", 0)]);
+    rig.up();
+    assert!(applied(&rig.event("D", 12, 11)).is_empty());
+    assert!(applied(&rig.event("D", 14, 13)).is_empty());
+    assert_eq!(applied(&hello(&mut rig, 14, &[])), [12, 14]);
+    assert_eq!(rig.recovery.standing().held_bytes, 0);
+    assert!(applied(&rig.event("D", 14, 13)).is_empty());
+    assert_eq!(applied(&rig.event("D", 15, 14)), [15]);
+}
+
+#[test]
+fn what_was_missed_without_a_service_is_loaded_once_there_is_one() {
+    let mut rig = blind();
+    let (tag, request) = ask(&rig.hello(9, 9, &[]));
+    assert!(matches!(request, Request::Snapshot { .. }));
+    assert_eq!(rig.recovery.standing().behind, 1);
+    let (tag, _) = ask(&rig.rows(tag, 9, &[]));
+    rig.replay(tag, (9, 9), &[]);
+    assert!(rig.recovery.is_in_sync());
+    assert_eq!(rig.recovery.positions(), Some(positions(5, &[("D", 9)])));
+}
+
+#[test]
+fn a_service_that_vanishes_leaves_nothing_waiting() {
+    let mut rig = Rig::live(&[("D", 9), ("t1", 7)], 9);
+    ask(&rig.event("D", 12, 11));
+    let out = hello(&mut rig, 12, &[]);
+    assert!(
+        out.iter()
+            .any(|action| matches!(action, Action::Endpoint(None)))
+    );
+    assert_eq!(applied(&out), [12]);
+    let standing = rig.recovery.standing();
+    assert_eq!(
+        (standing.in_sync, standing.behind, standing.held_bytes),
+        (true, 0, 0)
+    );
+}
+
+#[test]
+fn what_nothing_is_missing_of_keeps_its_position_without_a_service() {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    let out = hello(&mut rig, 9, &[]);
+    assert!(!has_note(&out, Note::CannotRepair));
+    assert_eq!(rig.recovery.positions(), Some(positions(5, &[("D", 9)])));
+    // It is missed by a hello that leaves something out, and then it is not known any more.
+    let missed = Hello {
+        sync_endpoint: String::new(),
+        ..rig.said(20, 15, &[])
+    };
+    assert!(has_note(
+        &rig.step(Input::Hello(missed)),
+        Note::CannotRepair
+    ));
+    assert_eq!(rig.recovery.positions(), Some(positions(5, &[])));
+    assert!(rig.recovery.is_in_sync());
+}
+
+#[test]
+fn a_legacy_publisher_is_in_sync_while_connected_and_resynced_after_a_break() {
+    let mut rig = Rig::new(vec![]);
+    rig.want(&[("D", 0)]);
+    rig.up();
+    rig.step(Input::Legacy);
+    assert!(rig.recovery.is_in_sync());
+    assert_eq!(rig.recovery.standing().proved, None, "nothing proves it");
+    rig.step(Input::Down);
+    assert!(!rig.recovery.is_in_sync());
+    let out = rig.step(Input::Up { again: true });
+    assert!(matches!(
+        out.as_slice(),
+        [Action::Resync(SyncReason::Reconnected)]
+    ));
+    assert!(rig.step(Input::Up { again: false }).is_empty());
+    // It was replaced by one that says hello.
+    ask(&rig.hello(3, 3, &[]));
+    assert!(!rig.recovery.is_in_sync());
+    rig.step(Input::Down);
+    assert!(rig.step(Input::Up { again: true }).is_empty());
+}
+
+#[test]
+fn what_is_held_is_bounded_and_what_is_not_held_is_fetched() {
+    let options = Options {
+        held_bytes: 1000,
+        ..options()
+    };
+    let mut rig = Rig::with(options, vec![positions(5, &[("D", 9)])]);
+    rig.want(&[("D", 9)]);
+    rig.up();
+    let (tag, _) = ask(&rig.hello(9, 9, &[]));
+    rig.heads(tag, &[]);
+    let (tag, _) = ask(&rig.event("D", 12, 11));
+    let mut not_held = 0;
+    for seq in 13..40 {
+        not_held += usize::from(has_note(&rig.event("D", seq, seq - 1), Note::NotHeld));
+    }
+    assert!((15..27).contains(&not_held), "{not_held}");
+    assert!((500..=1000).contains(&rig.recovery.standing().held_bytes));
+    let out = rig.replay(tag, (11, 11), &[event(5, "D", 11, 9)]);
+    assert!(applied(&out).len() > 2);
+    let (_, request) = ask(&out);
+    assert!(matches!(request, Request::Replay { .. }));
+    assert_eq!(rig.recovery.standing().held_bytes, 0);
+}

@@ -1,0 +1,371 @@
+//! What goes wrong.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare::agent::recovery::Input;
+use fanfare::event::{Event, EventBatch};
+use fanfare::sync::{Answer, Packed, Refusal};
+
+use crate::network::Message;
+use crate::world::{Happening, TOPICS, World};
+
+impl World {
+    fn somebody(&mut self) -> (usize, usize) {
+        let agent = self.rng.usize(..self.agents.len());
+        (agent, self.rng.usize(..self.addresses.len()))
+    }
+
+    /// One fault.
+    pub fn fault(&mut self) {
+        let (agent, slot) = self.somebody();
+        let publisher = self.rng.usize(..self.publishers.len());
+        let up = self.agents[agent].up;
+        match self.rng.u8(..36) {
+            0..6 if up => {
+                let messages = self.rng.u32(1..12);
+                self.agents[agent].followers[slot].conn.losing += messages;
+            }
+            6..9 if up => {
+                self.counts.note("fault: connection lost");
+                self.cut_off(agent, slot, true);
+            }
+            9 if up => {
+                self.counts.note("fault: connection half open");
+                self.cut_off(agent, slot, false);
+            }
+            10..13 => {
+                self.counts.note("fault: partition");
+                let until = self.now + Duration::from_millis(self.rng.u64(100..9000));
+                self.cuts.insert((agent, publisher), until);
+            }
+            13..17 => self.restart(publisher),
+            17 => {
+                self.counts.note("fault: addresses exchanged");
+                let other = self.rng.usize(..self.addresses.len());
+                self.addresses.swap(slot, other);
+                for agent in 0..self.agents.len() {
+                    for slot in [slot, other] {
+                        if self.agents[agent].up {
+                            self.cut_off(agent, slot, true);
+                        }
+                    }
+                }
+            }
+            18..20 => {
+                self.counts.note("fault: service stuck");
+                let until = self.now + Duration::from_millis(self.rng.u64(100..8000));
+                self.publishers[publisher].service.stuck_until = until;
+            }
+            20..23 if up => self.kill(agent),
+            23..26 if up => self.agents[agent].save(),
+            26..29 if up => self.want(agent),
+            29 if self.publishers[publisher].forget_tombstones() => {
+                self.counts.note("fault: tombstones forgotten");
+            }
+            30 if up => self.impostor(agent, slot),
+            31..33 if up => self.break_chain(agent, slot),
+            33..36 => {
+                let image = self.publishers[publisher].disk.clone();
+                self.publishers[publisher].image = image;
+            }
+            _ => {}
+        }
+    }
+
+    fn restart(&mut self, publisher: usize) {
+        if !self.publishers[publisher].up {
+            return;
+        }
+        let model = &mut self.publishers[publisher];
+        model.stop();
+        match self.rng.u8(..10) {
+            0..2 if self.may_lose => {
+                self.counts.note("fault: restart without state");
+                model.lose_all();
+            }
+            2..4 if self.may_lose => {
+                self.counts.note("fault: restart with a part of the rows");
+                model.lose_end();
+            }
+            _ => self.counts.note("fault: clean restart"),
+        }
+        for agent in 0..self.agents.len() {
+            for slot in 0..self.addresses.len() {
+                let model = &self.agents[agent];
+                if model.up && model.followers[slot].conn.peer == Some(publisher) {
+                    let seen = self.rng.u8(..) > 20;
+                    self.cut_off(agent, slot, seen);
+                }
+            }
+        }
+        let pause = Duration::from_millis(self.rng.u64(50..4000));
+        self.at(self.now + pause, Happening::Start(publisher));
+    }
+
+    fn kill(&mut self, agent: usize) {
+        let model = &mut self.agents[agent];
+        model.up = false;
+        if self.rng.u8(..) < 40 {
+            self.counts.note("fault: agent killed without checkpoint");
+            model.checkpoint = Default::default();
+        } else {
+            self.counts.note("fault: agent killed");
+        }
+        let pause = Duration::from_millis(self.rng.u64(50..3000));
+        self.at(self.now + pause, Happening::StartAgent(agent));
+    }
+
+    /// A topic comes or goes.
+    fn want(&mut self, agent: usize) {
+        let topic = TOPICS[self.rng.usize(1..TOPICS.len())];
+        let wanted = self.agents[agent].wanted.insert(topic);
+        if !wanted {
+            self.agents[agent].wanted.remove(topic);
+        }
+        self.counts.note(if wanted {
+            "fault: topic wanted"
+        } else {
+            "fault: topic unwanted"
+        });
+        if !wanted && self.agents[agent].drops_rows {
+            let now = self.instant();
+            self.agents[agent].remove(|row, _| *row.topic == *topic, now);
+        }
+        for slot in 0..self.addresses.len() {
+            if self.agents[agent].followers[slot].conn.up {
+                self.subscribe(agent, slot, Some(topic), wanted);
+            }
+            let name: Arc<str> = topic.into();
+            if wanted {
+                self.step(agent, slot, Input::Wanted(name));
+            } else {
+                let cursors = &mut self.agents[agent].followers[slot].cursors;
+                cursors.retain(|(_, name), _| name != topic);
+                self.step(agent, slot, Input::Unwanted(name));
+            }
+        }
+    }
+
+    /// Somebody with a publisher's id and a lower incarnation.
+    fn impostor(&mut self, agent: usize, slot: usize) {
+        let follower = &self.agents[agent].followers[slot];
+        let (Some(publisher), Some(life)) = (follower.conn.peer, follower.recovery.standing().life)
+        else {
+            return;
+        };
+        let model = &self.publishers[publisher];
+        if life != model.life() {
+            return;
+        }
+        let lower = model.incarnation - 1;
+        let mut stamp = fanfare::event::Stamp {
+            publisher: model.id(),
+            incarnation: lower,
+            seq: model.disk.head + 3,
+            prev: model.topic_head("D"),
+            version: u64::MAX,
+            unix_micros: 1,
+        };
+        self.counts.note("fault: impostor");
+        if self.rng.bool() {
+            stamp.prev = 0;
+        }
+        let event = Event {
+            stamp: Some(stamp),
+            ..Event::set("lport", "impostor", "x").on("D")
+        };
+        let hello = fanfare::event::hello::Hello {
+            publisher: stamp.publisher,
+            incarnation: lower,
+            head: 1 << 50,
+            since: 1 << 50,
+            sync_endpoint: "tcp://99".into(),
+            ..Default::default()
+        };
+        self.step(agent, slot, Input::Events([event].into_iter().collect()));
+        self.step(agent, slot, Input::Hello(hello));
+    }
+
+    /// The last event of a topic comes with a `prev` that cannot be.
+    fn break_chain(&mut self, agent: usize, slot: usize) {
+        let conn = &self.agents[agent].followers[slot].conn;
+        let Some(publisher) = conn.peer else { return };
+        let topics = conn.topics.clone();
+        let journal = &self.publishers[publisher].journal;
+        let of_them = |topic: &str| topics.contains(topic);
+        let sent = journal
+            .iter()
+            .rfind(|sent| of_them(sent.write.object.topic));
+        let Some(mut sent) = sent.cloned() else {
+            return;
+        };
+        // That of another topic's event, or one that is not before it: no chain can hold with it.
+        // Another event of the topic would be a lie that nobody can see through.
+        let others = journal.iter().filter(|other| {
+            other.write.object.topic != sent.write.object.topic && other.stamp.seq < sent.stamp.prev
+        });
+        let others: Vec<u64> = others.map(|other| other.stamp.seq).collect();
+        sent.stamp.prev = *self.rng.choice(&others).unwrap_or(&sent.stamp.seq);
+        self.counts.note("fault: chain broken");
+        let batch: EventBatch = [sent.event()].into_iter().collect();
+        self.send(agent, slot, Message::Events(batch));
+    }
+
+    /// What a faulty service might answer; never a lie that looks true.
+    pub fn damage(&mut self, answer: Answer) -> Answer {
+        self.counts.note("fault: answer damaged");
+        let drop_one = |packed: &Packed, which: usize| {
+            let mut fewer = Packed::default();
+            for (at, payload) in packed.iter().enumerate() {
+                if at != which {
+                    fewer.push(payload);
+                }
+            }
+            fewer
+        };
+        match (self.rng.u8(..7), answer) {
+            (0, _) => Answer::Lapsed,
+            (1, _) => {
+                self.counts.note("fault: refused");
+                Answer::Refused {
+                    code: Refusal::Malformed,
+                    reason: String::new(),
+                }
+            }
+            (
+                2,
+                Answer::Rows {
+                    id,
+                    chunk,
+                    chunks,
+                    incarnation,
+                    seq,
+                    complete_since,
+                    total,
+                    rows,
+                },
+            ) if !rows.is_empty() => {
+                let which = self.rng.usize(..rows.len());
+                let rows = drop_one(&rows, which);
+                Answer::Rows {
+                    id,
+                    chunk,
+                    chunks,
+                    incarnation,
+                    seq,
+                    complete_since,
+                    total,
+                    rows,
+                }
+            }
+            (
+                2,
+                Answer::Events {
+                    incarnation,
+                    upto,
+                    last,
+                    events,
+                },
+            ) if !events.is_empty() => {
+                let which = self.rng.usize(..events.len());
+                // The last one of a part may be missing without a contradiction.
+                let upto = if upto < last {
+                    upto.min(last - 1)
+                } else {
+                    upto
+                };
+                let events = drop_one(&events, which.min(events.len().saturating_sub(2)));
+                Answer::Events {
+                    incarnation,
+                    upto,
+                    last,
+                    events,
+                }
+            }
+            (
+                3,
+                Answer::Rows {
+                    id,
+                    chunk,
+                    chunks,
+                    incarnation,
+                    seq,
+                    complete_since,
+                    total,
+                    rows,
+                },
+            ) => Answer::Rows {
+                id,
+                chunk: chunk + 1,
+                chunks,
+                incarnation,
+                seq,
+                complete_since,
+                total,
+                rows,
+            },
+            (
+                3,
+                Answer::Events {
+                    incarnation,
+                    last,
+                    events,
+                    ..
+                },
+            ) => Answer::Events {
+                incarnation,
+                upto: 0,
+                last: last + 1,
+                events,
+            },
+            (
+                4,
+                Answer::Rows {
+                    id,
+                    chunk,
+                    chunks,
+                    seq,
+                    complete_since,
+                    total,
+                    rows,
+                    incarnation,
+                },
+            ) => {
+                let incarnation = if self.rng.bool() {
+                    incarnation + 1
+                } else {
+                    incarnation - 1
+                };
+                Answer::Rows {
+                    id,
+                    chunk,
+                    chunks,
+                    incarnation,
+                    seq,
+                    complete_since,
+                    total,
+                    rows,
+                }
+            }
+            (
+                4,
+                Answer::Heads {
+                    incarnation, head, ..
+                },
+            ) => Answer::Heads {
+                incarnation: incarnation + 1,
+                head,
+                behind: Vec::new(),
+            },
+            (5, Answer::Events { incarnation, .. }) => Answer::Gone { incarnation },
+            (5, Answer::Rows { incarnation, .. }) => Answer::Gone { incarnation },
+            (6, Answer::Rows { .. } | Answer::Events { .. }) => Answer::Heads {
+                incarnation: 1,
+                head: 1,
+                behind: Vec::new(),
+            },
+            (_, answer) => answer,
+        }
+    }
+}
