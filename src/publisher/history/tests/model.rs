@@ -34,9 +34,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
+/// Version, deleted, value: in the order of what wins.
+type State = (u64, bool, Option<String>);
+
 struct Model {
-    /// Key → version, deleted, value, and topic.
-    rows: BTreeMap<u8, ((u64, bool, Option<String>), String)>,
+    /// Key → state and topic.
+    rows: BTreeMap<u8, (State, String)>,
     events: Vec<(String, Stamp)>,
     /// What agents have that follow these topics only.
     agents: [(&'static [&'static str], Replica); 4],
