@@ -16,6 +16,7 @@ $(foreach name,$(filter FANFARE_%,$(.VARIABLES)),$(eval unexport $(name)))
 # To build, and to test beside that. A package counts as there when its check succeeds.
 BUILD_PACKAGES := libzmq3-dev pkg-config
 TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck dnsmasq-base
+BENCH_PACKAGES := etcd-server
 
 # $(call install,PACKAGES): those of them that are missing.
 define install
@@ -95,7 +96,7 @@ mutants: deps ## changes each rule of the recovery and demands that a test notic
 		-E 'binary(simulation) | test(agent::recovery)'
 
 .PHONY: bench
-bench: deps ## all benches; they print ratios within one run
+bench: deps deps-bench ## all benches; they print ratios within one run
 	@$(CARGO) bench --benches
 
 .PHONY: lint
@@ -119,6 +120,10 @@ deps: ## installs what building needs
 		exit 1; \
 	fi; \
 	$(call install,$(BUILD_PACKAGES) $$(command -v cc >/dev/null || echo build-essential))
+
+.PHONY: deps-bench
+deps-bench: ## installs what is measured beside us
+	@if command -v apt-get >/dev/null; then $(call install,$(BENCH_PACKAGES)); fi
 
 .PHONY: deps-test
 deps-test: ## installs what testing needs
