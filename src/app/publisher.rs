@@ -23,6 +23,7 @@ use crate::control::{self, Control, Job};
 use crate::exporter::Exporter;
 use crate::handler::registry::Registry;
 use crate::status;
+use crate::util::descriptors;
 use crate::util::shutdown::{self, Requests};
 use crate::util::systemd::Notifier;
 
@@ -62,6 +63,20 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// Descriptors for everything but the agents' connections: journal, sockets, workers.
+const OWN_DESCRIPTORS: u64 = 256;
+
+fn ready_for(connections: u64) {
+    let allowed = descriptors::allow(connections + OWN_DESCRIPTORS);
+    if allowed < connections + OWN_DESCRIPTORS {
+        log::warn!(
+            "max_connections = {connections}: the system allows {allowed} open files, which is \
+             enough for {}; raise LimitNOFILE, or set a lower max_connections",
+            allowed.saturating_sub(OWN_DESCRIPTORS)
+        );
+    }
+}
+
 fn serve(
     args: &DaemonArgs,
     config: &PublisherConfig,
@@ -69,6 +84,8 @@ fn serve(
 ) -> Result<(), Box<dyn Error>> {
     let requests = shutdown::requests(config.stop_timeout + STOP_MARGIN)?;
     let notifier = Notifier::from_env()?;
+    // Before the sockets: libzmq takes no connection that it has no descriptor for.
+    ready_for(config.max_connections);
     let wired = Wired::new(config, &zmq::Context::new(), Front::Workers)?;
     let (calls, jobs) = control::calls();
     let mut live = Live::new(wired, config.clone(), args.sources(), level, notifier);

@@ -197,6 +197,13 @@ settings! {
              whatever it does not know. false: it vouches for what was published since its state_dir\n\
              was made.",
         ),
+        max_connections: u64 = key(
+            "10000",
+            Kind::Count(16, 1_000_000, "connections"),
+            "How many connections of agents to be ready for: each has one for events, and one more\n\
+             while it fetches what it missed. The limit of open files is raised to this at the start\n\
+             where the system allows it, and a warning says where not (LimitNOFILE of the unit).",
+        ),
         send_hwm: i32 = key(
             "100000",
             Kind::Count(1, 10_000_000, "messages"),

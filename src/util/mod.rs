@@ -2,6 +2,7 @@
 
 pub mod atomic_file;
 pub mod backoff;
+pub mod descriptors;
 pub mod group;
 pub mod lock_file;
 pub mod poll;

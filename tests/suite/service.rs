@@ -8,6 +8,7 @@ mod hello;
 pub mod host;
 mod kill;
 mod kill_push;
+mod limits;
 mod listener;
 mod own;
 mod push;

@@ -317,7 +317,13 @@ impl Follow for Follower {
                 self.target = Some(target.clone());
                 Input::Up { again }
             }
-            LinkChange::Down => Input::Down,
+            LinkChange::Down => {
+                // What ended the one connection may have ended the other, and there may be nothing
+                // that says so: a question on it would cost a whole `ask_timeout`.
+                self.line = None;
+                self.step(Input::Lost, now);
+                Input::Down
+            }
         };
         self.step(input, now);
         self.show(now);

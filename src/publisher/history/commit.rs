@@ -1,12 +1,13 @@
 //! Group commit: decide for each event, journal all in one transaction, then let them be seen.
 
 use std::io;
+use std::sync::Arc;
 
 use redb::Database;
 
 use super::error::Fault;
 use super::record::{self, RecordBuf};
-use super::state::{Map, Producer};
+use super::state::{Map, Producer, State};
 use super::store::{JOURNAL, PRODUCERS};
 use super::version::{Content, judge, normal, stored_content};
 use super::{History, HistoryError, Moment, ProducerId};
@@ -46,6 +47,7 @@ pub enum Outcome {
     /// This very version is the current one already; nothing to send.
     Duplicate,
     /// A higher version, or the preferred content of the same version, is known; it was dropped.
+    /// So is what would bring an object to another topic without a higher version.
     Older {
         /// The version known.
         known: u64,
@@ -82,14 +84,55 @@ struct Moved {
 #[derive(Default)]
 struct Pending<'g> {
     rows: Map<(&'g str, &'g str), Content<'g>>,
-    heads: Map<&'g str, Moved>,
+    heads: Map<Arc<str>, Moved>,
     producers: Map<ProducerId, u64>,
+    /// Of the deletes on topics that rows left, each before the event that it is there for.
+    leaves: Vec<Stamp>,
     head: u64,
+}
+
+impl Pending<'_> {
+    /// Stamps an event as the next one.
+    fn stamp(
+        &mut self,
+        state: &State,
+        scratch: &mut Scratch,
+        event: &Event<'_>,
+        version: u64,
+        now: Moment,
+    ) -> Result<Stamp, Fault> {
+        let topic = event.topic_or_all();
+        let seq = self.head + 1;
+        // Not looked up by an owned name: most events are on a topic that is there.
+        let moved = match self.heads.get_mut(topic) {
+            Some(moved) => moved,
+            None => self.heads.entry(topic.into()).or_insert(Moved {
+                head: state.topic_head(topic),
+                blobs: Vec::new(),
+            }),
+        };
+        let stamp = Stamp {
+            publisher: state.meta.id,
+            incarnation: state.meta.incarnation,
+            seq,
+            prev: std::mem::replace(&mut moved.head, seq),
+            version,
+            unix_micros: now.unix_micros,
+        };
+        let blob = scratch.add(event, topic, stamp)?;
+        if moved.blobs.last() != Some(&blob) {
+            moved.blobs.push(blob);
+        }
+        self.head = seq;
+        Ok(stamp)
+    }
 }
 
 impl History {
     /// Takes a group of events: stamps and journals those that are new and says, in order, what
-    /// became of each. Later ones of a group see the earlier ones. When this returns, what was
+    /// became of each. Later ones of a group see the earlier ones. An event that brings an object to
+    /// another topic is journalled after a delete on the old one, which has the version of what it
+    /// ends: who hears only the old topic lets go of the object, who hears both keeps it. When this returns, what was
     /// stamped is as durable as the options say; then [`History::committed`] has the events as they
     /// are to be sent. After an error nothing of the group is visible, no outcome is known, and
     /// the history must be reopened.
@@ -147,7 +190,7 @@ impl History {
         pending: &mut Pending<'g>,
         now: Moment,
     ) -> Result<Outcome, Fault> {
-        let state = &self.state;
+        let History { state, scratch, .. } = self;
         if let Some((producer, number)) = submission.producer {
             let last = pending.producers.get(&producer).copied();
             let last = last.or_else(|| state.producers.get(&producer).map(|last| last.number));
@@ -157,6 +200,7 @@ impl History {
             pending.producers.insert(producer, number);
         }
         let event = normal(&submission.event);
+        let topic = event.topic_or_all();
         let version = match event.action {
             // No change of a row: passed on, but there is nothing to compare it with.
             Action::Other(_) => submission.version.unwrap_or(now.unix_micros),
@@ -164,34 +208,22 @@ impl History {
                 let name = (event.table, event.key);
                 let stored = pending.rows.get(&name).copied();
                 let stored = stored.or_else(|| stored_content(state, event.table, event.key));
-                match judge(&event, submission.version, stored, now) {
+                let content = match judge(&event, submission.version, stored, now) {
                     Err(outcome) => return Ok(outcome),
-                    Ok(content) => {
-                        pending.rows.insert(name, content);
-                        content.version
-                    }
+                    Ok(content) => content,
+                };
+                if let Some(stored) = stored
+                    && let Some(from) = stored.leaves(topic)
+                {
+                    let leave = Event::delete(event.table, event.key).on(from);
+                    let stamp = pending.stamp(state, scratch, &leave, stored.version, now)?;
+                    pending.leaves.push(stamp);
                 }
+                pending.rows.insert(name, content);
+                content.version
             }
         };
-        let topic = event.topic_or_all();
-        let seq = pending.head + 1;
-        let moved = pending.heads.entry(topic).or_insert_with(|| Moved {
-            head: state.topic_head(topic),
-            blobs: Vec::new(),
-        });
-        let stamp = Stamp {
-            publisher: state.meta.id,
-            incarnation: state.meta.incarnation,
-            seq,
-            prev: std::mem::replace(&mut moved.head, seq),
-            version,
-            unix_micros: now.unix_micros,
-        };
-        pending.head = seq;
-        let blob = self.scratch.add(&event, topic, stamp)?;
-        if moved.blobs.last() != Some(&blob) {
-            moved.blobs.push(blob);
-        }
+        let stamp = pending.stamp(state, scratch, &event, version, now)?;
         Ok(Outcome::Stamped(stamp))
     }
 
@@ -222,6 +254,7 @@ impl History {
         now: Moment,
     ) {
         let state = &mut self.state;
+        let mut leaves = pending.leaves.into_iter().peekable();
         for (submission, outcome) in group.iter().zip(outcomes) {
             if let Outcome::Stamped(stamp) = outcome
                 && !matches!(submission.event.action, Action::Other(_))
@@ -230,13 +263,17 @@ impl History {
                     stamp: Some(*stamp),
                     ..normal(&submission.event)
                 };
+                // Taken too, as when the journal is read: what is left must be the same.
+                if let Some(leave) = leaves.next_if(|leave| leave.seq < stamp.seq) {
+                    state.leave(&event, leave, now.instant);
+                }
                 state.take(&event, now.instant);
             }
         }
         for (topic, moved) in pending.heads {
-            state.set_head(topic, moved.head);
+            state.set_head(&topic, moved.head);
             for blob in moved.blobs {
-                state.index.journalled(topic, blob);
+                state.index.journalled(&topic, blob);
             }
         }
         if pending.head > state.head && self.chores.trim_at == u64::MAX {

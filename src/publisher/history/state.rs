@@ -11,7 +11,7 @@ use super::index::{self, Index};
 use super::record::{Record, Records};
 use super::store::{JOURNAL, Meta, PRODUCERS, ROWS, TOPICS};
 use super::{Moment, ProducerId};
-use crate::event::{Action, Event, codec};
+use crate::event::{Action, Event, Stamp, codec};
 use crate::replica::Replica;
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
@@ -156,6 +156,19 @@ impl State {
         {
             self.index.placed(name, topic, from.as_deref());
         }
+    }
+
+    /// Ends the row that `event` brings to another topic, on the one where it stands.
+    pub(super) fn leave(&mut self, event: &Event<'_>, stamp: Stamp, now: Instant) {
+        let Some(row) = self.rows.get_any(event.table, event.key) else {
+            return;
+        };
+        let topic = Arc::clone(&row.topic);
+        let delete = Event {
+            stamp: Some(stamp),
+            ..Event::delete(event.table, event.key).on(&topic)
+        };
+        self.rows.apply(&delete, now);
     }
 
     fn apply(&mut self, record: &Record<'_>, now: Moment) -> Result<(), Fault> {

@@ -13,6 +13,15 @@ pub(super) struct Content<'a> {
     pub(super) version: u64,
     deleted: bool,
     value: Option<&'a str>,
+    /// Where it stands; no part of the comparison.
+    topic: &'a str,
+}
+
+impl<'a> Content<'a> {
+    /// The topic that an object in this state leaves when it next stands on `topic`.
+    pub(super) fn leaves(&self, topic: &str) -> Option<&'a str> {
+        (!self.deleted && self.topic != topic).then_some(self.topic)
+    }
 }
 
 /// A delete has no value, whatever came with it.
@@ -29,6 +38,7 @@ pub(super) fn stored_content<'s>(state: &'s State, table: &str, key: &str) -> Op
         version: row.stamp?.version,
         deleted: row.is_tombstone(),
         value: row.value.as_deref(),
+        topic: &row.topic,
     })
 }
 
@@ -44,6 +54,7 @@ pub(super) fn judge<'a>(
         version,
         deleted,
         value: event.value,
+        topic: event.topic_or_all(),
     };
     let Some(stored) = stored else {
         return Ok(content(given.unwrap_or(now.unix_micros)));
@@ -54,6 +65,14 @@ pub(super) fn judge<'a>(
         ));
     };
     let theirs = (given, deleted, event.value);
+    if !deleted && given == stored.version && stored.leaves(event.topic_or_all()).is_some() {
+        // The old topic's subscribers could be told only with a version that takes the object from
+        // the new topic's as well.
+        return Err(match event.value == stored.value {
+            true => Outcome::Duplicate,
+            false => Outcome::Older { known: given },
+        });
+    }
     match theirs.cmp(&(stored.version, stored.deleted, stored.value)) {
         Ordering::Greater => Ok(content(given)),
         Ordering::Equal => Err(Outcome::Duplicate),

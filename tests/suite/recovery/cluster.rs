@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::rig::config::{Folder, Rows};
+use crate::rig::net::Place;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
 use crate::rig::{PATIENCE, within};
@@ -16,7 +17,7 @@ use crate::service::host::Host;
 /// An API server host with a sync service.
 pub struct Cluster {
     pub host: Host,
-    _sync: Port,
+    pub sync: Port,
 }
 
 impl Cluster {
@@ -28,7 +29,7 @@ impl Cluster {
         );
         Cluster {
             host: Host::new(&more),
-            _sync: sync,
+            sync,
         }
     }
 
@@ -39,7 +40,7 @@ impl Cluster {
     }
 
     pub fn uri(&self) -> String {
-        self.host.port.uri()
+        format!("tcp://{}:{}", self.host.address(), self.host.port.number)
     }
 
     /// Publishes `{"n": number}` as rows `k<number % keys>` of table `t`, and waits for all
@@ -93,6 +94,8 @@ pub fn rows(count: u64, keys: u64) -> BTreeMap<String, Value> {
 pub struct Node {
     pub folder: Folder,
     config: String,
+    /// Where it runs, if not beside the test.
+    pub place: Option<Place>,
     pub process: Option<Process>,
 }
 
@@ -104,6 +107,7 @@ impl Node {
         Node {
             folder,
             config,
+            place: None,
             process: None,
         }
     }
@@ -114,7 +118,10 @@ impl Node {
     }
 
     pub fn start(&mut self) {
-        let command = self.folder.command(crate::rig::config::AGENT, &self.config);
+        let mut command = self.folder.command(crate::rig::config::AGENT, &self.config);
+        if let Some(place) = &self.place {
+            command = place.run(&command);
+        }
         self.process = Some(Process::start(command));
     }
 

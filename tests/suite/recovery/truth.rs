@@ -67,3 +67,47 @@ fn created_here_deleted_there_is_deleted_everywhere() {
     early.has(&expected);
     assert_eq!(early.stop().resyncs(), 1);
 }
+
+/// An object that moves from one tenant to another, and one whose delete names neither: who follows
+/// the old topic only lets go of it, also who was away meanwhile.
+#[test]
+fn a_row_that_changes_its_topic_leaves_the_old_one() {
+    let cluster = Cluster::running("");
+    let uri = cluster.uri();
+    let follow = |topics: &[&str]| Node::started(&[&uri], topics, "");
+    let (old, new, both) = (follow(&["t1"]), follow(&["t2"]), follow(&["t1", "t2"]));
+    let mut away = follow(&["t1"]);
+    let n = |n: u64| json!({ "n": n });
+    set(&cluster, "moves", 1, 10);
+    set(&cluster, "ends", 2, 10);
+    let first = [("moves".to_owned(), n(1)), ("ends".to_owned(), n(2))].into();
+    for node in [&old, &both, &away] {
+        node.has(&first);
+    }
+    away.stop();
+    let client = cluster.host.client();
+    let moves = Event::set("t", "moves", "{\"n\": 3}").on("t2");
+    client.publish(&moves, Some(11)).unwrap();
+    let ends = Event::delete("t", "ends").on("t3");
+    client.publish(&ends, Some(11)).unwrap();
+    flush(&client);
+    away.start();
+    let moved = [("moves".to_owned(), n(3))].into();
+    for node in [&new, &both] {
+        node.has(&moved);
+    }
+    for node in [&old, &away] {
+        node.has(&[].into());
+    }
+    let fresh = follow(&["t2"]);
+    fresh.has(&moved);
+    // And back again.
+    set(&cluster, "moves", 4, 12);
+    let back = [("moves".to_owned(), n(4))].into();
+    for node in [&old, &both, &away] {
+        node.has(&back);
+    }
+    for node in [&new, &fresh] {
+        node.has(&[].into());
+    }
+}

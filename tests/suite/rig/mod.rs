@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod config;
 pub mod logs;
+pub mod net;
 pub mod peer;
 pub mod port;
 pub mod process;

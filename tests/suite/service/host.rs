@@ -11,6 +11,7 @@ use fanfare::publisher::history::{History, Moment, Options, Replay};
 use rustix::process::Signal;
 
 use crate::rig::config::{Folder, PUBLISHER, TOOL};
+use crate::rig::net::Place;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
 
@@ -19,6 +20,8 @@ pub struct Host {
     pub port: Port,
     pub state_dir: PathBuf,
     pub more: String,
+    /// Where it runs, if not beside the test.
+    pub place: Option<Place>,
     process: Option<Process>,
 }
 
@@ -46,6 +49,7 @@ impl Host {
             folder,
             port: Port::free(),
             more: more.into(),
+            place: None,
             process: None,
         }
     }
@@ -60,17 +64,27 @@ impl Host {
         self.folder.path("p.sock")
     }
 
+    pub fn address(&self) -> String {
+        let place = self.place.as_ref();
+        place.map_or_else(|| "127.0.0.1".to_owned(), Place::address)
+    }
+
     pub fn command(&self) -> Command {
         let config = format!(
-            "publisher_bind_address = \"127.0.0.1\"\npublisher_port = {}\n\
+            "publisher_bind_address = {:?}\npublisher_port = {}\n\
              publisher_multiproc_socket = {:?}\nstate_dir = {:?}\nrun_dir = {:?}\n{}\n",
+            self.address(),
             self.port.number,
             self.socket(),
             self.state_dir,
             self.folder.path("run"),
             self.more
         );
-        self.folder.command(PUBLISHER, &config)
+        let command = self.folder.command(PUBLISHER, &config);
+        match &self.place {
+            Some(place) => place.run(&command),
+            None => command,
+        }
     }
 
     /// Starts the service and waits until it is ready.

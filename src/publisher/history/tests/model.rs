@@ -34,26 +34,72 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
-#[derive(Default)]
+/// Version, deleted, value: in the order of what wins.
+type State = (u64, bool, Option<String>);
+
 struct Model {
-    /// Key → version, deleted, value.
-    rows: BTreeMap<u8, (u64, bool, Option<String>)>,
+    /// Key → state and topic.
+    rows: BTreeMap<u8, (State, String)>,
     events: Vec<(String, Stamp)>,
+    /// What agents have that follow these topics only.
+    agents: [(&'static [&'static str], Replica); 4],
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        let all: &[&str] = &["0", "1", "2", "3"];
+        let agents = [&all[..1], &all[1..2], &all[..2], all];
+        Model {
+            rows: BTreeMap::new(),
+            events: Vec::new(),
+            agents: agents.map(|topics| (topics, Replica::new())),
+        }
+    }
+}
+
+impl Model {
+    /// The number of the next event on `topic`, and that of the last one.
+    fn next(&self, topic: &str) -> (u64, u64) {
+        let prev = self.events.iter().rfind(|(name, _)| *name == topic);
+        let prev = prev.map_or(0, |(_, stamp)| stamp.seq);
+        (self.events.len() as u64 + 1, prev)
+    }
+
+    /// The agents are sent what was committed.
+    fn hear(&mut self, history: &History) {
+        for record in history.committed().iter() {
+            for (topics, replica) in &mut self.agents {
+                if topics.contains(&record.topic) {
+                    replica.apply(&record.event().unwrap(), Instant::now());
+                }
+            }
+        }
+    }
 }
 
 fn check(history: &History, model: &Model) {
     assert_eq!(history.head(), model.events.len() as u64);
     assert_eq!(
         history.rows().len(),
-        model.rows.values().filter(|row| !row.1).count()
+        model.rows.values().filter(|(row, _)| !row.1).count()
     );
-    for (key, (version, deleted, value)) in &model.rows {
+    for (key, ((version, deleted, value), topic)) in &model.rows {
         let row = history.rows().get_any("t", &key.to_string()).unwrap();
         assert_eq!(
             (row.stamp.unwrap().version, row.is_tombstone()),
             (*version, *deleted)
         );
-        assert_eq!(&row.value, value);
+        assert_eq!((&row.value, &*row.topic), (value, topic.as_str()));
+    }
+    for (topics, replica) in &model.agents {
+        // As fresh agents of these topics have it.
+        let rows = model.rows.iter();
+        let rows = rows.filter(|(_, (row, topic))| !row.1 && topics.contains(&topic.as_str()));
+        let rows: Vec<_> = rows.map(|(key, _)| key.to_string()).collect();
+        let keys = replica.keys(|_, _| true);
+        let mut keys: Vec<_> = keys.iter().map(|name| name.key.to_string()).collect();
+        keys.sort();
+        assert_eq!(keys, rows, "followers of {topics:?}");
     }
     check_names(history, &["0", "1", "2", "3"]);
     let floor = history.floor();
@@ -136,21 +182,32 @@ proptest! {
                     for ((key, _, version, topic, value), outcome) in events.into_iter().zip(outcomes) {
                         let row = model.rows.get(&key);
                         let version = version.unwrap_or_else(|| {
-                            at(start, clock).unix_micros.max(row.map_or(0, |row| row.0 + 1))
+                            at(start, clock).unix_micros.max(row.map_or(0, |(row, _)| row.0 + 1))
                         });
                         let new = (version, value.is_none(), value);
-                        let stamped = row.is_none_or(|row| new > *row);
+                        let from = row.filter(|(old, from)| !old.1 && *from != topic).cloned();
+                        let same = from.as_ref().is_some_and(|(old, _)| old.0 == version);
+                        let stamped = row.is_none_or(|(row, _)| new > *row) && (new.1 || !same);
                         prop_assert_eq!(stamped, matches!(outcome, Outcome::Stamped(_)));
                         if stamped {
-                            let seq = model.events.len() as u64 + 1;
-                            let prev = model.events.iter().rfind(|(name, _)| *name == topic);
-                            let prev = prev.map_or(0, |(_, stamp)| stamp.seq);
                             let stamp = stamp(&outcome);
+                            if let Some((old, from)) = &from {
+                                // It leaves the one topic before it is on the other.
+                                let (seq, prev) = model.next(from);
+                                let leave = Stamp { seq, prev, version: old.0, ..stamp };
+                                model.events.push((from.clone(), leave));
+                            }
+                            let (seq, prev) = model.next(&topic);
                             prop_assert_eq!((stamp.seq, stamp.prev, stamp.version), (seq, prev, version));
-                            model.rows.insert(key, new);
+                            let place = match from.filter(|_| same) {
+                                Some((_, from)) => from,
+                                None => topic.clone(),
+                            };
+                            model.rows.insert(key, (new, place));
                             model.events.push((topic, stamp));
                         }
                     }
+                    model.hear(&history);
                 }
                 Step::Maintain(seconds) => {
                     clock += seconds;
@@ -226,7 +283,7 @@ fn forgotten_topics_are_never_taken_for_complete() {
     options.max_events = 10;
     let mut history = History::open(options.clone(), at(start, 0)).unwrap();
     let topics: Vec<_> = (0..100_100).map(|n| n.to_string()).collect();
-    let group: Vec<_> = topics.iter().map(|topic| set("k", "v", topic)).collect();
+    let group: Vec<_> = topics.iter().map(|topic| set(topic, "v", topic)).collect();
     for group in group.chunks(500) {
         history.commit(group, at(start, 1)).unwrap();
     }
@@ -238,7 +295,7 @@ fn forgotten_topics_are_never_taken_for_complete() {
     let forgotten = history.topic_head("0");
     assert_eq!(forgotten, 10_100);
     assert_eq!(replayed(&history, Some("0"), 0), None);
-    let outcome = history.commit(&[set("k", "w", "0")], at(start, 5)).unwrap();
+    let outcome = history.commit(&[set("0", "w", "0")], at(start, 5)).unwrap();
     assert_eq!(stamp(&outcome[0]).prev, forgotten);
     assert_eq!(replayed(&history, Some("0"), 0), None);
 }

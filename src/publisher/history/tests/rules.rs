@@ -17,7 +17,9 @@ fn stamps_run_and_a_restart_goes_on() {
     assert!(history.committed().iter().map(|r| r.stamp).eq(stamps));
     let gone = Submission::of(Event::delete("t", "b"));
     history.commit(&[gone], at(start, 2)).unwrap();
-    assert_eq!((history.topic_head("x"), history.topic_head("D")), (3, 4));
+    // The delete goes to D, and to the topic where the object was.
+    let heads = ["x", "y", "D"].map(|topic| history.topic_head(topic));
+    assert_eq!(heads, [3, 4, 5]);
     let before = picture(&history);
     history.close().unwrap();
     let mut other_boot = options(folder.path());
@@ -26,7 +28,7 @@ fn stamps_run_and_a_restart_goes_on() {
     assert_eq!(picture(&history), before);
     assert_eq!(history.rows().len(), 1);
     let outcomes = history.commit(&[set("b", "3", "x")], at(start, 3)).unwrap();
-    assert_eq!((stamp(&outcomes[0]).seq, stamp(&outcomes[0]).prev), (5, 3));
+    assert_eq!((stamp(&outcomes[0]).seq, stamp(&outcomes[0]).prev), (6, 3));
 }
 
 #[test]
@@ -171,4 +173,39 @@ fn an_idle_history_has_no_chores() {
         .commit(&[set("k", "x", "x")], at(start, 200))
         .unwrap();
     assert_eq!(maintain(&mut history, at(start, 201)), 1);
+}
+
+#[test]
+fn a_row_that_changes_its_topic_leaves_the_old_one() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    let given = |value, topic, version| Submission {
+        version: Some(version),
+        ..set("k", value, topic)
+    };
+    history.commit(&[given("a", "x", 5)], at(start, 1)).unwrap();
+    // The same version on another topic is no change that all could be told of.
+    let group = [given("a", "y", 5), given("b", "y", 5), given("b", "y", 6)];
+    let outcomes = history.commit(&group, at(start, 2)).unwrap();
+    assert_eq!(outcomes[0], Outcome::Duplicate);
+    assert_eq!(outcomes[1], Outcome::Older { known: 5 });
+    let set = stamp(&outcomes[2]);
+    assert_eq!((set.seq, set.prev, set.version), (3, 0, 6));
+    let sent: Vec<_> = history.committed().iter().collect();
+    let leave = sent[0].event().unwrap();
+    assert_eq!((leave.action, leave.topic), (Action::Delete, Some("x")));
+    let leave = sent[0].stamp;
+    assert_eq!((leave.seq, leave.prev, leave.version), (2, 1, 5));
+    assert_eq!((sent.len(), sent[1].stamp), (2, set));
+    // A delete leaves it, too, and who deleted is told of the delete.
+    let gone = Submission::of(Event::delete("t", "k").on("z"));
+    let outcomes = history.commit(&[gone], at(start, 3)).unwrap();
+    assert_eq!(stamp(&outcomes[0]).seq, 5);
+    assert_eq!((history.topic_head("y"), history.topic_head("z")), (4, 5));
+    let rows = ["x", "y", "z"].map(|topic| history.topic_rows(topic));
+    assert_eq!(rows, [0, 0, 1]);
+    let before = picture(&history);
+    drop(history);
+    let history = History::open(options(folder.path()), at(start, 4)).unwrap();
+    assert_eq!(picture(&history), before);
 }
