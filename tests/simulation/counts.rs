@@ -26,6 +26,7 @@ const WANTED: &[&str] = &[
     "fault: addresses exchanged",
     "fault: service stuck",
     "fault: old snapshot",
+    "fault: old replay",
     "fault: snapshot lapsed",
     "fault: events trimmed",
     "fault: tombstones forgotten",

@@ -16,6 +16,9 @@ use crate::publisher::{Object, Publisher, Sent};
 pub struct Service {
     snapshots: BTreeMap<u64, Snapshot>,
     next_id: u64,
+    /// Last events as they were answered, by topic and position, and until when they are given to
+    /// whoever asks for the same.
+    replays: BTreeMap<(String, u64), (Duration, Answer)>,
     pub stuck_until: Duration,
 }
 
@@ -32,6 +35,9 @@ struct Snapshot {
 /// Snapshots that are kept, and for how long.
 const KEPT: usize = 3;
 pub const KEPT_FOR: Duration = Duration::from_secs(4);
+
+/// For how long a replay is given to whoever asks for the same.
+const REPLAY_KEPT: Duration = Duration::from_millis(500);
 
 /// Longest patience asked for, milliseconds.
 pub const PATIENCE: u32 = 1500;
@@ -66,7 +72,21 @@ pub fn answer(
             incarnation,
             topic,
             after,
-        } if incarnation == publisher.incarnation => replay(publisher, &topic, after, rng),
+        } if incarnation == publisher.incarnation => {
+            let key = (topic, after);
+            if let Some((until, kept)) = publisher.service.replays.get(&key)
+                && now < *until
+            {
+                counts.note("fault: old replay");
+                return kept.clone();
+            }
+            let answer = replay(publisher, &key.0, after, rng);
+            if matches!(&answer, Answer::Events { events, .. } if !events.is_empty()) {
+                let kept = (now + REPLAY_KEPT, answer.clone());
+                publisher.service.replays.insert(key, kept);
+            }
+            answer
+        }
         Request::Replay { .. } => Answer::Gone {
             incarnation: publisher.incarnation,
         },

@@ -201,7 +201,7 @@ impl Recovery {
         if !more {
             out.push(Action::Note(Note::Replayed(fetched)));
             self.take_held(name, out);
-            self.replay_done(name);
+            return self.replay_done(name, upto, fetched);
         }
         Next::On
     }
@@ -293,14 +293,19 @@ impl Recovery {
         }
     }
 
-    /// All that had been sent when it was last asked for is here.
-    fn replay_done(&mut self, name: &str) {
-        if let Some(topic) = self.topics.get_mut(name)
-            && topic.replay_done()
-        {
+    /// All that had been sent up to `upto` is here.
+    fn replay_done(&mut self, name: &str, upto: u64, fetched: u64) -> Next {
+        let Some(topic) = self.topics.get_mut(name) else {
+            return Next::On;
+        };
+        if topic.replay_done(upto, self.covered) {
             self.behind -= 1;
             self.asks.well();
+        } else if fetched == 0 {
+            // Something was claimed that the service does not have, and may never have.
+            return Next::Retry;
         }
+        Next::On
     }
 }
 

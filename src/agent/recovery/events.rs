@@ -63,8 +63,13 @@ impl Recovery {
                 }
                 Verdict::Broken => {
                     out.push(Action::Note(Note::BrokenChain));
+                    // Nothing that it says is to be believed, so it is not held either.
                     self.behind += usize::from(topic.is_live());
                     topic.restart();
+                    left_out.push(place);
+                    self.want(&name.into());
+                    asks = true;
+                    continue;
                 }
                 Verdict::Hold => {}
             }

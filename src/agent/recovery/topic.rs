@@ -59,8 +59,7 @@ pub(super) struct Topic {
     pub phase: Phase,
     /// Seq of the last applied event; without meaning where there is no position.
     pub last: u64,
-    /// The highest seq that was claimed or heard since the last replay was asked for: whether there
-    /// is still more is not known before the next one. Never above `last` in a live topic.
+    /// The highest seq that was claimed or heard; not above `last` in a live topic.
     known: u64,
     held: EventBatch,
     /// Whether it is among the questions.
@@ -142,7 +141,7 @@ impl Topic {
     }
 
     /// What is to be asked for; `None` when nothing is.
-    pub fn question(&mut self, incarnation: u64, name: &str) -> Option<Request> {
+    pub fn question(&self, incarnation: u64, name: &str) -> Option<Request> {
         let topic = name.to_owned();
         match &self.phase {
             Phase::Live => None,
@@ -151,16 +150,11 @@ impl Topic {
                 topic,
                 chunk: Some((loading.id, loading.next)),
             }),
-            Phase::Replaying { after, .. } => {
-                // The answer covers all that was claimed before: the publisher journals first, then
-                // sends and says hello.
-                self.known = self.last;
-                Some(Request::Replay {
-                    incarnation,
-                    topic,
-                    after: *after,
-                })
-            }
+            Phase::Replaying { after, .. } => Some(Request::Replay {
+                incarnation,
+                topic,
+                after: *after,
+            }),
         }
     }
 
@@ -188,18 +182,21 @@ impl Topic {
         };
     }
 
-    /// A replay is complete; says whether the topic is live again. If more was claimed since it was
-    /// asked for, it is not.
-    pub fn replay_done(&mut self) -> bool {
-        if self.known > self.last {
+    /// A replay is complete up to `upto`, the publisher's head when it answered; says whether the topic
+    /// is live again. It is not if more was claimed, or the last hello was said at a higher `head`: the
+    /// answer may be an old one that the service keeps for all who ask. A claim that is below and was
+    /// not met is none of this topic's (topics may share a hash).
+    pub fn replay_done(&mut self, upto: u64, head: u64) -> bool {
+        if self.known.max(head) > self.last.max(upto) {
             self.fetch();
         } else {
+            self.known = self.last;
             self.phase = Phase::Live;
         }
         self.is_live()
     }
 
-    /// Keeps an event that must wait, if `room` is enough.
+    /// Keeps an event that must wait, if `room` is enough; says what that takes.
     pub fn hold(&mut self, event: &Event<'_>, seq: u64, room: usize) -> Option<usize> {
         self.known = self.known.max(seq);
         let before = self.held.bytes();

@@ -22,7 +22,9 @@ fn a_checkpoint_of_an_unchanged_world_costs_one_round_of_heads() {
     let mut rig = Rig::new(vec![positions(5, &[("D", 9), ("t1", 7)])]);
     rig.want(&[("D", 9), ("t1", 7)]);
     rig.up();
-    let (tag, request) = ask(&rig.hello(9, 9, &[]));
+    let out = rig.hello(9, 9, &[]);
+    assert!(!has_note(&out, Note::NewIncarnation));
+    let (tag, request) = ask(&out);
     let Request::Heads {
         incarnation,
         mut topics,
@@ -137,6 +139,47 @@ fn a_claim_that_nothing_meets_costs_one_question() {
     assert!(asks(&rig.replay(tag, (11, 9), &[])).is_empty());
     assert!(rig.recovery.is_in_sync());
     assert_eq!(applied(&rig.event("D", 12, 9)), [12]);
+}
+
+#[test]
+fn a_replay_that_is_older_than_the_claim_is_followed_by_another() {
+    // The service gives the same last events to all who ask within a moment.
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    let (tag, _) = ask(&rig.hello(14, 9, &[("D", 14)]));
+    let out = rig.replay(tag, (12, 12), &[event(5, "D", 12, 9)]);
+    assert!(!rig.recovery.is_in_sync());
+    let (tag, request) = ask(&out);
+    assert!(matches!(request, Request::Replay { after: 12, .. }));
+    rig.replay(tag, (14, 14), &[event(5, "D", 14, 12)]);
+    assert!(rig.recovery.is_in_sync());
+}
+
+#[test]
+fn a_replay_that_is_older_than_the_last_hello_is_followed_by_another() {
+    // The hello may not have listed the topic.
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    let (tag, _) = ask(&rig.event("D", 12, 11));
+    rig.hello(20, 9, &[]);
+    let out = rig.replay(
+        tag,
+        (12, 12),
+        &[event(5, "D", 11, 9), event(5, "D", 12, 11)],
+    );
+    assert!(!rig.recovery.is_in_sync());
+    let (tag, request) = ask(&out);
+    assert!(matches!(request, Request::Replay { after: 12, .. }));
+    rig.replay(tag, (20, 12), &[]);
+    assert!(rig.recovery.is_in_sync());
+}
+
+#[test]
+fn what_was_claimed_and_is_nowhere_is_asked_for_with_patience() {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    let (tag, _) = ask(&rig.hello(14, 9, &[("D", 1 << 60)]));
+    let out = rig.replay(tag, (14, 9), &[]);
+    assert!(asks(&out).is_empty() && !rig.recovery.is_in_sync());
+    let (wait, _) = rig.until_asked();
+    assert!(wait >= Duration::from_millis(100));
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn a_broken_snapshot_is_asked_for_less_and_less() {
     assert!(waits[7] > Duration::from_secs(5), "{waits:?}");
     // One that is whole ends that.
     let (tag, _) = ask(&rig.rows(tag, 3, &[]));
-    rig.replay(tag, (3, 3), &[]);
+    rig.replay(tag, (9, 3), &[]);
     assert!(rig.recovery.is_in_sync());
     let (tag, _) = ask(&rig.event("D", 12, 11));
     let (wait, _) = again_after(&mut rig, tag, Answer::Lapsed);
