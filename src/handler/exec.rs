@@ -1,145 +1,111 @@
-//! `module = "exec"`: a command for each event.
+//! `module = "exec"`: a command for each event, or for each settled batch of them.
 //!
-//! The command gets the event as one line of JSON ([`json::event`]) on its standard input, and in
-//! its environment FANFARE_TABLE, FANFARE_KEY, FANFARE_ACTION, FANFARE_TOPIC and FANFARE_SYNC
-//! (`true` for a row of a resync). No shell is involved. Exit status 0 means done; anything else
-//! means that it may work later. Its standard output goes nowhere, the end of its standard error
-//! into the report of a failure.
+//! The command gets JSON on its standard input and names in its environment. No shell is involved.
+//! Exit status 0 means done; anything else means that it may work later. Its standard output goes
+//! nowhere, the end of its standard error into the report of a failure.
 //!
 //! It runs in a process group of its own, which is killed when the command runs too long or when
 //! the agent stops. What it leaves running in the background when it exits is left alone.
 
-mod pipes;
-mod run;
+mod batch;
+mod each;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason, json};
-use crate::event::Event;
-use crate::util::printable;
+use super::command::{self, run::Runner};
+use super::{BuildError, Handler, Module, Settings};
 use crate::util::stop::StopToken;
-use run::Runner;
+use batch::{Batch, Times};
+use each::Each;
 
 /// Longest run of a command when `timeout` is not set.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MIN_TIMEOUT: Duration = Duration::from_millis(10);
 const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
-/// Time between two looks after a process that was killed but is not gone.
-const REAP_INTERVAL: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(500);
+const MAX_DELAY: Duration = Duration::from_secs(5);
+/// Most commands of one handler at a time.
+const MAX_CONCURRENCY: usize = 64;
 
-/// The registry's entry. Keys: `command` (required; program and arguments as a list), `timeout`
-/// (seconds, 0.01 to 86400, default 10), `sync_events` (whether the command is also run with the
-/// actions `begin_sync` and `end_sync`, default false).
+/// The registry's entry. Keys: `batch` (whether a command gets all rows that changed together,
+/// default false), `command` (required; program and arguments as a list), `concurrency` (commands
+/// at a time, 1 to 64, default 1; not with `batch`), `max_delay` (seconds after which a batch is
+/// given however unsettled, 0.01 to 86400, default 5), `settle` (seconds without a change before a
+/// batch is given, 0.01 to 86400, default 0.5), `sync_events` (whether the command is also given
+/// `begin_sync` and `end_sync`, default false), `timeout` (seconds, 0.01 to 86400, default 10).
 pub const MODULE: Module = Module {
     name: "exec",
-    about: "runs a command for each event, the event as JSON on its standard input",
-    keys: &["command", "sync_events", "timeout"],
+    about: "runs a command for each event or batch, as JSON on its standard input",
+    keys: &[
+        "batch",
+        "command",
+        "concurrency",
+        "max_delay",
+        "settle",
+        "sync_events",
+        "timeout",
+    ],
     build,
 };
-
-struct Exec {
-    runner: Runner,
-    sync_events: bool,
-    in_sync: bool,
-}
 
 fn build(
     _name: &str,
     settings: &Settings,
     stop: &StopToken,
 ) -> Result<Box<dyn Handler>, BuildError> {
-    Ok(Box::new(Exec::new(settings, stop)?))
+    match settings.get("batch")?.unwrap_or(false) {
+        true => Ok(Box::new(batch(settings, stop)?)),
+        false => Ok(Box::new(each(settings, stop)?)),
+    }
 }
 
-fn command(settings: &Settings) -> Result<Vec<String>, BuildError> {
-    const HINT: &str = "must be a list, program first, such as [\"/usr/bin/logger\", \"-t\", \"net\"]; \
-                        there is no shell unless you name one";
-    let fault = |why: &str| Err(BuildError::setting("command", why));
-    if let Ok(Some(_)) = settings.get::<String>("command") {
-        return fault(HINT);
-    }
-    let command: Vec<String> = settings.require("command")?;
-    if command.first().is_none_or(String::is_empty) {
-        return fault(HINT);
-    }
-    if command.iter().any(|part| part.contains('\0')) {
-        return fault("must not contain NUL");
-    }
-    Ok(command)
+fn runner<T>(settings: &Settings, stop: &StopToken) -> Result<Runner<T>, BuildError> {
+    let command = command::required(settings)?;
+    let timeout = settings.seconds("timeout", TIMEOUT, MIN_TIMEOUT, MAX_TIMEOUT)?;
+    Runner::new(command, timeout, stop.clone())
 }
 
-impl Exec {
-    fn new(settings: &Settings, stop: &StopToken) -> Result<Self, BuildError> {
-        let command = command(settings)?;
-        let timeout = settings.seconds("timeout", TIMEOUT, MIN_TIMEOUT, MAX_TIMEOUT)?;
-        let sync_events = settings.get("sync_events")?.unwrap_or(false);
-        Ok(Exec {
-            runner: Runner::new(command, timeout, stop.clone())?,
-            sync_events,
-            in_sync: false,
-        })
+fn each(settings: &Settings, stop: &StopToken) -> Result<Each, BuildError> {
+    let runner = runner(settings, stop)?;
+    let concurrency = settings.get("concurrency")?.unwrap_or(1);
+    if !(1..=MAX_CONCURRENCY).contains(&concurrency) {
+        let why = format_args!("{concurrency} is not between 1 and {MAX_CONCURRENCY}");
+        return Err(BuildError::setting("concurrency", why));
     }
-
-    fn run(
-        &mut self,
-        [table, key, action, topic]: [&str; 4],
-        sync: bool,
-        mut input: String,
-    ) -> Result<(), HandlerError> {
-        input.push('\n');
-        let environment = [
-            ("FANFARE_TABLE", table),
-            ("FANFARE_KEY", key),
-            ("FANFARE_ACTION", action),
-            ("FANFARE_TOPIC", topic),
-            ("FANFARE_SYNC", if sync { "true" } else { "false" }),
-        ];
-        for (name, value) in environment {
-            if value.contains('\0') {
-                return Err(HandlerError::Permanent(format!(
-                    "{name} cannot be given to a command, it contains NUL: {}",
-                    printable::name(value, 64)
-                )));
-            }
+    for key in ["settle", "max_delay"] {
+        if settings.keys().any(|set| set == key) {
+            settings.seconds(key, SETTLE, MIN_TIMEOUT, MAX_TIMEOUT)?;
+            return Err(BuildError::setting(
+                key,
+                "means something only with batch = true",
+            ));
         }
-        self.runner.run(&environment, input.as_bytes())
     }
-
-    fn mark(&mut self, action: &str, reason: Option<&str>) -> Result<(), HandlerError> {
-        if !self.sync_events {
-            return Ok(());
-        }
-        self.run(["", "", action, ""], true, json::sync_mark(action, reason))
-    }
+    let sync_events = settings.get("sync_events")?.unwrap_or(false);
+    Ok(Each::new(runner, concurrency, sync_events))
 }
 
-impl Handler for Exec {
-    fn begin_sync(&mut self, reason: SyncReason) -> Result<(), HandlerError> {
-        self.in_sync = true;
-        self.mark("begin_sync", Some(reason.as_str()))
+fn batch(settings: &Settings, stop: &StopToken) -> Result<Batch, BuildError> {
+    let runner = runner(settings, stop)?;
+    if settings.keys().any(|key| key == "concurrency") {
+        let why = "means something only without batch = true";
+        return Err(BuildError::setting("concurrency", why));
     }
-
-    fn apply(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
-        let sync = self.in_sync;
-        let topic = event.topic_or_all();
-        let names = [event.table, event.key, event.action.as_str(), topic];
-        self.run(names, sync, json::event(event, sync))
+    let settle = settings.seconds("settle", SETTLE, MIN_TIMEOUT, MAX_TIMEOUT)?;
+    let max_delay =
+        settings.seconds("max_delay", MAX_DELAY.max(settle), MIN_TIMEOUT, MAX_TIMEOUT)?;
+    if max_delay < settle {
+        return Err(BuildError::setting("max_delay", "is shorter than settle"));
     }
-
-    fn end_sync(&mut self) -> Result<(), HandlerError> {
-        self.in_sync = false;
-        self.mark("end_sync", None)
-    }
-
-    fn idle(&mut self, now: Instant) -> Result<Option<Instant>, HandlerError> {
-        // Only to be rid of a process that did not go when it was killed; no event failed here.
-        Ok(self.runner.reap().err().map(|_| now + REAP_INTERVAL))
-    }
-
-    fn close(&mut self, _closing: Closing) -> Result<(), HandlerError> {
-        self.runner.reap()
-    }
+    let sync_events = settings.get("sync_events")?.unwrap_or(false);
+    Ok(Batch::new(runner, Times { settle, max_delay }, sync_events))
 }
 
-#[cfg(test)]
-mod tests;
+/// Environments hold no NUL; everything else is safe in one.
+fn has_nul(texts: &[&str]) -> Option<String> {
+    let found = texts.iter().find(|text| text.contains('\0'))?;
+    let shown = crate::util::printable::name(found, 64);
+    Some(format!(
+        "cannot be given to a command, it contains NUL: {shown}"
+    ))
+}

@@ -1,250 +1,82 @@
-//! `module = "file"`: the rows as one JSON file, for programs that only want to read.
+//! `module = "file"`: the rows as files, for programs that only want to read.
 //!
-//! The file is `{"<table>": {"<key>": <value>}}`, sorted, one row per line, and is replaced whole.
-//! It always shows a complete state: rows of a resync go to a map of their own, which takes the
-//! place of the old one when the resync has ended. A resync that is begun anew, or that is still
-//! open at the end, is forgotten; the file then keeps the state before it.
+//! With `path` it is one JSON file, with `folder` a file per row.
 
-use std::collections::BTreeMap;
-use std::io::{self, Write};
-use std::path::Path;
-use std::time::{Duration, Instant};
+mod json_file;
+mod names;
+mod notify;
+mod tree;
 
-use super::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason, json};
-use crate::event::{Action, Event};
-use crate::util::atomic_file::AtomicFile;
-use crate::util::printable;
+use std::time::Duration;
+
+use super::mode::mode;
+use super::{BuildError, Handler, Module, Settings, command};
 use crate::util::stop::StopToken;
+use json_file::JsonFile;
+use notify::Notify;
+use tree::Tree;
 
 /// Seconds between two writes when `interval` is not set.
 const INTERVAL: Duration = Duration::from_secs(1);
-const MIN_INTERVAL: Duration = Duration::from_millis(10);
-const MAX_INTERVAL: Duration = Duration::from_secs(86_400);
+const MIN_TIME: Duration = Duration::from_millis(10);
+const MAX_TIME: Duration = Duration::from_secs(86_400);
+/// Longest run of the command when `notify_timeout` is not set.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The registry's entry. Keys: `path` (required; its folder must exist), `interval` (seconds
-/// between two writes, 0.01 to 86400, default 1), `mode` (permissions in octal, default "0644").
+/// The registry's entry. Keys: `folder` or `path` (one of them; the folder around it must exist),
+/// `interval` (seconds between two writes of the one file, and between two runs of `notify`, 0.01
+/// to 86400, default 1), `mode` (permissions in octal, default "0644"), `notify` (a command, run
+/// when something changed), `notify_timeout` (seconds, 0.01 to 86400, default 10).
 pub const MODULE: Module = Module {
     name: "file",
-    about: "mirrors the rows into one JSON file, replaced in one step",
-    keys: &["interval", "mode", "path"],
+    about: "mirrors the rows into one JSON file or a file per row, each replaced in one step",
+    keys: &[
+        "folder",
+        "interval",
+        "mode",
+        "notify",
+        "notify_timeout",
+        "path",
+    ],
     build,
 };
 
-/// Table, key, the value's JSON on one line.
-type Rows = BTreeMap<String, BTreeMap<String, Box<str>>>;
-
-struct JsonFile {
-    file: AtomicFile,
+/// What both forms have in common.
+struct Common {
     interval: Duration,
-    /// The last complete state and the changes since.
-    rows: Rows,
-    /// The rows of the open resync.
-    partial: Option<Rows>,
-    /// A resync has ended. Nothing is written before: what the file holds from the last run is
-    /// better than a part of the new state.
-    synced: bool,
-    /// `rows` differs from the file.
-    dirty: bool,
-    written_once: bool,
-    /// Not written before this.
-    not_before: Option<Instant>,
-    /// A write that failed while an event was given; `idle` reports it, for it is no fault of the
-    /// event, which must not be given again for it.
-    failure: Option<HandlerError>,
+    mode: u32,
+    notify: Option<Notify>,
+}
+
+impl Common {
+    fn new(settings: &Settings, stop: &StopToken) -> Result<Self, BuildError> {
+        let interval = settings.seconds("interval", INTERVAL, MIN_TIME, MAX_TIME)?;
+        let mode = mode(settings, 0o644)?;
+        let timeout = settings.seconds("notify_timeout", NOTIFY_TIMEOUT, MIN_TIME, MAX_TIME)?;
+        let notify = command::arguments(settings, "notify")?
+            .map(|command| Notify::new(command, timeout, interval, stop.clone()))
+            .transpose()?;
+        Ok(Common {
+            interval,
+            mode,
+            notify,
+        })
+    }
 }
 
 fn build(
     _name: &str,
     settings: &Settings,
-    _stop: &StopToken,
+    stop: &StopToken,
 ) -> Result<Box<dyn Handler>, BuildError> {
-    Ok(Box::new(JsonFile::new(settings)?))
-}
-
-fn mode(settings: &Settings) -> Result<u32, BuildError> {
-    let wrong = || BuildError::setting("mode", "must be octal digits in quotes, such as \"0640\"");
-    match settings.get::<String>("mode").map_err(|_| wrong())? {
-        None => Ok(0o644),
-        // from_str_radix would take a sign, and bits above these change what the file is.
-        Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            match u32::from_str_radix(&text, 8) {
-                Ok(mode) if mode <= 0o777 => Ok(mode),
-                _ => Err(wrong()),
-            }
+    let common = Common::new(settings, stop)?;
+    let folder: Option<String> = settings.get("folder")?;
+    match folder {
+        None => Ok(Box::new(JsonFile::new(settings, common)?)),
+        Some(_) if settings.keys().any(|key| key == "path") => {
+            let why = "means something only without path: it is one file or a file per row";
+            Err(BuildError::setting("folder", why))
         }
-        Some(_) => Err(wrong()),
+        Some(folder) => Ok(Box::new(Tree::new(&folder, common)?)),
     }
 }
-
-impl JsonFile {
-    fn new(settings: &Settings) -> Result<Self, BuildError> {
-        let interval = settings.seconds("interval", INTERVAL, MIN_INTERVAL, MAX_INTERVAL)?;
-        let mode = mode(settings)?;
-        let path: String = settings.require("path")?;
-        let fault = |why: String| BuildError::setting("path", why);
-        let file = AtomicFile::new(&path, mode).map_err(|error| fault(error.to_string()))?;
-        let folder = file.folder().display();
-        match std::fs::metadata(file.folder()) {
-            Err(error) => return Err(fault(format!("the folder {folder}: {error}"))),
-            Ok(found) if !found.is_dir() => return Err(fault(format!("{folder} is no folder"))),
-            Ok(_) => {}
-        }
-        if Path::new(&path).is_dir() {
-            return Err(fault(format!("{path} is a folder; name a file in it")));
-        }
-        Ok(JsonFile {
-            file,
-            interval,
-            rows: Rows::new(),
-            partial: None,
-            synced: false,
-            dirty: false,
-            written_once: false,
-            not_before: None,
-            failure: None,
-        })
-    }
-
-    /// When the file is to be written next; `None` while there is nothing to write.
-    fn due(&self, now: Instant) -> Option<Instant> {
-        let wanted = self.dirty && self.partial.is_none();
-        wanted.then(|| self.not_before.unwrap_or(now))
-    }
-
-    fn write_if_due(&mut self, now: Instant) {
-        if self.due(now).is_some_and(|due| due <= now) {
-            self.failure = self.write(now).err();
-        }
-    }
-
-    fn write(&mut self, now: Instant) -> Result<(), HandlerError> {
-        // Set before the attempt, so that one that fails is repeated no more often.
-        self.not_before = Some(now + self.interval);
-        if !self.written_once {
-            // Not in `build`, which may run beside an agent that is writing this file.
-            match self.file.remove_leftovers() {
-                Ok(0) | Err(_) => {}
-                Ok(n) => log::info!(
-                    "{}: removed {n} temporary files of an earlier run",
-                    self.file.path().display()
-                ),
-            }
-        }
-        let rows = &self.rows;
-        self.file
-            .replace(|out| render(rows, out))
-            .map_err(|error| {
-                HandlerError::Retry(format!(
-                    "cannot write {}: {error}",
-                    self.file.path().display()
-                ))
-            })?;
-        self.written_once = true;
-        self.dirty = false;
-        Ok(())
-    }
-
-    fn apply_at(&mut self, event: &Event<'_>, now: Instant) -> Result<(), HandlerError> {
-        if let Some(partial) = &mut self.partial {
-            return change(partial, event).map(|_| ());
-        }
-        self.dirty |= change(&mut self.rows, event)? && self.synced;
-        // Not left to `idle`: under constant load the queue may never be empty.
-        self.write_if_due(now);
-        Ok(())
-    }
-
-    fn end_sync_at(&mut self, now: Instant) {
-        if let Some(rows) = self.partial.take() {
-            self.dirty |= rows != self.rows;
-            self.rows = rows;
-        }
-        self.dirty |= !self.synced;
-        self.synced = true;
-        self.write_if_due(now);
-    }
-}
-
-fn render(rows: &Rows, out: &mut dyn Write) -> io::Result<()> {
-    let mut table_start = "{\n";
-    for (table, rows) in rows {
-        write!(out, "{table_start}  {}: ", json::string(table))?;
-        let mut row_start = "{\n";
-        for (key, value) in rows {
-            write!(out, "{row_start}    {}: {value}", json::string(key))?;
-            row_start = ",\n";
-        }
-        out.write_all(b"\n  }")?;
-        table_start = ",\n";
-    }
-    out.write_all(if rows.is_empty() { b"{}\n" } else { b"\n}\n" })
-}
-
-/// Says whether that changed anything. A table without rows is taken out: it would be there or
-/// not depending on what was there before.
-fn change(rows: &mut Rows, event: &Event<'_>) -> Result<bool, HandlerError> {
-    match event.action {
-        Action::Create | Action::Set => {
-            let value: Box<str> = json::value(event.value).into();
-            let table = match rows.get_mut(event.table) {
-                Some(table) => table,
-                None => rows.entry(event.table.to_owned()).or_default(),
-            };
-            match table.get_mut(event.key) {
-                Some(old) if *old == value => return Ok(false),
-                Some(old) => *old = value,
-                None => _ = table.insert(event.key.to_owned(), value),
-            }
-            Ok(true)
-        }
-        Action::Delete => {
-            let Some(table) = rows.get_mut(event.table) else {
-                return Ok(false);
-            };
-            let removed = table.remove(event.key).is_some();
-            if table.is_empty() {
-                rows.remove(event.table);
-            }
-            Ok(removed)
-        }
-        Action::Other(action) => Err(HandlerError::Permanent(format!(
-            "{} is no change of a row",
-            printable::name(action, 64)
-        ))),
-    }
-}
-
-impl Handler for JsonFile {
-    fn begin_sync(&mut self, _reason: SyncReason) -> Result<(), HandlerError> {
-        self.partial = Some(Rows::new());
-        Ok(())
-    }
-
-    fn apply(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
-        self.apply_at(event, Instant::now())
-    }
-
-    fn end_sync(&mut self) -> Result<(), HandlerError> {
-        self.end_sync_at(Instant::now());
-        Ok(())
-    }
-
-    fn idle(&mut self, now: Instant) -> Result<Option<Instant>, HandlerError> {
-        self.write_if_due(now);
-        match self.failure.take() {
-            Some(failure) => Err(failure),
-            None => Ok(self.due(now)),
-        }
-    }
-
-    fn close(&mut self, _closing: Closing) -> Result<(), HandlerError> {
-        self.partial = None;
-        if self.dirty {
-            self.write(Instant::now())?;
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -38,22 +38,31 @@ pub fn value(value: Option<&str>) -> Cow<'_, str> {
     }
 }
 
-/// An event as one line of JSON without the line's end. `sync`: it is a row of a resync.
-/// `version` is there only when the event is stamped.
-pub fn event(event: &Event<'_>, sync: bool) -> String {
-    let value = value(event.value);
-    let mut line = format!(
-        r#"{{"table":{},"key":{},"action":{},"value":{value},"topic":{},"sync":{sync}"#,
+/// What every form of an event has in common: the fields `table`, `key`, `action`, `value` and
+/// `topic`, without brackets.
+pub fn fields(event: &Event<'_>) -> String {
+    format!(
+        r#""table":{},"key":{},"action":{},"value":{},"topic":{}"#,
         string(event.table),
         string(event.key),
         string(event.action.as_str()),
+        value(event.value),
         string(event.topic_or_all()),
-    );
-    if let Some(stamp) = event.stamp {
-        line.push_str(&format!(r#","version":{}"#, stamp.version));
-    }
-    line.push('}');
-    line
+    )
+}
+
+/// The field `version` with a comma before it; nothing when the event is not stamped.
+pub fn version(event: &Event<'_>) -> String {
+    event.stamp.map_or(String::new(), |stamp| {
+        format!(r#","version":{}"#, stamp.version)
+    })
+}
+
+/// An event as one line of JSON without the line's end. `sync`: it is a row of a resync.
+/// `version` is there only when the event is stamped.
+pub fn event(event: &Event<'_>, sync: bool) -> String {
+    let (fields, version) = (fields(event), version(event));
+    format!(r#"{{{fields},"sync":{sync}{version}}}"#)
 }
 
 /// The mark before (`begin_sync`) or after (`end_sync`) the rows of a resync: the shape of an

@@ -3,11 +3,17 @@
 //! A module of the box is one line of [`MODULES`]; a program that links the library adds its own
 //! with [`Registry::with`].
 
-use super::{BuildError, Handler, Module, Settings, exec, file, log};
+use super::{BuildError, Handler, Module, Settings, exec, file, log, pipe, socket};
 use crate::util::stop::StopToken;
 
 /// The modules in the box.
-pub static MODULES: &[Module] = &[exec::MODULE, file::MODULE, log::MODULE];
+pub static MODULES: &[Module] = &[
+    exec::MODULE,
+    file::MODULE,
+    log::MODULE,
+    pipe::MODULE,
+    socket::MODULE,
+];
 
 /// The module in the box that is called `name`.
 pub fn find(name: &str) -> Option<&'static Module> {
@@ -180,7 +186,7 @@ mod tests {
         let registry = Registry::builtin().with(own("mine")).with(own("log"));
         assert_eq!(
             registry.names().collect::<Vec<_>>(),
-            ["exec", "file", "mine", "log"]
+            ["exec", "file", "pipe", "socket", "mine", "log"]
         );
         assert_eq!(registry.find("log").unwrap().about, "does nothing");
         assert_eq!(registry.nearest("exce"), Some("exec"));

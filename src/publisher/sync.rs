@@ -10,9 +10,11 @@ mod ask;
 mod cache;
 mod desk;
 mod server;
+mod shelf;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +54,7 @@ crate::metrics! {
         sync_sent_bytes_total: Counter = "Bytes of answers sent.",
         sync_clients_snapshot: Gauge = "Clients in the middle of a snapshot.",
         sync_clients_waiting: Gauge = "Clients told to come again for a snapshot.",
+        sync_requests_waiting: Gauge = "Requests that wait for journal or rows to be read.",
         sync_snapshots_kept: Gauge = "Snapshots in memory.",
         sync_cache_bytes: Gauge = "Bytes of answers kept for whoever asks for the same.",
     }

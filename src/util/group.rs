@@ -8,13 +8,18 @@ use std::path::Path;
 /// there is no such group; then only the owner may.
 pub fn share(path: &Path, group: &str) -> io::Result<bool> {
     use std::os::unix::fs::{PermissionsExt, chown};
-    let gid = find(&fs::read_to_string("/etc/group")?, group);
+    let gid = number(group)?;
     if let Some(gid) = gid {
         chown(path, None, Some(gid))?;
     }
     let mode = if gid.is_some() { 0o660 } else { 0o600 };
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(gid.is_some())
+}
+
+/// The number of `group`; `None` when there is no such group.
+pub fn number(group: &str) -> io::Result<Option<u32>> {
+    Ok(find(&fs::read_to_string("/etc/group")?, group))
 }
 
 /// The number of `group` in the text of /etc/group. System groups, which a service runs with, are

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryIter, bounded, unbounded};
 
 /// The sending side.
 #[derive(Debug)]
@@ -30,7 +30,16 @@ pub struct Inbox<T> {
 pub fn channel<T>() -> io::Result<(Commands<T>, Inbox<T>)> {
     // Unbounded: commands come from the operator and from our own threads, never from a peer, and
     // one that were refused, such as a subscription, would be lost without a word.
-    let (sender, receiver) = unbounded();
+    over(unbounded())
+}
+
+/// A new pair with room for `room` commands: [`Commands::send`] waits for room. For owners that
+/// never wait for a sender.
+pub fn bounded_channel<T>(room: usize) -> io::Result<(Commands<T>, Inbox<T>)> {
+    over(bounded(room))
+}
+
+fn over<T>((sender, receiver): (Sender<T>, Receiver<T>)) -> io::Result<(Commands<T>, Inbox<T>)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;
@@ -50,7 +59,7 @@ pub fn channel<T>() -> io::Result<(Commands<T>, Inbox<T>)> {
 }
 
 impl<T> Commands<T> {
-    /// Sends one command and wakes its owner, without waiting; `false` when the owner has ended.
+    /// Sends one command and wakes its owner; waits only for room, see [`bounded_channel`]. `false` when the owner has ended.
     pub fn send(&self, command: T) -> bool {
         let alive = self.sender.send(command).is_ok();
         if alive {

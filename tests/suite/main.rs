@@ -9,6 +9,7 @@ mod rig;
 
 mod configuration;
 mod control;
+mod handlers;
 mod hostile;
 mod interop;
 mod lanes;

@@ -111,6 +111,7 @@ impl Recovery {
             }
         }
         self.round -= 1;
+        self.round_done();
         Next::On
     }
 

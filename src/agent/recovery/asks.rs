@@ -1,6 +1,6 @@
 //! The questions: what waits to be asked, what is under way, what is to be asked again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +24,8 @@ const MAX_PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Asks {
     queue: VecDeque<Job>,
-    /// By tag, and when the answer is given up.
-    under_way: HashMap<u64, (Job, Instant)>,
+    /// By tag, and when the answer is given up. Tags rise, and so do these times.
+    under_way: BTreeMap<u64, (Job, Instant)>,
     later: Vec<(Instant, Job)>,
     next_tag: u64,
     in_flight: usize,
@@ -38,7 +38,7 @@ impl Asks {
     pub fn new(options: &Options, rng: Rng) -> Self {
         Asks {
             queue: VecDeque::new(),
-            under_way: HashMap::new(),
+            under_way: BTreeMap::new(),
             later: Vec::new(),
             next_tag: 1,
             in_flight: options.in_flight.max(1),
@@ -93,8 +93,8 @@ impl Asks {
 
     /// Nothing that is under way will be answered.
     pub fn all_lost(&mut self, now: Instant) {
-        let lost = self.under_way.drain().map(|(_, (job, _))| job).collect();
-        self.put_off(lost, now);
+        let lost = std::mem::take(&mut self.under_way);
+        self.put_off(lost.into_values().map(|(job, _)| job).collect(), now);
     }
 
     fn put_off(&mut self, jobs: Vec<Job>, now: Instant) {
@@ -110,8 +110,12 @@ impl Asks {
         for (_, job) in self.later.extract_if(.., |(at, _)| *at <= now) {
             self.queue.push_back(job);
         }
-        let late = self.under_way.extract_if(|_, (_, due)| *due <= now);
-        let late: Vec<Job> = late.map(|(_, (job, _))| job).collect();
+        let mut late = Vec::new();
+        while let Some(first) = self.under_way.first_entry()
+            && first.get().1 <= now
+        {
+            late.push(first.remove().0);
+        }
         let given_up = late.len();
         self.put_off(late, now);
         given_up

@@ -109,7 +109,7 @@ impl Recovery {
         if !self.can_ask() {
             return;
         }
-        if self.unsure && self.round == 0 {
+        if self.round_due && self.round == 0 {
             self.begin_round(now);
         }
         let Some(life) = self.life else { return };
@@ -143,7 +143,7 @@ impl Recovery {
     /// Asks for the heads of all topics that have a position; the others are loaded, and what
     /// follows is replayed, anyway.
     fn begin_round(&mut self, now: Instant) {
-        self.unsure = false;
+        self.round_due = false;
         self.put_off_heads(now);
         let names = self.topics.iter();
         let names: Vec<Arc<str>> = names
@@ -153,6 +153,14 @@ impl Recovery {
         for chunk in names.chunks(MAX_TOPICS) {
             self.round += 1;
             self.asks.push(Job::Heads(chunk.to_vec()));
+        }
+        self.round_done();
+    }
+
+    /// Clears up what was in doubt, unless the round has answers to come, or doubt came after it.
+    pub(super) fn round_done(&mut self) {
+        if self.round == 0 && !self.round_due {
+            self.unsure = false;
         }
     }
 

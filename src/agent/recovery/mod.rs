@@ -181,7 +181,9 @@ pub fn name_hash(table: &str, key: &str) -> u64 {
 /// Publishers whose positions are kept.
 const MAX_KEPT: usize = 64;
 
-type Topics = HashMap<Arc<str>, Topic, foldhash::quality::RandomState>;
+/// Its order depends on nothing but what was put in, so that simulations repeat. The names are the
+/// operator's: nobody can make them collide.
+type Topics = HashMap<Arc<str>, Topic, foldhash::quality::FixedState>;
 
 /// The recovery of one publisher.
 #[derive(Debug)]
@@ -201,6 +203,9 @@ pub struct Recovery {
     /// a round of heads.
     covered: u64,
     /// Whether a round of heads is needed.
+    round_due: bool,
+    /// Whether something may have been missed that a round of heads has not cleared up yet. A round
+    /// that is only due from time to time is no reason for doubt.
     unsure: bool,
     /// Answers still to come in the round that is under way.
     round: usize,
@@ -229,6 +234,7 @@ impl Recovery {
             legacy: false,
             service: None,
             covered: 0,
+            round_due: false,
             unsure: false,
             round: 0,
             greeted: false,
@@ -280,7 +286,7 @@ impl Recovery {
         let live = topic.is_live();
         self.topics.insert(Arc::clone(&name), topic);
         if live {
-            self.unsure = true;
+            self.doubt();
         } else {
             self.behind += 1;
             self.want(&name);
@@ -348,7 +354,7 @@ impl Recovery {
         self.life = Some(life);
         self.legacy = false;
         self.covered = 0;
-        (self.unsure, self.round) = (false, 0);
+        (self.unsure, self.round_due, self.round) = (false, false, 0);
         self.asks.forget();
         let names: Vec<Arc<str>> = self.topics.keys().cloned().collect();
         self.topics.clear();
@@ -380,7 +386,7 @@ impl Recovery {
         // first one of all lists nothing that was before it.
         let tells_all = hello.since <= self.covered && !hello.overflow;
         if hello.head != self.covered && !tells_all {
-            self.unsure = true;
+            self.doubt();
         }
         self.covered = self.covered.max(hello.head);
         if self.heads_due.is_none() {
@@ -413,7 +419,7 @@ impl Recovery {
                 out.push(Action::Apply(held));
             }
         }
-        self.unsure = false;
+        (self.unsure, self.round_due) = (false, false);
     }
 
     /// There is somebody to ask now: what was passed over before is loaded.
@@ -431,11 +437,15 @@ impl Recovery {
         }
     }
 
+    fn doubt(&mut self) {
+        (self.unsure, self.round_due) = (true, true);
+    }
+
     fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         if self.can_ask() && self.heads_due.is_some_and(|due| now >= due) {
             // This finds what hellos cannot: a subscription that was lost. Where the last round is
             // still under way, the next one begins when it ends.
-            self.unsure = true;
+            self.round_due = true;
             self.put_off_heads(now);
         }
         for _ in 0..self.asks.wake(now) {
@@ -452,7 +462,7 @@ impl Recovery {
         if !self.connected {
             return false;
         }
-        self.legacy || (self.greeted && !self.unsure && self.round == 0 && self.behind == 0)
+        self.legacy || (self.greeted && !self.unsure && self.behind == 0)
     }
 
     /// Notes since when it is proved to be current.

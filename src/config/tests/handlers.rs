@@ -90,7 +90,7 @@ delivery = 1
             "agent.toml:4: handler.probe.tabels: unknown key; did you mean `tables`?",
             "agent.toml:5: handler.probe.alpha: invalid type: found string \"x\", expected u8",
             "agent.toml:6: handler.probe.beta: invalid value signed int `300`, expected u8",
-            "agent.toml:7: handler.second.module: must be set; known are exec, file, log, probe",
+            "agent.toml:7: handler.second.module: must be set; known are exec, file, log, pipe, socket, probe",
             "agent.toml:9: handler.second.topics: \"\": a topic must not be empty",
             "agent.toml:10: handler.second.delivery: \"all\" is not state or events",
             "agent.toml:12: handler.lgo.module: \"lgo\" is not a module; did you mean `log`?",
@@ -98,7 +98,7 @@ delivery = 1
             "agent.toml:16: handler.probe.alpha: invalid value signed int `-1`, expected u8",
             "agent.toml:19: handler.log.name: \"..\" is not 1 to 64 letters, digits, dots, dashes or underscores, the first a letter or digit",
             "agent.toml:20: handler.log.tables: \"lport\" is not a list of tables, such as [\"lport\", \"lrouter\"]",
-            "agent.toml:21: handler#6.module: must be set; known are exec, file, log, probe",
+            "agent.toml:21: handler#6.module: must be set; known are exec, file, log, pipe, socket, probe",
             "agent.toml:22: handler#6.delivery: 1 is not state or events",
         ]
     );
@@ -122,7 +122,7 @@ fn are_checked_wherever_they_stand() {
         [
             "agent.toml:1: handler: \"log\" is not a list of tables; write [[handler]] above each",
             "conf.d/a.toml:1: handler.exec.command: must be set",
-            "conf.d/a.toml:1: handler#2.module: must be set; known are exec, file, log, probe",
+            "conf.d/a.toml:1: handler#2.module: must be set; known are exec, file, log, pipe, socket, probe",
             "conf.d/a.toml:1: handler#2.tables: \"\" is empty; leave it out or name something",
         ]
     );

@@ -55,7 +55,7 @@ impl Seat {
     }
 
     /// These rows must be given again, in their newest state and in the order of things. Only for
-    /// [`crate::dispatch::Delivery::State`].
+    /// [`Delivery::State`](crate::dispatch::Delivery::State).
     pub fn again(&self, names: impl IntoIterator<Item = RowKey>) {
         let mut state = self.hub.state();
         let State { replica, slots, .. } = &mut *state;

@@ -6,14 +6,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
+use crate::handler::exec;
 use crate::handler::registry::settings;
-use crate::util::stop::stop;
+use crate::util::stop::{StopToken, stop};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Rig {
     folder: TempDir,
-    exec: Exec,
+    exec: Each,
 }
 
 /// A handler whose command is `script`; `$0` is a folder for it to leave traces in.
@@ -21,7 +22,7 @@ fn rig_with(script: &str, more: &str, stop: &StopToken) -> Rig {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().to_str().unwrap();
     let toml = format!("command = ['/bin/sh', '-c', '''{script}''', '{path}']\n{more}");
-    let exec = Exec::new(&settings(&toml), stop).unwrap_or_else(|error| panic!("{error}"));
+    let exec = exec::each(&settings(&toml), stop).unwrap_or_else(|error| panic!("{error}"));
     Rig { folder, exec }
 }
 
@@ -243,7 +244,7 @@ fn names_that_no_environment_holds_are_refused_for_good() {
 fn a_missing_program_may_come_later() {
     let toml = "command = ['/nonexistent/program']";
     let mut exec =
-        Exec::new(&settings(toml), &StopToken::never()).unwrap_or_else(|e| panic!("{e}"));
+        exec::each(&settings(toml), &StopToken::never()).unwrap_or_else(|e| panic!("{e}"));
     let failed = exec.apply(&Event::set("t", "k", "1"));
     let Err(HandlerError::Retry(why)) = failed else {
         panic!("{failed:?}");
@@ -264,9 +265,81 @@ fn settings_are_checked() {
         ("command = [\"a\\u0000\"]", "command: must not contain NUL"),
         ("command = ['a']\ntimeout = 0", "timeout: 0 is not between"),
         ("command = ['a']\nsync_events = 1", "sync_events: "),
+        ("command = ['a']\nbatch = 1", "batch: "),
+        ("command = ['a']\nconcurrency = 0", "concurrency: 0 is not"),
+        (
+            "command = ['a']\nsettle = 1",
+            "settle: means something only",
+        ),
+        (
+            "command = ['a']\nbatch = true\nconcurrency = 2",
+            "concurrency: means",
+        ),
+        (
+            "command = ['a']\nbatch = true\nsettle = 0",
+            "settle: 0 is not",
+        ),
+        (
+            "command = ['a']\nbatch = true\nsettle = 2\nmax_delay = 1",
+            "max_delay: is shorter",
+        ),
     ] {
-        let fault = Exec::new(&settings(toml), &StopToken::never()).err();
+        let fault = exec::build("x", &settings(toml), &StopToken::never()).err();
         let fault = fault.map_or_else(String::new, |fault| fault.to_string());
         assert!(fault.starts_with(expected), "{toml}: {fault}");
     }
+}
+
+#[test]
+fn rows_run_side_by_side_and_each_in_its_order() {
+    // Each run waits until another one is there, so that one at a time would never end well.
+    let script = r#"cd "$0"; touch "run.$FANFARE_KEY"
+        n=0; while [ "$(ls run.* 2>/dev/null | wc -l)" -lt 2 ] && [ ! -e both ]; do
+            n=$((n+1)); [ $n -lt 1000 ] || exit 1; sleep 0.01; done
+        touch both; cat >> "in.$FANFARE_KEY"; rm "run.$FANFARE_KEY""#;
+    let mut rig = rig(script, "concurrency = 3\ntimeout = 60");
+    for value in ["1", "2", "3"] {
+        for key in ["a", "b"] {
+            rig.exec.apply(&Event::set("t", key, value)).unwrap();
+        }
+    }
+    while rig.exec.idle(Instant::now()).unwrap().is_some() {}
+    rig.exec
+        .late_failures(&mut |event, error| panic!("{event:?} {error}"));
+    for key in ["a", "b"] {
+        let told = ["1", "2", "3"].map(|value| json::event(&Event::set("t", key, value), false));
+        assert_eq!(rig.left(&format!("in.{key}")), told.join("\n"));
+    }
+}
+
+#[test]
+fn a_failure_beside_others_is_told_later() {
+    let mut rig = rig(
+        r#"[ "$FANFARE_KEY" != bad ] || { echo no >&2; exit 1; }"#,
+        "concurrency = 4",
+    );
+    for key in ["a", "bad", "b"] {
+        rig.exec.apply(&Event::set("t", key, "1")).unwrap();
+    }
+    rig.exec.end_sync().unwrap();
+    let mut failed = Vec::new();
+    rig.exec
+        .late_failures(&mut |event, error| failed.push((event.key.to_owned(), error)));
+    assert_eq!(failed.len(), 1);
+    let (key, HandlerError::Retry(why)) = &failed[0] else {
+        panic!("{failed:?}");
+    };
+    assert!(key == "bad" && why.ends_with("exit status: 1: no"), "{why}");
+}
+
+#[test]
+fn hostile_names_are_only_text() {
+    let mut rig = rig(
+        r#"printf '%s|%s' "$FANFARE_KEY" "$FANFARE_TABLE" > "$0/env""#,
+        "",
+    );
+    let hostile = "$(touch x)`touch y`;'\"\n() { :; }; -rf *";
+    rig.exec.apply(&Event::set(hostile, hostile, "1")).unwrap();
+    assert_eq!(rig.left("env"), format!("{hostile}|{hostile}"));
+    assert_eq!(fs::read_dir(rig.folder.path()).unwrap().count(), 1);
 }

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::handler::registry::settings;
+use crate::util::stop::StopToken;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -13,8 +14,13 @@ fn made(more: &str) -> (TempDir, JsonFile) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.json");
     let toml = format!("path = {:?}\n{more}", path.to_str().unwrap());
-    let handler = JsonFile::new(&settings(&toml)).unwrap();
+    let handler = made_from(&settings(&toml)).unwrap();
     (folder, handler)
+}
+
+fn made_from(settings: &Settings) -> Result<JsonFile, BuildError> {
+    let common = Common::new(settings, &StopToken::never())?;
+    JsonFile::new(settings, common)
 }
 
 fn text(handler: &JsonFile) -> Option<String> {
@@ -253,12 +259,12 @@ fn settings_are_checked_and_nothing_is_created() {
         (&format!("path = '{root}/f'\nmode = ''"), "mode"),
         (&format!("path = '{root}/f'\ninterval = 0"), "interval"),
     ] {
-        match JsonFile::new(&settings(toml)).err() {
+        match made_from(&settings(toml)).err() {
             Some(BuildError::Setting { key: named, .. }) => assert_eq!(named, key, "{toml}"),
             other => panic!("{toml}: {other:?}"),
         }
     }
-    JsonFile::new(&settings(&format!("path = '{root}/f'"))).unwrap_or_else(|e| panic!("{e}"));
+    made_from(&settings(&format!("path = '{root}/f'"))).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
@@ -277,4 +283,26 @@ fn the_mode_is_kept_over_replacements() {
         assert_eq!(mode & 0o7777, 0o606);
     }
     assert_eq!(read(&handler), json!({"t": {"k": 1}}));
+}
+
+#[test]
+fn the_command_runs_after_a_write_and_not_without_one() {
+    let (folder, _) = made("");
+    let runs = folder.path().join("runs");
+    let (_folder, mut handler) = made(&format!(
+        "interval = 0.02\nnotify = ['/bin/sh', '-c', 'echo >> \"$0\"', {runs:?}]"
+    ));
+    let settle = |handler: &mut JsonFile| {
+        while let Some(at) = handler.idle(Instant::now()).unwrap() {
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        }
+        fs::read_to_string(&runs).unwrap_or_default().len()
+    };
+    sync(&mut handler, &[("k", "1")], Instant::now());
+    assert_eq!(settle(&mut handler), 1);
+    sync(&mut handler, &[("k", "1")], Instant::now());
+    assert_eq!(settle(&mut handler), 1);
+    handler.apply(&Event::delete("t", "k")).unwrap();
+    handler.close(closing()).unwrap();
+    assert_eq!(fs::read_to_string(&runs).unwrap().len(), 2);
 }

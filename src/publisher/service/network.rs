@@ -62,8 +62,7 @@ impl Network {
         }
         let mut sent = 0;
         for record in records.iter() {
-            self.recent
-                .insert(topic_hash(record.topic), record.stamp.seq);
+            self.note(topic_hash(record.topic), record.stamp.seq);
             match self.publisher.send_payload(record.topic, record.payload) {
                 Ok(()) => sent += 1,
                 // It is journalled: agents find it missing by the hello and ask for it.
@@ -77,6 +76,13 @@ impl Network {
         }
         self.metrics.events_published_total.add(sent);
         self.heartbeat.sent_events(now);
+    }
+
+    /// Notes that a topic has moved. One more than a hello lists shows that there were more.
+    fn note(&mut self, topic: u64, seq: u64) {
+        if self.recent.len() <= MAX_RECENT || self.recent.contains_key(&topic) {
+            self.recent.insert(topic, seq);
+        }
     }
 
     /// Sees who came and went, and says hello when it is due.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 
 use super::*;
-use crate::event::hello::Hello;
+use crate::event::hello::{Hello, MAX_RECENT, topic_hash};
 use crate::event::topic::HELLO;
 use crate::event::{Event, Stamp, codec};
 use crate::publisher::history::{Durability, Moment, Options};
@@ -462,4 +462,41 @@ fn a_client_whose_group_was_journalled_all_the_same_is_acknowledged_once() {
     let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
     assert_eq!(keys, ["before", "one", "two"]);
     assert!(service.stop_by(soon()));
+}
+
+#[test]
+fn a_hello_lists_what_moved_since_the_last_and_says_when_it_was_more() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    within("the first hello", || !rig.hellos().is_empty());
+    let mut heads = Vec::new();
+    for round in 0..3 {
+        let topics: Vec<_> = (0..[2, MAX_RECENT, MAX_RECENT + 1][round])
+            .map(|topic| format!("{round}-{topic}"))
+            .collect();
+        let events = topics
+            .iter()
+            .map(|topic| Event::set("t", topic, "1").on(topic));
+        let before = rig.hellos().last().map_or(0, |hello| hello.head);
+        rig.pushed.send(batch(events)).unwrap();
+        let head = before + topics.len() as u64;
+        heads.push((before, head, topics));
+        within("a hello follows", || {
+            rig.hellos().last().is_some_and(|hello| hello.head == head)
+        });
+    }
+    assert!(service.stop_by(soon()));
+    let hellos = rig.hellos();
+    for (round, (before, head, topics)) in heads.into_iter().enumerate() {
+        let hello = hellos.iter().find(|hello| hello.head == head).unwrap();
+        assert_eq!(hello.sync_endpoint, "tcp://*:8867");
+        assert_eq!((hello.since, hello.overflow), (before, round == 2));
+        assert_eq!(hello.recent.len(), topics.len().min(MAX_RECENT));
+        for (hash, seq) in &hello.recent {
+            assert!(topics.iter().any(|topic| topic_hash(topic) == *hash));
+            assert!((before + 1..=head).contains(seq));
+        }
+    }
+    // Told once.
+    assert!(hellos.last().unwrap().recent.is_empty());
 }

@@ -115,7 +115,7 @@ impl Asked {
 }
 
 impl Ask {
-    fn answer(&self, history: &History) -> Result<Told, HistoryError> {
+    pub(super) fn answer(&self, history: &History) -> Result<Told, HistoryError> {
         let now = history.incarnation();
         Ok(match self {
             Ask::Heads {

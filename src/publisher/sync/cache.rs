@@ -58,34 +58,25 @@ impl Cache {
         self.bytes
     }
 
-    /// When that which was not used for longest was used.
-    pub(super) fn oldest(&self) -> Option<Instant> {
-        self.entries.values().map(|entry| entry.used).min()
-    }
-
-    /// Drops what was last used up to `used`.
-    pub(super) fn drop_upto(&mut self, used: Instant) {
-        self.retain(|_, entry| entry.used > used);
+    /// What there is and when it was last used.
+    pub(super) fn used(&self) -> impl Iterator<Item = (&Key, Instant)> {
+        self.entries.iter().map(|(key, entry)| (key, entry.used))
     }
 
     /// Drops what is not to be given any more, or is of another incarnation.
     pub(super) fn tick(&mut self, incarnation: u64, now: Instant) {
-        self.retain(|key, entry| {
-            key.incarnation == incarnation && entry.until.is_none_or(|until| until > now)
-        });
-    }
-
-    fn retain(&mut self, mut keep: impl FnMut(&Key, &Entry) -> bool) {
         let mut bytes = 0;
         self.entries.retain(|key, entry| {
-            let keep = keep(key, entry);
+            let keep =
+                key.incarnation == incarnation && entry.until.is_none_or(|until| until > now);
             bytes += if keep { entry.body.len() + OVERHEAD } else { 0 };
             keep
         });
         self.bytes = bytes;
     }
 
-    fn remove(&mut self, key: &Key) {
+    /// Drops a piece.
+    pub(super) fn remove(&mut self, key: &Key) {
         if let Some(entry) = self.entries.remove(key) {
             self.bytes -= entry.body.len() + OVERHEAD;
         }
@@ -111,25 +102,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_counted_and_goes_in_the_order_of_its_use() {
-        let (mut cache, start) = (Cache::default(), Instant::now());
-        let at = |seconds| start + Duration::from_secs(seconds);
+    fn what_is_kept_is_counted() {
+        let (mut cache, now) = (Cache::default(), Instant::now());
         for after in 0..4 {
-            cache.put(key(after), body(100), None, at(after));
+            cache.put(key(after), body(100), None, now);
         }
-        cache.put(key(3), body(50), None, at(4));
+        cache.put(key(3), body(50), None, now);
         assert_eq!(cache.bytes(), 350 + 4 * OVERHEAD);
-        assert!(cache.get(&key(0), at(5)).is_some());
-        assert_eq!(cache.oldest(), Some(at(1)));
-        cache.drop_upto(at(2));
-        let left = |cache: &mut Cache| -> Vec<u64> {
-            let left = (0..4).filter(|after| cache.get(&key(*after), at(6)).is_some());
-            left.collect()
-        };
-        assert_eq!(left(&mut cache), [0, 3]);
-        assert_eq!(cache.bytes(), 150 + 2 * OVERHEAD);
-        cache.tick(2, at(7));
-        assert_eq!((cache.bytes(), cache.oldest()), (0, None));
+        let later = now + Duration::from_secs(5);
+        assert!(cache.get(&key(0), later).is_some());
+        let used = cache.used().filter(|(_, used)| *used == later);
+        assert_eq!(used.map(|(key, _)| key.after).collect::<Vec<_>>(), [0]);
+        cache.remove(&key(1));
+        cache.remove(&key(9));
+        assert_eq!(cache.bytes(), 250 + 3 * OVERHEAD);
+        cache.tick(2, later);
+        assert_eq!((cache.bytes(), cache.used().count()), (0, 0));
     }
 
     #[test]

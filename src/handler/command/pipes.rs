@@ -1,4 +1,4 @@
-//! The pipes of a command, neither of which ever blocks.
+//! The pipes of a command, none of which ever blocks.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -11,12 +11,14 @@ const MAX_STDERR: usize = 4096;
 /// Bytes of its last line that are reported.
 const MAX_REPORTED: usize = 256;
 
-/// Writes what the pipe takes; closes it when all is written or nobody reads. Not to read its
-/// input is the command's own business: its exit status tells whether that is a fault.
-pub(super) fn feed(stdin: &mut Option<ChildStdin>, input: &mut &[u8]) {
+/// Writes what the pipe takes of `input` from `fed` on; closes it when all is written or nobody
+/// reads. Not to read its input is the command's own business: its exit status tells whether that
+/// is a fault.
+pub(super) fn feed(stdin: &mut Option<ChildStdin>, input: &[u8], fed: &mut usize) {
     while let Some(pipe) = stdin {
-        match pipe.write(input) {
-            Ok(n) if 0 < n && n < input.len() => *input = &input[n..],
+        let rest = &input[*fed..];
+        match pipe.write(rest) {
+            Ok(n) if 0 < n && n < rest.len() => *fed += n,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             _ => *stdin = None,
@@ -26,7 +28,7 @@ pub(super) fn feed(stdin: &mut Option<ChildStdin>, input: &mut &[u8]) {
 
 /// Reads once; says whether there may be more. One read only: a command that writes all the time
 /// must not keep the deadline from being seen.
-pub(super) fn drain(stderr: &mut Option<ChildStderr>, tail: &mut Tail) -> bool {
+pub(in crate::handler) fn drain(stderr: &mut Option<ChildStderr>, tail: &mut Tail) -> bool {
     let Some(pipe) = stderr else {
         return false;
     };
@@ -46,8 +48,8 @@ pub(super) fn drain(stderr: &mut Option<ChildStderr>, tail: &mut Tail) -> bool {
 }
 
 /// The end of what a command said; shown as `: ` and its last line, or as nothing.
-#[derive(Default)]
-pub(super) struct Tail(Vec<u8>);
+#[derive(Debug, Default)]
+pub(in crate::handler) struct Tail(Vec<u8>);
 
 impl Tail {
     fn push(&mut self, bytes: &[u8]) {
