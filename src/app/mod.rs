@@ -3,6 +3,8 @@
 pub mod agent;
 pub mod ctl;
 mod logging;
+#[cfg(test)]
+mod manual;
 mod publish;
 pub mod publisher;
 
