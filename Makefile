@@ -17,6 +17,9 @@ $(foreach name,$(filter FANFARE_%,$(.VARIABLES)),$(eval unexport $(name)))
 BUILD_PACKAGES := libzmq3-dev pkg-config
 TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck dnsmasq-base
 BENCH_PACKAGES := etcd-server
+# To make packages (rpm finds out what an rpm requires), and to test those.
+PACKAGING_PACKAGES := rpm binutils
+PACKAGING_TEST_PACKAGES := systemd-container dbus lintian rpmlint man-db
 
 # $(call install,PACKAGES): those of them that are missing.
 define install
@@ -95,6 +98,34 @@ mutants: deps ## changes each rule of the recovery and demands that a test notic
 		--output "$(TARGET_DIR)" -- --lib --test simulation \
 		-E 'binary(simulation) | test(agent::recovery)'
 
+# Where the packages go, and in what release of the version.
+PACKAGES_DIR := $(TARGET_DIR)/packages
+PACKAGE_RELEASE ?= 1
+
+.PHONY: packages
+packages: deps deps-packages ## deb and rpm packages, into target/packages
+	@$(CARGO) build --release --locked --bins
+	@mkdir -p "$(PACKAGES_DIR)" "$(TARGET_DIR)"/release/{man,stripped}
+	@for page in packaging/man/*; do \
+		gzip -9n <"$$page" >"$(TARGET_DIR)/release/man/$${page##*/}.gz"; \
+	done
+	@for program in fanfare fanfare-agent fanfare-publisher; do \
+		strip -o "$(TARGET_DIR)/release/stripped/$$program" "$(TARGET_DIR)/release/$$program"; \
+	done
+	@for variant in agent publisher; do \
+		$(CARGO) deb --quiet --no-build --locked --variant "$$variant" \
+			--deb-revision "$(PACKAGE_RELEASE)" --output "$(PACKAGES_DIR)/"; \
+		$(CARGO) generate-rpm --variant "$$variant" --target-dir "$(TARGET_DIR)" \
+			--set-metadata 'release = "$(PACKAGE_RELEASE)"' --output "$(PACKAGES_DIR)/"; \
+	done
+	@ls -l "$(PACKAGES_DIR)"
+
+.PHONY: test-packages
+test-packages: packages ## installs, runs, upgrades and purges the packages under systemd (as root)
+	@if ! command -v apt-get >/dev/null; then exit 0; fi; $(call install,$(PACKAGING_TEST_PACKAGES))
+	@FANFARE_TEST_PACKAGES="$(abspath $(PACKAGES_DIR))" \
+		$(CARGO) test --quiet --test packages -- --nocapture --test-threads=1
+
 .PHONY: bench
 bench: deps deps-bench ## all benches; they print ratios within one run
 	@$(CARGO) bench --benches
@@ -124,6 +155,16 @@ deps: ## installs what building needs
 .PHONY: deps-bench
 deps-bench: ## installs what is measured beside us
 	@if command -v apt-get >/dev/null; then $(call install,$(BENCH_PACKAGES)); fi
+
+.PHONY: deps-packages
+deps-packages: ## installs what making packages needs
+	@$(CARGO) deb --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-deb
+	@$(CARGO) generate-rpm --version >/dev/null 2>&1 || \
+		$(CARGO) install --quiet --locked --debug cargo-generate-rpm
+	@if ! command -v apt-get >/dev/null; then \
+		echo "This is no Debian: the packages want what these hold: $(PACKAGING_PACKAGES)" >&2; exit 0; \
+	fi; \
+	$(call install,$(PACKAGING_PACKAGES))
 
 .PHONY: deps-test
 deps-test: ## installs what testing needs

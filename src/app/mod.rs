@@ -4,6 +4,8 @@ pub mod agent;
 pub mod ctl;
 mod keys;
 mod logging;
+#[cfg(test)]
+mod manual;
 mod publish;
 pub mod publisher;
 

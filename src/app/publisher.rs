@@ -32,7 +32,7 @@ pub use self::handle::{OpenError, PublisherHandle};
 /// Takes the events of a host's API workers and sends them to every subscribed agent.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare-publisher", version)]
-struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     daemon: DaemonArgs,
 }

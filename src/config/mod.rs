@@ -14,6 +14,8 @@ mod kind;
 mod layers;
 mod lines;
 mod load;
+#[cfg(test)]
+pub(crate) mod manual;
 mod parse;
 mod publisher;
 mod ready;

@@ -28,7 +28,7 @@ use crate::util::systemd::Notifier;
 /// Follows every publisher and runs the local handlers.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare-agent", version)]
-struct Args {
+pub(super) struct Args {
     #[command(flatten)]
     daemon: DaemonArgs,
 }

@@ -31,7 +31,7 @@ Exit status: 0 when it is done; 1 when the daemon refused or what was named is n
 fault of a configuration or of the command line; 3 when the daemon could not be asked: it does not \
 run, or you may not; 4 when `status` found that the daemon is not ready."
 )]
-struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
 }

@@ -1,0 +1,4 @@
+if [ "$1" -eq 0 ]; then
+	update-alternatives --remove fanfare /usr/libexec/fanfare-agent/fanfare
+	[ ! -d /run/systemd/system ] || systemctl disable --now fanfare-agent.service || :
+fi
