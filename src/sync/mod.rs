@@ -96,8 +96,9 @@ pub enum Answer {
     Events {
         /// The publisher's incarnation, which is the one asked for.
         incarnation: u64,
-        /// The position the client has with these events. No event of the topic is between the last
-        /// one given and this.
+        /// How far this reaches: no event of the topic is between the last one given and this. Where
+        /// that is all, it is the publisher's head when the answer was made, so that a client sees
+        /// whether it is older than what it heard since.
         upto: u64,
         /// Seq of the topic's last event: there is more to ask for while `upto` is below.
         last: u64,

@@ -146,9 +146,8 @@ impl Ask {
                         }
                         Told::Events {
                             incarnation: now,
-                            // Not beyond the topic's last event: the next one names that as the one
-                            // before it.
-                            upto: upto.min(last).max(*after),
+                            // The publisher's head where that is all: it tells how old the answer is.
+                            upto: upto.max(*after),
                             last,
                             events,
                         }

@@ -101,7 +101,8 @@ fn what_was_missed_is_given_in_pieces_and_in_order() {
                 break;
             }
         }
-        assert_eq!((found, after), (2_000, head));
+        assert_eq!(found, 2_000);
+        assert!(after >= head);
         assert!((4..8).contains(&pieces), "{pieces} pieces");
     }
     let answer = peer.ask(&replay(incarnation, "t1", head));
