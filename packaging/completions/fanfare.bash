@@ -16,6 +16,9 @@ _fanfare() {
             ",$1")
                 cmd="fanfare"
                 ;;
+            fanfare,authorise)
+                cmd="fanfare__subcmd__authorise"
+                ;;
             fanfare,check-config)
                 cmd="fanfare__subcmd__check__subcmd__config"
                 ;;
@@ -25,8 +28,14 @@ _fanfare() {
             fanfare,help)
                 cmd="fanfare__subcmd__help"
                 ;;
+            fanfare,keygen)
+                cmd="fanfare__subcmd__keygen"
+                ;;
             fanfare,log-level)
                 cmd="fanfare__subcmd__log__subcmd__level"
+                ;;
+            fanfare,pending)
+                cmd="fanfare__subcmd__pending"
                 ;;
             fanfare,publish)
                 cmd="fanfare__subcmd__publish"
@@ -52,6 +61,9 @@ _fanfare() {
             fanfare,watch)
                 cmd="fanfare__subcmd__watch"
                 ;;
+            fanfare__subcmd__help,authorise)
+                cmd="fanfare__subcmd__help__subcmd__authorise"
+                ;;
             fanfare__subcmd__help,check-config)
                 cmd="fanfare__subcmd__help__subcmd__check__subcmd__config"
                 ;;
@@ -61,8 +73,14 @@ _fanfare() {
             fanfare__subcmd__help,help)
                 cmd="fanfare__subcmd__help__subcmd__help"
                 ;;
+            fanfare__subcmd__help,keygen)
+                cmd="fanfare__subcmd__help__subcmd__keygen"
+                ;;
             fanfare__subcmd__help,log-level)
                 cmd="fanfare__subcmd__help__subcmd__log__subcmd__level"
+                ;;
+            fanfare__subcmd__help,pending)
+                cmd="fanfare__subcmd__help__subcmd__pending"
                 ;;
             fanfare__subcmd__help,publish)
                 cmd="fanfare__subcmd__help__subcmd__publish"
@@ -167,12 +185,34 @@ _fanfare() {
 
     case "${cmd}" in
         fanfare)
-            opts="-h -V --help --version status watch get topics resync quarantine log-level top publisher check-config publish help"
+            opts="-h -V --help --version status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fanfare__subcmd__authorise)
+            opts="-h --dir --pending --force --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pending)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;
@@ -225,8 +265,22 @@ _fanfare() {
             return 0
             ;;
         fanfare__subcmd__help)
-            opts="status watch get topics resync quarantine log-level top publisher check-config publish help"
+            opts="status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fanfare__subcmd__help__subcmd__authorise)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -280,7 +334,35 @@ _fanfare() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fanfare__subcmd__help__subcmd__keygen)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fanfare__subcmd__help__subcmd__log__subcmd__level)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fanfare__subcmd__help__subcmd__pending)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -490,6 +572,28 @@ _fanfare() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        fanfare__subcmd__keygen)
+            opts="-h --publisher --node --dir --force --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --node)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         fanfare__subcmd__log__subcmd__level)
             opts="-c -h --socket --config --publisher --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -506,6 +610,24 @@ _fanfare() {
                     return 0
                     ;;
                 -c)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        fanfare__subcmd__pending)
+            opts="-h --pending --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --pending)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

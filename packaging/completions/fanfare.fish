@@ -36,6 +36,9 @@ complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "log-level" -d 'Show
 complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "top" -d 'The status of this node, again and again, with events a second'
 complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "publisher" -d 'The publisher service of this host'
 complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "check-config" -d 'Check configuration files and report all faults of them at once'
+complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "keygen" -d 'Make a pair of keys and say what the other side must be told'
+complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "pending" -d 'Show the keys that were refused because nobody has authorised them'
+complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "authorise" -d 'Let the node with this key connect'
 complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "publish" -d 'Hand events to the publisher service of this host and wait for its acknowledgement'
 complete -c fanfare -n "__fish_fanfare_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c fanfare -n "__fish_fanfare_using_subcommand status" -l socket -d 'The daemon\'s control socket; by default the one in the configured run_dir' -r -F
@@ -111,6 +114,17 @@ complete -c fanfare -n "__fish_fanfare_using_subcommand publisher; and __fish_se
 complete -c fanfare -n "__fish_fanfare_using_subcommand check-config" -l for -d 'Whose configuration it is; by default the publisher\'s when a file\'s name says so' -r -f -a "agent\t''
 publisher\t''"
 complete -c fanfare -n "__fish_fanfare_using_subcommand check-config" -s h -l help -d 'Print help'
+complete -c fanfare -n "__fish_fanfare_using_subcommand keygen" -l node -d 'The pair of the node of this name, NAME.key and NAME.key_secret' -r
+complete -c fanfare -n "__fish_fanfare_using_subcommand keygen" -l dir -d 'Where the files go; made if it is not there' -r -F
+complete -c fanfare -n "__fish_fanfare_using_subcommand keygen" -l publisher -d 'A publisher\'s pair, publisher.key and publisher.key_secret'
+complete -c fanfare -n "__fish_fanfare_using_subcommand keygen" -l force -d 'Replace files that are there'
+complete -c fanfare -n "__fish_fanfare_using_subcommand keygen" -s h -l help -d 'Print help'
+complete -c fanfare -n "__fish_fanfare_using_subcommand pending" -l pending -d 'The publisher\'s list' -r -F
+complete -c fanfare -n "__fish_fanfare_using_subcommand pending" -s h -l help -d 'Print help'
+complete -c fanfare -n "__fish_fanfare_using_subcommand authorise" -l dir -d 'The directory of nodes that may connect (authorized_keys)' -r -F
+complete -c fanfare -n "__fish_fanfare_using_subcommand authorise" -l pending -d 'The publisher\'s list' -r -F
+complete -c fanfare -n "__fish_fanfare_using_subcommand authorise" -l force -d 'Give a name that is there this key in place of its own'
+complete -c fanfare -n "__fish_fanfare_using_subcommand authorise" -s h -l help -d 'Print help'
 complete -c fanfare -n "__fish_fanfare_using_subcommand publish" -l table -d 'The table of the object' -r
 complete -c fanfare -n "__fish_fanfare_using_subcommand publish" -l key -d 'The object\'s key within its table' -r
 complete -c fanfare -n "__fish_fanfare_using_subcommand publish" -l value -d 'The object\'s new value, JSON in practice' -r
@@ -122,18 +136,21 @@ complete -c fanfare -n "__fish_fanfare_using_subcommand publish" -s c -l config 
 complete -c fanfare -n "__fish_fanfare_using_subcommand publish" -l timeout -d 'Give up when nothing is acknowledged for this long' -r
 complete -c fanfare -n "__fish_fanfare_using_subcommand publish" -l delete -d 'The object is deleted'
 complete -c fanfare -n "__fish_fanfare_using_subcommand publish" -s h -l help -d 'Print help'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "status" -d 'Whether this node is in step, and why not'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "watch" -d 'Changes as they come, until Ctrl-C'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "get" -d 'Rows of this node\'s replica: the value of KEY, or all rows of TABLE'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "topics" -d 'The topics this node subscribes to; changes last until the agent starts again'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "resync" -d 'Has HANDLER, or every handler, start over with all rows'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "quarantine" -d 'Rows that handlers have given up on'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "log-level" -d 'Shows, or sets until the next start, what a daemon logs'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "top" -d 'The status of this node, again and again, with events a second'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "publisher" -d 'The publisher service of this host'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "check-config" -d 'Check configuration files and report all faults of them at once'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "publish" -d 'Hand events to the publisher service of this host and wait for its acknowledgement'
-complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config publish help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "status" -d 'Whether this node is in step, and why not'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "watch" -d 'Changes as they come, until Ctrl-C'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "get" -d 'Rows of this node\'s replica: the value of KEY, or all rows of TABLE'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "topics" -d 'The topics this node subscribes to; changes last until the agent starts again'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "resync" -d 'Has HANDLER, or every handler, start over with all rows'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "quarantine" -d 'Rows that handlers have given up on'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "log-level" -d 'Shows, or sets until the next start, what a daemon logs'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "top" -d 'The status of this node, again and again, with events a second'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "publisher" -d 'The publisher service of this host'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "check-config" -d 'Check configuration files and report all faults of them at once'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "keygen" -d 'Make a pair of keys and say what the other side must be told'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "pending" -d 'Show the keys that were refused because nobody has authorised them'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "authorise" -d 'Let the node with this key connect'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "publish" -d 'Hand events to the publisher service of this host and wait for its acknowledgement'
+complete -c fanfare -n "__fish_fanfare_using_subcommand help; and not __fish_seen_subcommand_from status watch get topics resync quarantine log-level top publisher check-config keygen pending authorise publish help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c fanfare -n "__fish_fanfare_using_subcommand help; and __fish_seen_subcommand_from topics" -f -a "list" -d 'The topics and how many rows are on each'
 complete -c fanfare -n "__fish_fanfare_using_subcommand help; and __fish_seen_subcommand_from topics" -f -a "add" -d 'Subscribe to TOPIC'
 complete -c fanfare -n "__fish_fanfare_using_subcommand help; and __fish_seen_subcommand_from topics" -f -a "remove" -d 'Unsubscribe from TOPIC'
