@@ -10,7 +10,6 @@ mod container;
 mod install;
 mod life;
 mod lint;
-mod operations;
 mod packages;
 mod rpm;
 mod sandbox;
