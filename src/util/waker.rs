@@ -21,8 +21,10 @@ pub struct Commands<T> {
 pub struct Inbox<T> {
     receiver: Receiver<T>,
     bell: UnixStream,
-    /// Set after the byte was written, so that an owner who comes by for another reason, a reader
-    /// with every event, need not ask the system whether there is one.
+    /// Set before the byte is written and taken back after it was read, so that an owner who comes
+    /// by for another reason, a reader with every event, need not ask the system whether there is
+    /// one. Rejected: a mark after the byte. The owner may be woken by the byte before its mark is
+    /// there, on the ringer's own core too, and would then spin for as long as the scheduler lets it.
     rung: Arc<AtomicBool>,
 }
 
@@ -69,13 +71,21 @@ impl<T> Commands<T> {
     }
 
     fn ring(&self) {
-        match (&self.bell).write(&[1]) {
-            Ok(_) => {}
-            // Full: it is ringing already. Anything else: the owner has ended.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => log::debug!("the owner of a bell has ended: {error}"),
+        // One byte at a time: while it rings, whoever owns it has yet to look.
+        if self.rung.swap(true, Ordering::AcqRel) {
+            return;
         }
-        self.rung.store(true, Ordering::Release);
+        loop {
+            match (&self.bell).write(&[1]) {
+                Ok(_) => return,
+                // Without its byte the mark would silence the bell for ever.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    log::debug!("the owner of a bell has ended: {error}");
+                    return;
+                }
+            }
+        }
     }
 
     /// Another sender for the same owner.
@@ -95,11 +105,13 @@ impl<T> Inbox<T> {
     }
 
     /// Silences the bell, then gives what is waiting: in this order no command is overlooked. A
-    /// byte that is there before its mark wakes the owner again until the mark is there too.
+    /// mark without its byte stays: the byte is about to come, and will wake the owner once more.
     pub fn drain(&mut self) -> TryIter<'_, T> {
-        if self.rung.swap(false, Ordering::AcqRel) {
-            let mut sink = [0; 64];
-            while matches!(self.bell.read(&mut sink), Ok(n) if n > 0) {}
+        if self.rung.load(Ordering::Acquire)
+            && matches!(self.bell.read(&mut [0; 1]), Ok(n) if n > 0)
+        {
+            // Whoever found the mark set had sent its command before: that is seen below.
+            self.rung.swap(false, Ordering::AcqRel);
         }
         self.receiver.try_iter()
     }
@@ -129,6 +141,27 @@ mod tests {
         assert_eq!(inbox.drain().count(), 0);
         assert_eq!(ringing(&inbox), [false]);
         assert!(commands.send(1));
+        assert_eq!(ringing(&inbox), [true]);
+    }
+
+    /// Whoever is woken between the two halves of a ring must not spin until the second.
+    #[test]
+    fn a_half_rung_bell_neither_rings_on_nor_is_lost() {
+        let (commands, mut inbox) = channel().unwrap();
+        let ringing = |inbox: &Inbox<u32>| {
+            crate::util::poll::readable([inbox.fd()], Some(std::time::Duration::ZERO)).unwrap()
+        };
+        assert!(commands.sender.send(1).is_ok());
+        commands.rung.store(true, Ordering::Release);
+        assert_eq!(inbox.drain().collect::<Vec<_>>(), [1]);
+        assert_eq!(ringing(&inbox), [false]);
+        // Another rings meanwhile, and the first goes on.
+        assert!(commands.send(2));
+        assert_eq!((&commands.bell).write(&[1]).unwrap(), 1);
+        assert_eq!(ringing(&inbox), [true]);
+        assert_eq!(inbox.drain().collect::<Vec<_>>(), [2]);
+        assert_eq!(ringing(&inbox), [false]);
+        assert!(commands.send(3));
         assert_eq!(ringing(&inbox), [true]);
     }
 
