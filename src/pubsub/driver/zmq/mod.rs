@@ -11,7 +11,7 @@ pub(crate) mod monitor;
 pub mod multiproc;
 mod publisher;
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,7 +184,10 @@ fn wait_drained(
     })
 }
 
-/// Waits for a message, a monitor's event or `wake`, at most `timeout`.
+/// Waits for a message, a monitor's event or `wake`, at most `timeout`; for sockets that are sent to as
+/// well, whatever was done with `socket` before. A receive on `monitor` must just have said that nothing
+/// is waiting. As [`wait_drained`], at the cost of asking `socket` once: a send may have taken in the
+/// news of a message that came meanwhile, and its descriptor then says nothing more of it.
 pub(crate) fn wait(
     socket: &::zmq::Socket,
     monitor: Option<&::zmq::Socket>,
@@ -192,21 +195,10 @@ pub(crate) fn wait(
     timeout: Option<Duration>,
     uri: &str,
 ) -> Result<(), PubSubError> {
-    // Rounded up: a wait that ends before its deadline would spin until it.
-    let millis = timeout.map_or(-1, |time| {
-        i64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX)
-    });
-    let data = socket.as_poll_item(::zmq::POLLIN);
-    let wake = ::zmq::PollItem::from_fd(wake.as_raw_fd(), ::zmq::POLLIN);
-    let polled = match monitor {
-        Some(monitor) => {
-            let monitor = monitor.as_poll_item(::zmq::POLLIN);
-            ::zmq::poll(&mut [data, wake, monitor], millis)
-        }
-        None => ::zmq::poll(&mut [data, wake], millis),
-    };
-    match polled {
-        Ok(_) | Err(::zmq::Error::EINTR) => Ok(()),
+    match socket.get_events() {
+        Ok(events) if events.contains(::zmq::POLLIN) => Ok(()),
+        Ok(_) => wait_drained(socket, monitor, [wake, wake], timeout, uri).map(drop),
+        Err(::zmq::Error::EINTR) => Ok(()),
         Err(error) => Err(failed(format!("cannot wait for {uri}"))(error)),
     }
 }
