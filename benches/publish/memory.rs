@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Audience, Made, ROWS, Worker, client, free_port, pour};
+use crate::audience::Audience;
+use crate::path::{Made, Worker, client, free_port};
+use crate::{ROWS, pour};
 
 /// Ends the program when the bench does, however.
 struct Running(Child);
