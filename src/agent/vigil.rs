@@ -16,6 +16,8 @@ pub enum State {
     Legacy,
     /// Connected, and not all that the publisher has sent is here yet.
     Syncing,
+    /// Connected, and all is here but topics that the publisher does not let this node have.
+    Forbidden,
     /// The publisher is not connected.
     Down,
     /// The handler does not run; it will be started again.
@@ -35,6 +37,7 @@ impl State {
             State::Well => "ok",
             State::Legacy => "legacy",
             State::Syncing => "syncing",
+            State::Forbidden => "forbidden",
             State::Down => "down",
             State::Stopped => "stopped",
             State::Behind => "behind",
@@ -48,6 +51,7 @@ impl State {
         match self {
             State::Well | State::Legacy => None,
             State::Syncing => Some("is not in sync yet"),
+            State::Forbidden => Some("does not let this node have all topics it wants"),
             State::Down => Some("is not connected"),
             State::Stopped => Some("does not run"),
             State::Behind => Some("has yet to be given rows"),
@@ -97,10 +101,14 @@ impl Vigil {
         let followed: BTreeMap<_, _> = agent.followed().into_iter().collect();
         let publishers = sources.iter().map(|source| {
             let followed = followed.get(&source.uri);
-            let in_sync = followed.is_none_or(|followed| followed.standing().in_sync);
+            let standing = followed.map(|followed| followed.standing());
+            let in_sync = standing.is_none_or(|standing| standing.in_sync);
+            let forbidden = standing
+                .is_some_and(|standing| (1..=standing.forbidden).contains(&standing.behind));
             let state = match (source.metrics.live.get(), source.metrics.legacy.get()) {
                 (0, _) => State::Down,
                 (_, 0) if in_sync => State::Well,
+                (_, 0) if forbidden => State::Forbidden,
                 (_, 0) => State::Syncing,
                 _ => State::Legacy,
             };

@@ -71,6 +71,7 @@ settings! {
             "The group whose members may use the control socket. Where it does not exist, only the user\n\
              that the agent runs as may.",
         ),
+        socket_users: Vec<String> = common::SOCKET_USERS,
         metrics_address: Option<SocketAddr> = key(
             r#""127.0.0.1:9866""#,
             Kind::Listen,

@@ -91,6 +91,14 @@ pub(super) const MAX_MESSAGE_SIZE: Spec = key(
      memory that a broken or hostile peer can take.",
 );
 
+pub(super) const SOCKET_USERS: Spec = key(
+    "[]",
+    Kind::Users,
+    "The users, by name or number, who may use the unix sockets of the daemon beside root and the\n\
+     user it runs as; the others are refused and counted, whatever group they are of. Empty: whoever\n\
+     mode and group of the socket let in.",
+);
+
 pub(super) const STOP_TIMEOUT: Spec = key(
     "1.5",
     Kind::Seconds(0.1, 60.0),

@@ -52,6 +52,10 @@ pub enum Kind {
     PublicKeys,
     /// `[[handler]]` tables.
     Handlers,
+    /// `[[grant]]` tables.
+    Grants,
+    /// A list of users.
+    Users,
 }
 
 impl Kind {
@@ -87,6 +91,8 @@ impl Kind {
             Kind::PublisherId => "empty, 32 hexadecimal digits, or a uuid".into(),
             Kind::PublicKeys => r#"a table of keys, such as { "10.0.0.1" = "public:…" }"#.into(),
             Kind::Handlers => "a list of tables; write [[handler]] above each".into(),
+            Kind::Grants => "a list of tables; write [[grant]] above each".into(),
+            Kind::Users => r#"a list of users, such as ["neutron", "1001"]"#.into(),
         }
     }
 
@@ -111,7 +117,9 @@ impl Kind {
             | Kind::Tables
             | Kind::Topics
             | Kind::PublicKeys
-            | Kind::Handlers => false,
+            | Kind::Handlers
+            | Kind::Grants
+            | Kind::Users => false,
         }
     }
 
@@ -124,7 +132,7 @@ impl Kind {
             Kind::PortOrNone => integer(value).is_some_and(|n| (0..=65535).contains(&n)),
             Kind::Count(min, max, _) => integer(value).is_some_and(|n| (*min..=*max).contains(&n)),
             Kind::Seconds(min, max) => number(value).is_some_and(|n| (*min..=*max).contains(&n)),
-            Kind::Addresses | Kind::Tables | Kind::Topics => match value.as_array() {
+            Kind::Addresses | Kind::Tables | Kind::Topics | Kind::Users => match value.as_array() {
                 Some(entries) => return self.check_entries(entries),
                 None => false,
             },
@@ -132,7 +140,7 @@ impl Kind {
                 Some(entries) => return check_public_keys(entries),
                 None => false,
             },
-            Kind::Handlers => value
+            Kind::Handlers | Kind::Grants => value
                 .as_array()
                 .is_some_and(|tables| tables.iter().all(|table| table.as_dict().is_some())),
             _ => match value.as_str() {

@@ -8,6 +8,7 @@ mod agent;
 mod common;
 pub mod doc;
 mod fault;
+mod grants;
 mod handlers;
 mod keys;
 mod kind;

@@ -8,6 +8,7 @@ use figment::value::Value;
 
 use super::agent::AGENT_KEYS;
 use super::common::{self, Security, check_protected, security_warning};
+use super::grants;
 use super::keys::{key, settings};
 use super::kind::Kind;
 use super::layers::Layers;
@@ -18,6 +19,8 @@ use super::sources::Sources;
 use super::sync;
 use super::{Faults, Known};
 use crate::publisher::history::Durability;
+use crate::security::grants::{Grant, Grants};
+use crate::pubsub::PeerRules;
 use crate::pubsub::endpoint::{Defaults, Endpoint, Host, Transport};
 
 impl Setting for Durability {
@@ -83,6 +86,7 @@ settings! {
             "The group whose members may hand over events and use the control socket. Where it does not\n\
              exist, only the user that the service runs as may.",
         ),
+        socket_users: Vec<String> = common::SOCKET_USERS,
         publisher_uri: String = key(
             r#""""#,
             Kind::Text,
@@ -193,6 +197,12 @@ settings! {
             Kind::Count(1, 1_000_000, "snapshots per second"),
             "How many snapshots agents may begin to fetch in a second.",
         ),
+        sync_request_rate: u32 = key(
+            "1000",
+            Kind::Count(1, 1_000_000, "requests per second"),
+            "How many requests for what was missed one agent may make in a second; beyond, it is told to\n\
+             come again later.",
+        ),
         authoritative: bool = key(
             "false",
             Kind::Flag,
@@ -207,6 +217,25 @@ settings! {
              while it fetches what it missed. The limit of open files is raised to this at the start\n\
              where the system allows it, and a warning says where not (LimitNOFILE of the unit).",
         ),
+        max_silent_connections: usize = key(
+            "1024",
+            Kind::Count(16, 1_000_000, "connections"),
+            "How many connections, at each of the two ports, may not have sent anything yet, those in\n\
+             the middle of the handshake included. Beyond, the oldest of these are ended, so that peers\n\
+             that connect and say nothing keep no agent out.",
+        ),
+        max_subscriptions: usize = key(
+            "10000",
+            Kind::Count(16, 1_000_000, "subscriptions"),
+            "How many subscriptions one connection may have. An agent makes two for each topic and for\n\
+             the heartbeat, and soon gives half of them up. Whoever asks for more is cut off.",
+        ),
+        max_all_subscriptions: usize = key(
+            "1000000",
+            Kind::Count(16, 100_000_000, "subscriptions"),
+            "How many subscriptions all connections may have together. Whoever asks for one more is cut\n\
+             off; each takes a few hundred bytes.",
+        ),
         send_hwm: i32 = key(
             "100000",
             Kind::Count(1, 10_000_000, "messages"),
@@ -214,6 +243,20 @@ settings! {
              missing) instead of memory growing.",
         ),
         stop_timeout: Duration = common::STOP_TIMEOUT,
+        grant: Vec<Grant> = key(
+            "[]",
+            Kind::Grants,
+            "Which nodes may have which topics, one [[grant]] table each, at the end of the file:\n\
+             \n\
+             \x20   [[grant]]\n\
+             \x20   nodes = [\"rack1-*\", \"n7\"]     # as in authorized_keys; * at the end: all that begin so\n\
+             \x20   topics = [\"tenant1\", \"lab-*\"]  # \"*\": every topic\n\
+             \n\
+             Without any, every node may have every topic. With one, a node may have what is granted to\n\
+             it and what is for all (D, the heartbeat); a node that no grant names has no more than that.\n\
+             Read again on SIGHUP: nodes that may have other topics than before connect anew. The tables\n\
+             of several files add up. Needs security = \"curve\": without keys nobody knows who a node is.",
+        ),
     } with {
         /// `publisher_bind_address` read.
         bind: Endpoint = Endpoint::Tcp {
@@ -263,8 +306,42 @@ impl PublisherConfig {
             }
         }
         self.complete_sync(layers, faults);
+        self.grant = grants::read(layers, faults);
+        self.check_grants(layers, faults);
         let (security, key) = (self.security, "publisher_bind_address");
         check_protected(security, &self.bind, key, layers, faults);
+    }
+
+    /// Who may have what.
+    pub fn grants(&self) -> Grants {
+        Grants::new(self.grant.clone())
+    }
+
+    /// What peers at the network sockets may do.
+    pub fn peers(&self) -> PeerRules {
+        PeerRules {
+            guarded: !self.grant.is_empty(),
+            max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+            max_silent: self.max_silent_connections,
+            max_subscriptions: self.max_subscriptions,
+            max_all_subscriptions: self.max_all_subscriptions,
+        }
+    }
+
+    /// Grants are of use only where nodes prove who they are.
+    fn check_grants(&self, layers: &Layers, faults: &mut Faults) {
+        let named = ["grant", "security", "publisher_transport", "publisher_bind_address"];
+        if self.grant.is_empty() || faults.name_any(&named) {
+            return;
+        }
+        let why = match (self.security, &self.bind) {
+            (Security::None, _) => {
+                r#"with security = "none" nobody knows who a node is; write security = "curve""#
+            }
+            (Security::Curve, Endpoint::Tcp { .. }) => return,
+            (Security::Curve, _) => "only on tcp do nodes prove who they are",
+        };
+        faults.add(layers.locate("grant"), "grant", why);
     }
 
     fn complete_sync(&mut self, layers: &Layers, faults: &mut Faults) {

@@ -11,6 +11,7 @@ use crate::handler::socket::SocketMetrics;
 use crate::metrics::{Declared, Kind, Sample};
 use crate::publisher::gate::GateMetrics;
 use crate::publisher::monitor::MonitorMetrics;
+use crate::publisher::permits::PermitMetrics;
 use crate::publisher::requests::RequestMetrics;
 use crate::publisher::service::ServiceMetrics;
 use crate::publisher::sync::SyncMetrics;
@@ -248,6 +249,12 @@ static P_GATE: Family = family(
     &[],
     GateMetrics::DECLARED,
 );
+static P_GRANTS: Family = family(
+    "Which nodes may have which topics",
+    "fanfare_publisher_",
+    &[],
+    PermitMetrics::DECLARED,
+);
 static P_MONITORS: Family = family(
     "Monitors",
     "fanfare_publisher_monitor_",
@@ -299,6 +306,7 @@ pub static PUBLISHER: &[&Family] = &[
     &P_WORKERS,
     &P_SYNC,
     &P_GATE,
+    &P_GRANTS,
     &P_MONITORS,
     &P_CONTROL,
     &P_EXPORTER,
@@ -358,6 +366,7 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
             Part::Workers => &P_WORKERS,
             Part::Sync => &P_SYNC,
             Part::Gate => &P_GATE,
+            Part::Grants => &P_GRANTS,
             Part::Monitors => &P_MONITORS,
             Part::Control => &P_CONTROL,
             Part::Exporter => &P_EXPORTER,

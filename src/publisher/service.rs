@@ -26,6 +26,7 @@ use super::audience::Audience;
 use super::gate::Cuts;
 use super::group::Rules;
 use super::history::History;
+use super::permits::Permits;
 use super::requests::Submitted;
 use super::sync::Asked;
 use crate::event::EventBatch;
@@ -51,7 +52,12 @@ crate::metrics! {
         sends_failed_total: Counter = "Events journalled that could not be handed to the network.",
         hellos_total: Counter = "Hellos sent.",
         joins_total: Counter = "Subscribers that asked for hellos.",
-        handshakes_refused_total: Counter = "Handshakes at a secured address that failed, whatever the reason.",
+        handshakes_refused_total: Counter = "Connections that were not taken or whose handshake failed, whatever the reason.",
+        connections: Gauge = "Connections that are open, those in the middle of the handshake included.",
+        connections_crowded_total: Counter = "Connections ended because there were too many, or too many that said nothing.",
+        connections_greedy_total: Counter = "Connections ended because of too many subscriptions.",
+        connections_unruly_total: Counter = "Connections ended because they sent what no subscriber sends.",
+        connections_unclear_total: Counter = "Connections ended because what they asked for could not be told from what others did; they come again.",
         subscriptions: Gauge = "Subscriptions of all subscribers.",
         state_copied: Gauge = "Whether the state was a copy at the start, so that another publisher may have this one's id (1).",
         rows: Gauge = "Current rows.",
@@ -80,6 +86,8 @@ pub struct Parts {
     pub sync_endpoint: String,
     /// When connections are to be ended.
     pub cuts: Cuts,
+    /// Who may subscribe to what.
+    pub permits: Arc<Permits>,
     /// How events become submissions.
     pub rules: Rules,
     /// A hello follows an event within this.

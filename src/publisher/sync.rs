@@ -10,6 +10,7 @@ mod ask;
 mod cache;
 mod desk;
 mod door;
+mod pace;
 mod server;
 mod shelf;
 mod snapshot;
@@ -24,7 +25,8 @@ use crossbeam_channel::Sender;
 use fastrand::Rng;
 
 use super::gate::Cuts;
-use crate::pubsub::PubSubError;
+use super::permits::Permits;
+use crate::pubsub::{PeerRules, PubSubError};
 use crate::pubsub::endpoint::Endpoint;
 use crate::security::key::SecretKey;
 use crate::util::thread::Thread;
@@ -35,6 +37,7 @@ pub use ask::Asked;
 use self::ask::Told;
 use self::desk::Desk;
 use self::door::Door;
+use self::pace::Pace;
 use self::server::Server;
 
 crate::metrics! {
@@ -45,6 +48,7 @@ crate::metrics! {
         sync_snapshots_total: Counter = "Requests to begin a snapshot.",
         sync_chunks_total: Counter = "Requests for another chunk of a snapshot.",
         sync_refused_total: Counter = "Requests that could not be read, or of another version of the protocol.",
+        sync_hurried_total: Counter = "Requests told to come again later because their client made too many in a second.",
         sync_retry_after_total: Counter = "Requests told to come again later.",
         sync_admitted_total: Counter = "Snapshots begun by clients.",
         sync_lapsed_total: Counter = "Requests for a snapshot that is not kept any more.",
@@ -54,7 +58,9 @@ crate::metrics! {
         sync_answers_total: Counter = "Answers sent.",
         sync_answers_lost_total: Counter = "Answers whose client is gone or does not read.",
         sync_sent_bytes_total: Counter = "Bytes of answers sent.",
-        sync_handshakes_refused_total: Counter = "Handshakes at a secured address that failed, whatever the reason.",
+        sync_handshakes_refused_total: Counter = "Connections that were not taken or whose handshake failed, whatever the reason.",
+        sync_connections: Gauge = "Connections that are open, those in the middle of the handshake included.",
+        sync_connections_crowded_total: Counter = "Connections ended because there were too many, or too many that said nothing.",
         sync_clients_snapshot: Gauge = "Clients in the middle of a snapshot.",
         sync_clients_waiting: Gauge = "Clients told to come again for a snapshot.",
         sync_requests_waiting: Gauge = "Requests that wait for journal or rows to be read.",
@@ -72,12 +78,18 @@ pub struct SyncOptions {
     pub max_snapshots: usize,
     /// Snapshots that clients may begin per second.
     pub snapshot_rate: u32,
+    /// Requests that one client may make in a second.
+    pub request_rate: u32,
     /// Most that answers on their way are waited for at the end.
     pub linger: Duration,
     /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
     pub key: Option<SecretKey>,
     /// When connections are to be ended.
     pub cuts: Cuts,
+    /// Who may ask for which topics.
+    pub permits: Arc<Permits>,
+    /// How many connections there may be.
+    pub peers: PeerRules,
 }
 
 impl Default for SyncOptions {
@@ -86,9 +98,12 @@ impl Default for SyncOptions {
             cache_bytes: 64 << 20,
             max_snapshots: 16,
             snapshot_rate: 50,
+            request_rate: 1_000,
             linger: Duration::from_millis(200),
             key: None,
             cuts: Cuts::default(),
+            permits: Arc::default(),
+            peers: PeerRules::default(),
         }
     }
 }
@@ -140,6 +155,8 @@ impl SyncService {
             asks,
             desk: Desk::new(options, Arc::clone(&metrics), Instant::now(), Rng::new()),
             metrics: Arc::clone(&metrics),
+            permits: Arc::clone(&options.permits),
+            pace: Pace::new(options.request_rate),
         });
         let thread = Thread::spawn("sync", move || server.run()).map_err(cannot)?;
         Ok(SyncService {

@@ -92,11 +92,29 @@ pub trait PublisherApi: Send {
     /// Sends a payload that is in wire form already, on any topic, reserved ones too.
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError>;
 
-    /// Shows every change of subscription since the last call, without waiting: the prefix, and
-    /// whether it was added. A driver without subscriptions shows nothing.
-    fn subscriptions(&mut self, see: &mut dyn FnMut(&[u8], bool)) -> Result<(), PubSubError> {
+    /// Shows the changes of subscriptions since the last call, without waiting. Where
+    /// [`PeerRules::guarded`] is set, one that is added takes effect only if `see` says so; where it
+    /// is not, what `see` says counts for nothing. A driver without subscriptions shows nothing.
+    fn subscriptions(
+        &mut self,
+        see: &mut dyn FnMut(&Subscription<'_>) -> bool,
+    ) -> Result<(), PubSubError> {
         let _ = see;
         Ok(())
+    }
+
+    /// Whether subscriptions take effect only with leave from now on. Counts after the next
+    /// [`PublisherApi::cut`].
+    fn guard(&mut self, guarded: bool) {
+        let _ = guarded;
+    }
+
+    /// Ends the connections of the nodes that `whose` names, which then connect anew and ask again
+    /// for what they want. Says how many those were; a driver that cannot tell nodes apart ends
+    /// none.
+    fn end_connections(&mut self, whose: &mut dyn FnMut(&str) -> bool) -> usize {
+        let _ = whose;
+        0
     }
 
     /// Ends every connection at once, whatever is on its way, so that all peers have to prove anew who
@@ -110,13 +128,70 @@ pub trait PublisherApi: Send {
         Ok(true)
     }
 
-    /// How many peers were refused since the last call, as far as the driver can tell.
-    fn refusals(&mut self) -> u64 {
-        0
+    /// What became of peers since the last call, as far as the driver can tell.
+    fn peers(&mut self) -> PeerCounts {
+        PeerCounts::default()
     }
 
     /// Closes the address; what was sent is given at most the options' `linger` to leave.
     fn close(&mut self);
+}
+
+/// A change of what a peer subscribes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscription<'a> {
+    /// What is sent to it begins so.
+    pub prefix: &'a [u8],
+    /// Whether it was added; else it is over.
+    pub added: bool,
+    /// The node that the peer was admitted as; `None` where peers prove nothing.
+    pub node: Option<&'a str>,
+}
+
+/// What the peers of a publisher may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerRules {
+    /// Whether each subscription needs leave.
+    pub guarded: bool,
+    /// Connections; the newest beyond are ended.
+    pub max_connections: usize,
+    /// Connections that have not sent anything yet, those in the middle of the handshake included;
+    /// the oldest beyond are ended, so that whoever does nothing keeps nobody out.
+    pub max_silent: usize,
+    /// Subscriptions of one connection; one that asks for more is ended.
+    pub max_subscriptions: usize,
+    /// Subscriptions of all connections; one that asks for more is ended.
+    pub max_all_subscriptions: usize,
+}
+
+impl Default for PeerRules {
+    fn default() -> Self {
+        PeerRules {
+            guarded: false,
+            max_connections: 10_000,
+            max_silent: 1_024,
+            max_subscriptions: 10_000,
+            max_all_subscriptions: 1_000_000,
+        }
+    }
+}
+
+/// What became of the peers of a publisher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PeerCounts {
+    /// Connections that are open, those in the middle of the handshake included.
+    pub open: u64,
+    /// Handshakes that failed, since the last call.
+    pub refused: u64,
+    /// Connections ended because there were too many, since the last call.
+    pub crowded: u64,
+    /// Connections ended because of too many subscriptions, since the last call.
+    pub greedy: u64,
+    /// Connections ended because they sent what no subscriber sends, since the last call.
+    pub unruly: u64,
+    /// Connections ended because what they sent could not be told from what others sent, since the
+    /// last call; they connect anew.
+    pub unclear: u64,
 }
 
 /// Receives events of every registered publisher. All calls may come before and after
@@ -287,4 +362,6 @@ pub struct PublisherOptions {
     pub linger: Duration,
     /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
     pub key: Option<SecretKey>,
+    /// What peers may do; kept where [`PublisherOptions::subscriptions`] is set.
+    pub peers: PeerRules,
 }

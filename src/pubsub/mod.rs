@@ -8,6 +8,6 @@ pub mod registry;
 pub mod subscriber;
 
 pub use api::{
-    Callback, LinkChange, PubSubApi, PubSubError, PublisherApi, PublisherOptions, Source,
-    SubscriberApi, SubscriberOptions,
+    Callback, LinkChange, PeerCounts, PeerRules, PubSubApi, PubSubError, PublisherApi,
+    PublisherOptions, Source, SubscriberApi, SubscriberOptions, Subscription,
 };

@@ -71,6 +71,8 @@ pub struct PublisherReport {
     pub seq: Option<u64>,
     /// Topics that something is missing of.
     pub topics_behind: u64,
+    /// Topics that it does not let this node have; some of them where they are many.
+    pub topics_forbidden: Vec<String>,
     /// Seconds since its last hello.
     pub heard_seconds: Option<u64>,
     /// Seconds since the moment as of which everything is proved to be here.
@@ -154,6 +156,10 @@ impl AgentReport {
                 incarnation: standing.life.map(|life| life.incarnation),
                 seq: standing.life.map(|_| standing.head),
                 topics_behind: standing.behind as u64,
+                topics_forbidden: followed.map_or_else(Vec::new, |followed| {
+                    let topics = followed.forbidden().into_iter();
+                    topics.map(|topic| topic.to_string()).collect()
+                }),
                 heard_seconds: age(standing.hello_at),
                 proved_seconds: age(standing.proved),
                 recovery: Counted(recovery.unwrap_or_default()),

@@ -31,8 +31,25 @@ pub struct ServiceReport {
     pub subscribers: Vec<(String, u64)>,
     /// Topics that subscribers asked for and that are not listed.
     pub topics_not_listed: u64,
+    /// What nodes asked for and may not have by the grants; the last first.
+    pub refused: Vec<RefusedTopic>,
     /// What its parts count, by name.
     pub parts: BTreeMap<Part, Counted>,
+}
+
+/// A topic that a node may not have.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefusedTopic {
+    /// The node.
+    pub node: String,
+    /// The topic, printable.
+    pub topic: String,
+    /// Subscriptions that were refused.
+    pub subscriptions: u64,
+    /// Requests for what was missed that were refused.
+    pub requests: u64,
+    /// Seconds since the last one.
+    pub last_seconds: u64,
 }
 
 /// A part of a publisher service.
@@ -49,6 +66,8 @@ pub enum Part {
     Sync,
     /// Who may connect, where keys are asked for.
     Gate,
+    /// Who may have which topics.
+    Grants,
     /// What is polled, and the lease.
     Monitors,
     /// The control socket.

@@ -15,4 +15,5 @@ pub mod shutdown;
 pub mod stop;
 pub mod systemd;
 pub mod thread;
+pub mod users;
 pub mod waker;

@@ -111,6 +111,8 @@ impl World {
                     let number = |name: String| name.trim_start_matches("tcp://").parse().unwrap();
                     self.agents[agent].followers[slot].endpoint = endpoint.map(number);
                 }
+                // No publisher here has grants.
+                Action::Forbidden(topic) => panic!("{topic} is forbidden"),
                 Action::Note(note) => {
                     self.say(|| format!("a{agent}.{slot} notes {note:?}"));
                     self.counts.note(name_of(&note));

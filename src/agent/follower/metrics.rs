@@ -9,6 +9,7 @@ crate::metrics! {
         incarnation: Gauge = "The number of the publisher's unbroken life.",
         head_seq: Gauge = "The publisher's last seq as of its last hello.",
         topics_behind: Gauge = "Topics that something is missing of.",
+        topics_forbidden: Gauge = "Topics that the publisher does not let this node have.",
         held_bytes: Gauge = "Events held until what is before them has come, bytes.",
         gaps_total: Counter = "Times events of a topic were found missing.",
         replays_total: Counter = "Replays completed.",
@@ -108,6 +109,7 @@ impl RecoveryMetrics {
             .set(standing.life.map_or(0, |life| life.incarnation));
         self.head_seq.set(standing.head);
         self.topics_behind.set(standing.behind as u64);
+        self.topics_forbidden.set(standing.forbidden as u64);
         self.held_bytes.set(standing.held_bytes as u64);
     }
 }

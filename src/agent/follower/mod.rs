@@ -32,6 +32,9 @@ const ANSWERS: usize = 4;
 /// How soon a change of positions is there for a checkpoint.
 const POSITIONS_EVERY: Duration = Duration::from_secs(1);
 
+/// Topics shown that the publisher does not let this node have.
+const FORBIDDEN: usize = 32;
+
 /// Log lines about one publisher's recovery per [`LINES_INTERVAL`].
 const LINES: u32 = 10;
 const LINES_INTERVAL: Duration = Duration::from_secs(60);
@@ -126,7 +129,8 @@ impl Follower {
 
     fn show(&mut self, now: Instant) {
         let standing = self.recovery.standing();
-        self.followed.stands(standing);
+        let forbidden = self.recovery.forbidden(FORBIDDEN);
+        self.followed.stands(standing, forbidden);
         if standing.life != self.life {
             self.life = standing.life;
             if let Some(other) = self.shared.twin(&self.source.uri, &standing) {
@@ -171,6 +175,18 @@ impl Follower {
                 }
             }
             Action::Resync(reason) => self.shared.resync(reason, Duration::ZERO, now),
+            Action::Forbidden(topic) => {
+                let topic = printable::name(&topic, 128);
+                self.say(
+                    log::Level::Error,
+                    format_args!(
+                        "it does not let this node have topic {topic}: no [[grant]] of the publisher \
+                         names both; asked for again every minute"
+                    ),
+                    now,
+                );
+                self.show(now);
+            }
             Action::Note(note) => {
                 if note == Note::Unanswered {
                     // libzmq may have given the connection up for good.

@@ -24,6 +24,7 @@ pub struct Followed {
 #[derive(Debug, Default)]
 struct FollowedState {
     standing: Standing,
+    forbidden: Vec<Arc<str>>,
     positions: Option<Positions>,
 }
 
@@ -42,9 +43,15 @@ impl Followed {
         self.state().positions.clone()
     }
 
-    pub(super) fn stands(&self, standing: Standing) {
+    /// The topics that the publisher does not let this node have, some of them where they are many.
+    pub fn forbidden(&self) -> Vec<Arc<str>> {
+        self.state().forbidden.clone()
+    }
+
+    pub(super) fn stands(&self, standing: Standing, forbidden: Vec<Arc<str>>) {
         self.metrics.show(&standing);
-        self.state().standing = standing;
+        let mut state = self.state();
+        (state.standing, state.forbidden) = (standing, forbidden);
     }
 
     pub(super) fn has_come(&self, positions: Option<Positions>) {

@@ -30,6 +30,7 @@ impl Recovery {
             return;
         };
         self.set_asked(&job, false);
+        self.set_forbidden(&job, &answer, out);
         let next = match (&job, answer) {
             (_, Answer::RetryAfter(millis)) => {
                 out.push(Action::Note(Note::AskedToWait));
@@ -87,6 +88,36 @@ impl Recovery {
             && let Some(topic) = self.topics.get_mut(name)
         {
             topic.asked = asked;
+        }
+    }
+
+    /// Notes whether the publisher lets this node have the topic that was asked for.
+    fn set_forbidden(&mut self, job: &Job, answer: &Answer, out: &mut Vec<Action>) {
+        let Job::Topic(name) = job else { return };
+        let forbidden = match answer {
+            Answer::RetryAfter(_) => return,
+            Answer::Refused { code, .. } => *code == Refusal::Forbidden,
+            _ => false,
+        };
+        if let Some(topic) = self.topics.get_mut(name)
+            && topic.forbidden != forbidden
+        {
+            topic.forbidden = forbidden;
+            if forbidden {
+                out.push(Action::Forbidden(Arc::clone(name)));
+            }
+        }
+    }
+
+    /// What is forbidden is asked for now, not only when its time has come: the publisher makes those
+    /// connect anew who may have something else than before.
+    pub(super) fn ask_forbidden(&mut self) {
+        for name in self.forbidden(usize::MAX) {
+            self.asks.cancel(&name);
+            if let Some(topic) = self.topics.get_mut(&name) {
+                topic.asked = false;
+            }
+            self.want(&name);
         }
     }
 

@@ -112,6 +112,8 @@ pub enum Action {
     Resync(SyncReason),
     /// Count and log it.
     Note(Note),
+    /// Log that the publisher does not let this node have this topic.
+    Forbidden(Arc<str>),
 }
 
 /// A complete snapshot of a topic, by what it holds.
@@ -273,6 +275,7 @@ impl Recovery {
     fn up(&mut self, again: bool, out: &mut Vec<Action>) {
         // What was sent meanwhile is not here. The next hello says whether there was anything.
         (self.connected, self.greeted) = (true, false);
+        self.ask_forbidden();
         if self.legacy && again {
             out.push(Action::Resync(SyncReason::Reconnected));
         }

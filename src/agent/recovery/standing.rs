@@ -34,6 +34,8 @@ pub struct Standing {
     pub in_sync: bool,
     /// Topics that something is missing of.
     pub behind: usize,
+    /// Topics among these that the publisher does not let this node have.
+    pub forbidden: usize,
     /// When its last hello came.
     pub hello_at: Option<Instant>,
     /// As of when everything is known to be here.
@@ -50,10 +52,18 @@ impl Recovery {
             head: self.covered,
             in_sync: self.is_in_sync(),
             behind: self.behind,
+            forbidden: self.topics.values().filter(|topic| topic.forbidden).count(),
             hello_at: self.hello_at,
             proved: self.proved,
             held_bytes: self.held_bytes,
         }
+    }
+
+    /// The topics that the publisher does not let this node have, some of them where they are many.
+    pub fn forbidden(&self, most: usize) -> Vec<Arc<str>> {
+        let forbidden = self.topics.iter().filter(|(_, topic)| topic.forbidden);
+        let names = forbidden.map(|(name, _)| Arc::clone(name));
+        names.take(most).collect()
     }
 
     /// How far it has come; `None` before it has met the publisher.

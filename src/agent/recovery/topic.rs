@@ -66,6 +66,8 @@ pub(super) struct Topic {
     pub asked: bool,
     /// Whether something was missed that nobody could be asked for.
     pub holed: bool,
+    /// Whether the publisher does not let this node have it.
+    pub forbidden: bool,
 }
 
 impl Topic {
@@ -81,6 +83,7 @@ impl Topic {
             held: EventBatch::new(),
             asked: false,
             holed: false,
+            forbidden: false,
         }
     }
 

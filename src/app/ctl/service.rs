@@ -5,12 +5,15 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::ask::{Target, Wanted, failed};
-use super::screen::{Paint, Table, number, text};
+use super::screen::{Paint, Table, Tone, number, text, time};
 use super::status::{finish, head, list};
 use crate::control::Request;
 
 /// Topics that are shown.
 const TOPICS: usize = 20;
+
+/// Refusals that are shown.
+const REFUSALS: usize = 20;
 
 /// Asks and prints. Exit status 4 when the service does not take or send events.
 pub fn run(target: &Target, json: bool) -> ExitCode {
@@ -41,6 +44,18 @@ fn render(report: &Value, paint: Paint) -> String {
         ("events published", "service", "events_published_total"),
         ("journal failures", "service", "commits_failed_total"),
         ("subscriptions", "service", "subscriptions"),
+        ("connections", "service", "connections"),
+        ("grants", "grants", "grants"),
+        (
+            "subscriptions refused",
+            "grants",
+            "grants_refused_subscriptions_total",
+        ),
+        (
+            "requests refused",
+            "grants",
+            "grants_refused_requests_total",
+        ),
         ("client requests", "requests", "requests_total"),
         ("workers connected, ever", "workers", "connects_total"),
         (
@@ -70,6 +85,25 @@ fn render(report: &Value, paint: Paint) -> String {
         + report["topics_not_listed"].as_u64().unwrap_or(0);
     if more > 0 {
         out.push_str(&format!("and {more} topics more; see --json\n"));
+    }
+    let mut refused = Table::new(&["NO GRANT FOR NODE", "TOPIC", "SUBSCRIPTIONS", "REQUESTS", "LAST"]);
+    for entry in list(&report["refused"]).iter().take(REFUSALS) {
+        let last = entry["last_seconds"].as_u64().unwrap_or(0);
+        refused.row(
+            Some((0, Tone::Bad)),
+            vec![
+                text(&entry["node"]),
+                text(&entry["topic"]),
+                number(&entry["subscriptions"]),
+                number(&entry["requests"]),
+                time(last),
+            ],
+        );
+    }
+    let table = refused.render(paint);
+    if !table.is_empty() {
+        out.push('\n');
+        out.push_str(&table);
     }
     out
 }

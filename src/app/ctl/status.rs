@@ -92,6 +92,12 @@ pub fn render(report: &Value, paint: Paint) -> String {
             ],
         );
     }
+    let mut forbidden = Table::new(&["NOT GRANTED", "TOPIC"]);
+    for publisher in list(&report["publishers"]) {
+        for topic in list(&publisher["topics_forbidden"]) {
+            forbidden.row(Some((0, Tone::Bad)), vec![text(&publisher["uri"]), text(topic)]);
+        }
+    }
     let mut handlers = Table::new(&[
         "HANDLER",
         "STATE",
@@ -124,7 +130,7 @@ pub fn render(report: &Value, paint: Paint) -> String {
         );
     }
     let topics = topics(list(&report["topics"]));
-    for table in [publishers, handlers, topics] {
+    for table in [publishers, forbidden, handlers, topics] {
         let table = table.render(paint);
         if !table.is_empty() {
             out.push('\n');

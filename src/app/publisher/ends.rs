@@ -9,6 +9,7 @@ use crossbeam_channel::Sender;
 use crate::config::{PublisherConfig, PublisherKeys};
 use crate::event::EventBatch;
 use crate::publisher::gate::{Cuts, Gate, GateOptions};
+use crate::publisher::permits::Permits;
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
@@ -43,6 +44,7 @@ pub(super) fn sync_service(
     context: &zmq::Context,
     asks: Sender<Asked>,
     (key, cuts): (Option<SecretKey>, Cuts),
+    permits: &Arc<Permits>,
 ) -> Result<Option<SyncService>, Box<dyn Error>> {
     let Some(endpoint) = &config.sync else {
         return Ok(None);
@@ -51,8 +53,11 @@ pub(super) fn sync_service(
         cache_bytes: config.sync_cache_bytes,
         max_snapshots: config.sync_max_snapshots,
         snapshot_rate: config.sync_snapshot_rate,
+        request_rate: config.sync_request_rate,
         key,
         cuts,
+        permits: Arc::clone(permits),
+        peers: config.peers(),
         ..SyncOptions::default()
     };
     Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
@@ -90,6 +95,7 @@ pub(super) fn network(
         subscriptions: true,
         linger: config.stop_timeout / 2,
         key,
+        peers: config.peers(),
     })?;
     publisher.initialize()?;
     Ok(publisher)

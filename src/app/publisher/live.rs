@@ -10,7 +10,7 @@ use crate::config::{Known, PublisherConfig, Sources, load_publisher};
 use crate::control::ControlMetrics;
 use crate::exporter::ExporterMetrics;
 use crate::handler::registry::Registry;
-use crate::status::{Counted, Own, Part, Process, ServiceReport};
+use crate::status::{Counted, Own, Part, Process, RefusedTopic, ServiceReport};
 use crate::util::pulse::Watched;
 use crate::util::systemd::Notifier;
 
@@ -18,7 +18,7 @@ use crate::util::systemd::Notifier;
 const TOPICS: usize = 100;
 
 /// The keys that take effect by a reload.
-const LIVE: &[&str] = &["log_level", "stuck_timeout"];
+const LIVE: &[&str] = &["grant", "log_level", "stuck_timeout"];
 
 /// What the main loop owns.
 pub struct Live {
@@ -139,6 +139,7 @@ impl Live {
                 "monitors" => Part::Monitors,
                 "sync" => Part::Sync,
                 "gate" => Part::Gate,
+                "grants" => Part::Grants,
                 _ => Part::Service,
             };
             parts.insert(part, Counted(samples));
@@ -162,8 +163,23 @@ impl Live {
             uri: self.wired.uri().to_owned(),
             subscribers,
             topics_not_listed,
+            refused: self.refused(),
             parts,
         }
+    }
+
+    /// What nodes asked for and may not have.
+    fn refused(&self) -> Vec<RefusedTopic> {
+        let now = Instant::now();
+        let latest = self.wired.permits().latest().into_iter();
+        let each = latest.map(|refused| RefusedTopic {
+            node: refused.node,
+            topic: refused.topic,
+            subscriptions: refused.subscriptions,
+            requests: refused.requests,
+            last_seconds: now.saturating_duration_since(refused.last).as_secs(),
+        });
+        each.collect()
     }
 
     /// One line for `systemctl status`.
@@ -175,7 +191,7 @@ impl Live {
     }
 
     /// Reads the configuration anew. A bad one is refused as a whole, with all its faults in the
-    /// log. Only what is logged can change while the service runs.
+    /// log. Only what is logged and who may have what can change while the service runs.
     pub fn reload(&mut self) {
         log::info!("SIGHUP: the configuration is read anew");
         self.notifier.reloading();
@@ -199,6 +215,9 @@ impl Live {
 
     fn take(&mut self, new: PublisherConfig) {
         let mut later = self.config.differs(&new);
+        if later.contains(&"grant") {
+            self.wired.permits().set(new.grants());
+        }
         if later.contains(&"log_level") {
             match self.level.is_fixed() {
                 true => log::warn!("log_level: the command line or RUST_LOG has the last word"),

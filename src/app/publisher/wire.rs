@@ -18,6 +18,7 @@ use crate::publisher::gate::{Cuts, Gate, GateMetrics};
 use crate::publisher::group::Rules;
 use crate::publisher::history::{self, History, Moment};
 use crate::publisher::lease::Identity;
+use crate::publisher::permits::Permits;
 use crate::publisher::monitor::{MonitorMetrics, MonitorOptions, Monitors};
 use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
 use crate::publisher::service::{self, Service};
@@ -41,6 +42,7 @@ pub struct Wired {
     monitored: Arc<MonitorMetrics>,
     service: Service,
     gated: Option<Arc<GateMetrics>>,
+    permits: Arc<Permits>,
     // After all that it guards.
     gate: Option<Gate>,
     id: String,
@@ -122,6 +124,7 @@ impl Wired {
         let cuts = gate.as_ref().map_or_else(Cuts::default, Gate::cuts);
         let key = keys.map(|keys| keys.secret);
 
+        let permits = Arc::new(Permits::new(config.grants()));
         let publisher = network(config, context, key.clone())?;
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
         let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
@@ -137,6 +140,7 @@ impl Wired {
             asks,
             sync_endpoint: config.sync_told(),
             cuts: cuts.clone(),
+            permits: Arc::clone(&permits),
             rules: Rules {
                 version_field: Some(config.version_field.as_str())
                     .filter(|name| !name.is_empty())
@@ -163,7 +167,7 @@ impl Wired {
             },
             submit_to,
         )?;
-        let sync = sync_service(config, context, ask_to, (key, cuts))?;
+        let sync = sync_service(config, context, ask_to, (key, cuts), &permits)?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
         let store = (store.open)(&StoreOptions {
@@ -196,6 +200,7 @@ impl Wired {
             service,
             gated: gate.as_ref().map(|gate| Arc::clone(&gate.metrics)),
             gate,
+            permits,
             id,
             uri,
             _locks: [lock, id_lock],
@@ -228,6 +233,11 @@ impl Wired {
         }
     }
 
+    /// Who may have which topics.
+    pub fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
     /// The thread every event goes through.
     pub fn service(&self) -> &Service {
         &self.service
@@ -249,7 +259,7 @@ impl Wired {
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 5] {
+    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 6] {
         let gated = self.gated.as_ref();
         let synced = self.synced.as_ref();
         [
@@ -258,6 +268,7 @@ impl Wired {
             ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
             ("service", self.service.metrics.each()),
             ("gate", gated.map_or_else(Vec::new, |gated| gated.each())),
+            ("grants", self.permits.metrics.each()),
         ]
     }
 }

@@ -7,6 +7,7 @@ use super::zap::{Question, Verdict};
 use super::{Cuts, GateMetrics, GateOptions};
 use crate::publisher::history::Moment;
 use crate::pubsub::PubSubError;
+use crate::security::admission;
 use crate::security::authorized::{Authorized, Directory, Look};
 use crate::security::pending::Pending;
 use crate::util::rate::RateLimit;
@@ -67,7 +68,7 @@ impl Guard {
         if let Some(name) = self.authorized.name(key) {
             log::debug!("{name} connects from {address}");
             self.metrics.gate_admitted_total.inc();
-            return Verdict::Admitted(name.to_owned());
+            return Verdict::Admitted(admission::user_id(name));
         }
         self.metrics.gate_refused_total.inc();
         let at = Moment::now().unix_micros / 1_000_000;

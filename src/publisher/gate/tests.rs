@@ -53,6 +53,7 @@ impl Rig {
                 send_timeout: Duration::ZERO,
                 linger: Duration::ZERO,
                 key: Some(key),
+                peers: Default::default(),
             })
             .unwrap();
         publisher.initialize().unwrap();
@@ -107,7 +108,7 @@ impl Rig {
     #[track_caller]
     fn refuses(&mut self) {
         let until = Instant::now() + PATIENCE;
-        while self.publisher.refusals() == 0 {
+        while self.publisher.peers().refused == 0 {
             assert!(Instant::now() < until, "nobody is refused");
             std::thread::sleep(Duration::from_millis(2));
         }

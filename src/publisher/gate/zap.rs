@@ -8,7 +8,7 @@ const FRAMES: usize = 7;
 /// What is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Admitted, under this name.
+    /// Admitted, under this user id.
     Admitted(String),
     /// Not yet authorised. 300: after a 400 libzmq's client would never try again.
     Unknown,

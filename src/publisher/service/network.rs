@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ServiceMetrics;
 use crate::event::hello::{Hello, MAX_RECENT, topic_hash};
@@ -11,7 +11,9 @@ use crate::publisher::audience::Audience;
 use crate::publisher::gate::Cuts;
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, Moment, RecordBuf};
-use crate::pubsub::PublisherApi;
+use crate::publisher::permits::Permits;
+use crate::pubsub::{PublisherApi, Subscription};
+use crate::security::grants::Grants;
 use crate::util::rate::RateLimit;
 
 /// What the service's thread says to the agents, and hears of them.
@@ -27,11 +29,17 @@ pub(super) struct Network {
     metrics: Arc<ServiceMetrics>,
     audience: Arc<Audience>,
     complaints: RateLimit,
+    peer_lines: RateLimit,
     cuts: Cuts,
     /// Cuts done.
     cut: u64,
+    /// Whether connections are to be ended for another reason.
+    must_cut: bool,
     /// Whether the address is to be opened again.
     closed: bool,
+    permits: Arc<Permits>,
+    /// The grants in force here, and their number.
+    grants: (u64, Arc<Grants>),
 }
 
 impl Network {
@@ -43,6 +51,7 @@ impl Network {
         audience: Arc<Audience>,
         complaints: RateLimit,
         cuts: Cuts,
+        permits: Arc<Permits>,
     ) -> Self {
         Network {
             publisher,
@@ -54,9 +63,13 @@ impl Network {
             metrics,
             audience,
             complaints,
+            peer_lines: RateLimit::new(5, Duration::from_secs(60)),
             cut: cuts.count(),
             cuts,
+            must_cut: false,
             closed: false,
+            grants: permits.current(),
+            permits,
         }
     }
 
@@ -69,6 +82,10 @@ impl Network {
     pub(super) fn send(&mut self, records: &RecordBuf, now: Instant) {
         if records.is_empty() {
             return;
+        }
+        if !self.grants.1.is_open() {
+            // Where they need no leave, libzmq itself looks for new ones as it sends.
+            self.see_subscriptions(now);
         }
         let mut sent = 0;
         for record in records.iter() {
@@ -97,19 +114,59 @@ impl Network {
 
     /// Sees who came and went, and says hello when it is due.
     pub(super) fn tick(&mut self, history: &History, now: Instant) {
+        self.review();
         self.cut(now);
         self.see_subscriptions(now);
-        let refused = self.publisher.refusals();
-        self.metrics.handshakes_refused_total.add(refused);
+        self.see_peers(now);
         if now >= self.heartbeat.due() {
             self.hello(history, now);
         }
     }
 
+    /// Takes other grants over, if there are any. Whoever may have something else than before comes
+    /// anew: what it asked for and was refused is not asked for again on the same connection.
+    fn review(&mut self) {
+        let current = self.permits.current();
+        if current.0 == self.grants.0 {
+            return;
+        }
+        let (_, old) = std::mem::replace(&mut self.grants, current);
+        let new = &self.grants.1;
+        if old.is_open() != new.is_open() {
+            self.publisher.guard(!new.is_open());
+            self.must_cut = true;
+            log::info!("grants begin or end: all connections will be made anew");
+            return;
+        }
+        let mut other = |node: &str| !new.same_for(node, &old);
+        let ended = self.publisher.end_connections(&mut other);
+        self.permits.metrics.grants_ended_total.add(ended as u64);
+        log::info!("{ended} connections ended, of nodes that may have other topics than before");
+    }
+
+    /// Counts what became of peers.
+    fn see_peers(&mut self, now: Instant) {
+        let peers = self.publisher.peers();
+        let metrics = &self.metrics;
+        metrics.connections.set(peers.open);
+        metrics.handshakes_refused_total.add(peers.refused);
+        for (what, count, metric) in [
+            ("too many connections", peers.crowded, &metrics.connections_crowded_total),
+            ("too many subscriptions", peers.greedy, &metrics.connections_greedy_total),
+            ("a message that is no subscription", peers.unruly, &metrics.connections_unruly_total),
+        ] {
+            metric.add(count);
+            if count > 0 && let Some(permit) = self.peer_lines.permit(now) {
+                log::warn!("{count} connections ended: {what}{permit}");
+            }
+        }
+        metrics.connections_unclear_total.add(peers.unclear);
+    }
+
     /// Ends all connections if somebody is to be kept out, and opens the address again.
     fn cut(&mut self, now: Instant) {
         let ordered = self.cuts.count();
-        let new = self.cut != ordered;
+        let new = self.cut != ordered || self.must_cut;
         if !new && !self.closed {
             return;
         }
@@ -119,7 +176,7 @@ impl Network {
         }
         match self.publisher.cut(new) {
             Ok(open) => {
-                self.cut = ordered;
+                (self.cut, self.must_cut) = (ordered, false);
                 self.closed = !open;
             }
             // Not done, as long as it is not certain that nobody is connected any more.
@@ -140,7 +197,12 @@ impl Network {
     fn see_subscriptions(&mut self, now: Instant) {
         let (metrics, heartbeat) = (&self.metrics, &mut self.heartbeat);
         let audience = &self.audience;
-        let seen = self.publisher.subscriptions(&mut |prefix, added| {
+        let (permits, grants) = (&self.permits, &self.grants.1);
+        let seen = self.publisher.subscriptions(&mut |subscription| {
+            let Subscription { prefix, added, node } = *subscription;
+            if added && !permits.subscription(grants, node, prefix) {
+                return false;
+            }
             audience.note(prefix, added);
             let count = metrics.subscriptions.get();
             metrics.subscriptions.set(if added {
@@ -152,6 +214,7 @@ impl Network {
                 metrics.joins_total.inc();
                 heartbeat.joined(now);
             }
+            true
         });
         if let Err(error) = seen
             && let Some(permit) = self.complaints.permit(now)

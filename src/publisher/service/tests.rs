@@ -76,6 +76,7 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
             send_timeout: Duration::ZERO,
             linger: Duration::ZERO,
             key: None,
+            peers: Default::default(),
         })
         .unwrap();
     inner.initialize().unwrap();
@@ -98,6 +99,7 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
         asks: crossbeam_channel::never(),
         sync_endpoint: "tcp://*:8867".into(),
         cuts: Default::default(),
+        permits: Default::default(),
         rules: Rules {
             version_field: None,
             selective,

@@ -75,6 +75,7 @@ impl Worker {
                 audience,
                 complaints(),
                 parts.cuts,
+                parts.permits,
             ),
             history: parts.history,
             pushed: parts.pushed,

@@ -162,6 +162,29 @@ impl Desk {
         self.answer(&waiter, &answer);
     }
 
+    /// A client asks for a topic that it may not have.
+    pub(super) fn forbid(&mut self, client: &[u8], tag: u64) {
+        let waiter = Waiter {
+            client: client.into(),
+            tag,
+        };
+        let answer = Answer::Refused {
+            code: Refusal::Forbidden,
+            reason: "no grant of the publisher gives this node the topic".into(),
+        };
+        self.answer(&waiter, &answer);
+    }
+
+    /// A client asks too often.
+    pub(super) fn hurried(&mut self, client: &[u8], tag: u64) {
+        self.metrics.sync_hurried_total.inc();
+        let waiter = Waiter {
+            client: client.into(),
+            tag,
+        };
+        self.retry(&waiter, BROKEN);
+    }
+
     /// A client could not be sent its answer because it is not connected any more.
     pub(super) fn gone(&mut self, client: &[u8]) {
         self.admission.gone(client);

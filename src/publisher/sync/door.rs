@@ -4,8 +4,8 @@ use zmq::Socket;
 
 use super::SyncOptions;
 use crate::publisher::gate::Cuts;
-use crate::pubsub::PubSubError;
-use crate::pubsub::driver::zmq::monitor::Refusals;
+use crate::pubsub::{PeerCounts, PubSubError};
+use crate::pubsub::driver::zmq::watch::{Sender, Watch};
 use crate::pubsub::driver::zmq::{bind, curve, failed, ffi};
 use crate::pubsub::endpoint::Endpoint;
 use crate::sync::MAX_REQUEST;
@@ -23,7 +23,7 @@ pub(super) struct Door {
     endpoint: Endpoint,
     options: SyncOptions,
     socket: Socket,
-    refusals: Option<Refusals>,
+    watch: Watch,
     open: bool,
     cuts: Cuts,
     /// Cuts done.
@@ -39,13 +39,13 @@ impl Door {
         endpoint: &Endpoint,
         options: &SyncOptions,
     ) -> Result<Self, PubSubError> {
-        let (socket, refusals) = make(context, endpoint, options)?;
+        let (socket, watch) = make(context, endpoint, options)?;
         Ok(Door {
             context: context.clone(),
             endpoint: endpoint.clone(),
             options: options.clone(),
             socket,
-            refusals,
+            watch,
             open: false,
             cut: options.cuts.count(),
             cuts: options.cuts.clone(),
@@ -81,10 +81,10 @@ impl Door {
             self.socket
                 .set_linger(0)
                 .map_err(failed(format!("cannot cut {}", self.endpoint)))?;
-            let (socket, refusals) = make(&self.context, &self.endpoint, &self.options)?;
+            let (socket, watch) = make(&self.context, &self.endpoint, &self.options)?;
             self.stop_monitor();
             self.socket = socket;
-            self.refusals = refusals;
+            self.watch = watch;
             self.open = false;
             self.lock = None;
             self.cut = ordered;
@@ -95,15 +95,23 @@ impl Door {
         }
     }
 
-    /// How many were refused since the last call.
-    pub fn refusals(&mut self) -> u64 {
-        self.refusals.as_mut().map_or(0, Refusals::take)
+    /// Somebody has asked something.
+    pub fn heard(&mut self, sender: &Sender) {
+        self.watch.spoke(sender);
+    }
+
+    /// Looks at the connections, and ends those that are too many; what became of them since the last
+    /// call.
+    pub fn peers(&mut self) -> Result<PeerCounts, PubSubError> {
+        self.watch.look()?;
+        self.watch.thin_out();
+        // Nothing is kept for a connection.
+        self.watch.gone();
+        Ok(self.watch.take())
     }
 
     fn stop_monitor(&mut self) {
-        if self.refusals.is_some()
-            && let Err(error) = ffi::stop_monitor(&mut self.socket)
-        {
+        if let Err(error) = ffi::stop_monitor(&mut self.socket) {
             log::error!("cannot end the monitor of {}: {error}", self.endpoint);
         }
     }
@@ -119,18 +127,15 @@ fn make(
     context: &zmq::Context,
     endpoint: &Endpoint,
     options: &SyncOptions,
-) -> Result<(Socket, Option<Refusals>), PubSubError> {
+) -> Result<(Socket, Watch), PubSubError> {
     let uri = endpoint.to_string();
     let mut socket = context
         .socket(zmq::ROUTER)
         .and_then(|socket| configure(&socket, &uri, options).map(|()| socket))
         .map_err(failed(format!("cannot open a socket for {uri}")))?;
     curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
-    let refusals = match options.key {
-        Some(_) => Some(Refusals::of(context, &socket)?),
-        None => None,
-    };
-    Ok((socket, refusals))
+    let watch = Watch::of(context, &socket, options.peers)?;
+    Ok((socket, watch))
 }
 
 fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Result<()> {

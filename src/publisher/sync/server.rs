@@ -9,12 +9,14 @@ use zmq::Message;
 use super::ask::{Asked, Told};
 use super::desk::{Action, Desk};
 use super::door::Door;
+use super::pace::Pace;
 use super::{Command, SyncMetrics};
 use crate::event::codec::Malformed;
+use crate::publisher::permits::Permits;
 use crate::pubsub::driver::zmq::frames::Frames;
 use crate::pubsub::driver::zmq::wait;
 use crate::pubsub::subscriber::Received;
-use crate::sync::{answer, request};
+use crate::sync::{Request, answer, request};
 use crate::util::rate::RateLimit;
 use crate::util::waker::{Commands, Inbox};
 
@@ -38,6 +40,8 @@ pub(super) struct Parts {
     pub asks: Sender<Asked>,
     pub desk: Desk,
     pub metrics: Arc<SyncMetrics>,
+    pub permits: Arc<Permits>,
+    pub pace: Pace,
 }
 
 pub(super) struct Server {
@@ -70,6 +74,7 @@ impl Server {
             let now = Instant::now();
             if now >= due {
                 self.parts.desk.tick(now);
+                self.parts.pace.tick(now);
                 self.guard(now);
                 due = now
                     + if self.parts.door.is_open() {
@@ -101,8 +106,8 @@ impl Server {
     /// Reads one request; `false` when none is waiting.
     fn receive(&mut self) -> bool {
         let Parts { door, uri, .. } = &self.parts;
-        let (client, payload) = match self.frames.receive(door.socket(), uri) {
-            Ok(Received::Message { topic, payload }) => (topic, payload),
+        match self.frames.receive(door.socket(), uri) {
+            Ok(Received::Message { .. }) => {}
             Ok(Received::Malformed(error)) => {
                 // Whose it was is not known any more, so it gets no answer.
                 self.parts.metrics.sync_refused_total.inc();
@@ -115,15 +120,32 @@ impl Server {
                 std::thread::sleep(BROKEN);
                 return false;
             }
-        };
+        }
+        let sender = self.frames.sender();
+        let node = sender.as_ref().and_then(|sender| sender.node.as_deref());
+        let (client, payload) = self.frames.message();
+        let Parts {
+            door,
+            desk,
+            permits,
+            pace,
+            ..
+        } = &mut self.parts;
+        if let Some(sender) = &sender {
+            door.heard(sender);
+        }
+        let now = Instant::now();
         match request::decode(payload) {
-            Ok((tag, request)) => {
-                self.parts
-                    .desk
-                    .request(client, tag, request, Instant::now());
+            // A node has one pace, whatever it calls its connections.
+            Ok((tag, _)) if !pace.permit(node.map_or(client, str::as_bytes), now) => {
+                desk.hurried(client, tag);
             }
+            Ok((tag, request)) => match granted(permits, node, request) {
+                Some(request) => desk.request(client, tag, request, now),
+                None => desk.forbid(client, tag),
+            },
             Err(error) => {
-                self.parts.desk.malformed(client, error);
+                desk.malformed(client, error);
                 if let Some(permit) = self.refusals.permit(Instant::now()) {
                     log::warn!("a sync client sent what is no request: {error}{permit}");
                 }
@@ -144,7 +166,14 @@ impl Server {
 
     fn count_refusals(&mut self) {
         let Parts { door, metrics, .. } = &mut self.parts;
-        metrics.sync_handshakes_refused_total.add(door.refusals());
+        match door.peers() {
+            Ok(peers) => {
+                metrics.sync_connections.set(peers.open);
+                metrics.sync_handshakes_refused_total.add(peers.refused);
+                metrics.sync_connections_crowded_total.add(peers.crowded);
+            }
+            Err(error) => log::debug!("{error}"),
+        }
     }
 
     fn complain(&self, error: &Malformed) {
@@ -213,6 +242,28 @@ impl Server {
         if let Err(error) = wait(door.socket(), None, inbox.fd(), Some(time), uri) {
             log::error!("{error}");
             std::thread::sleep(BROKEN);
+        }
+    }
+}
+
+/// What of a request the node may ask; `None`: nothing.
+fn granted(permits: &Permits, node: Option<&str>, request: Request) -> Option<Request> {
+    let (_, grants) = permits.current();
+    match request {
+        Request::Heads {
+            incarnation,
+            mut topics,
+        } => {
+            let asked = topics.len();
+            topics.retain(|(topic, _)| permits.request(&grants, node, topic));
+            let left = !topics.is_empty() || asked == 0;
+            left.then_some(Request::Heads {
+                incarnation,
+                topics,
+            })
+        }
+        Request::Replay { ref topic, .. } | Request::Snapshot { ref topic, .. } => {
+            permits.request(&grants, node, topic).then_some(request)
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::event::codec::Malformed;
 use crate::event::topic;
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
+    Subscription,
 };
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal, SubscriberAgentBase, Transport};
@@ -326,7 +327,10 @@ impl PublisherApi for MemoryPublisher {
     }
 
     /// Shows what was added; the ends of subscriptions are not kept.
-    fn subscriptions(&mut self, see: &mut dyn FnMut(&[u8], bool)) -> Result<(), PubSubError> {
+    fn subscriptions(
+        &mut self,
+        see: &mut dyn FnMut(&Subscription<'_>) -> bool,
+    ) -> Result<(), PubSubError> {
         for prefix in self
             .network
             .state()
@@ -334,7 +338,11 @@ impl PublisherApi for MemoryPublisher {
             .remove(&self.uri)
             .unwrap_or_default()
         {
-            see(&prefix, true);
+            see(&Subscription {
+                prefix: &prefix,
+                added: true,
+                node: None,
+            });
         }
         Ok(())
     }

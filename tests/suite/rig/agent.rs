@@ -83,6 +83,7 @@ pub fn publisher(driver: &dyn PubSubApi, uri: &str) -> Box<dyn PublisherApi> {
         send_timeout: Duration::from_millis(300),
         linger: Duration::from_secs(1),
         key: None,
+        peers: Default::default(),
     };
     driver.publisher(&options).unwrap()
 }

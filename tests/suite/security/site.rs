@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use fanfare::security::file;
 use fanfare::security::key::{PublicKey, SecretKey};
+use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::recovery::cluster::{Cluster, Node};
 use crate::rig::PATIENCE;
@@ -43,13 +45,18 @@ pub fn run(arguments: &[&dyn AsRef<OsStr>]) -> Output {
 impl Site {
     /// A running service that authorises these nodes.
     pub fn new(nodes: &[&str]) -> Site {
+        Site::with(nodes, "")
+    }
+
+    /// The same, with more in its configuration.
+    pub fn with(nodes: &[&str], more: &str) -> Site {
         let folder = Folder::new();
         let (keys, authorized) = (folder.path("keys"), folder.path("authorized"));
         std::fs::create_dir(&authorized).unwrap();
         let made = run(&[&"keygen", &"--publisher", &"--dir", &keys]);
         assert!(made.status.success(), "{made:?}");
         let cluster = Cluster::new(&format!(
-            "security = \"curve\"\npublisher_key = {:?}\nauthorized_keys = {:?}\n",
+            "security = \"curve\"\npublisher_key = {:?}\nauthorized_keys = {:?}\n{more}",
             keys.join("publisher.key_secret"),
             authorized
         ));
@@ -135,10 +142,33 @@ impl Site {
         )
     }
 
+    /// Gives the running service a configuration in which `old` is `new`.
+    pub fn reload(&mut self, old: &str, new: &str) {
+        let host = &mut self.cluster.host;
+        assert!(host.more.contains(old), "{}", host.more);
+        host.more = host.more.replace(old, new);
+        // Writes the file.
+        host.command();
+        host.process().signal(Signal::HUP);
+    }
+
+    /// The publisher's report.
+    pub fn report(&self) -> Value {
+        let socket = self.cluster.host.folder.path("run").join("publisher.ctl");
+        let socket = socket.to_str().unwrap();
+        let done = run(&[&"publisher", &"status", &"--json", &"--socket", &socket]);
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+
     /// A started agent with this node's key.
     pub fn node(&self, name: &str) -> Node {
+        self.node_with(name, &["t1"])
+    }
+
+    /// A started agent with this node's key and these topics.
+    pub fn node_with(&self, name: &str, topics: &[&str]) -> Node {
         let uri = self.cluster.uri();
-        let mut node = Node::new(&[&uri], &["t1"], &self.secured(name));
+        let mut node = Node::new(&[&uri], topics, &self.secured(name));
         node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 1.0"));
         node.start();
         node

@@ -19,6 +19,7 @@ fn options(endpoint: &Endpoint) -> PublisherOptions {
         send_timeout: Duration::ZERO,
         linger: Duration::ZERO,
         key: None,
+        peers: Default::default(),
     }
 }
 

@@ -4,10 +4,19 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{BorrowedFd, RawFd};
 
 /// `ZMQ_MULTICAST_LOOP`: whether a host hears its own multicast.
 pub const MULTICAST_LOOP: c_int = 96;
+
+/// `ZMQ_IPC_FILTER_UID`: another user that may connect on ipc; with the first one all others may
+/// no longer.
+pub const IPC_FILTER_UID: c_int = 59;
+
+/// `ZMQ_XPUB_MANUAL`: a subscription takes effect only when the owner makes it, by setting
+/// `ZMQ_SUBSCRIBE` before it receives anything else.
+pub const XPUB_MANUAL: c_int = 71;
 
 /// `ZMQ_XPUB_VERBOSER`: every subscription is shown, not only the first to a prefix, and every end
 /// of one.
@@ -118,4 +127,29 @@ pub fn fd(socket: &zmq::Socket) -> zmq::Result<BorrowedFd<'_>> {
     // SAFETY: the descriptor belongs to the socket and stays open as long as it; the borrow keeps
     // the socket from being closed meanwhile.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Ends the connection that `fd` is, of the peer at this address where it is known; says whether it
+/// did. libzmq has no call that ends one connection of a bound socket; its I/O thread finds it ended.
+/// The caller has made sure that libzmq has not reported the connection's end.
+pub fn end_connection(fd: RawFd, peer: Option<IpAddr>) -> bool {
+    if fd < 0 {
+        return false;
+    }
+    // SAFETY: the number is used for two system calls within this function. Should libzmq have
+    // closed it in this very moment, they fail, or meet another socket: nothing that memory safety
+    // rests on.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    // Another socket that has the number by now is spared where that shows: one that listens has no
+    // peer, and most have another.
+    let found = rustix::net::getpeername(fd);
+    let same = match (found, peer) {
+        (Err(_), _) => false,
+        (Ok(_), None) => true,
+        (Ok(found), Some(peer)) => {
+            let found = found.map(SocketAddr::try_from);
+            matches!(found, Some(Ok(found)) if found.ip().to_canonical() == peer.to_canonical())
+        }
+    };
+    same && rustix::net::shutdown(fd, rustix::net::Shutdown::Both).is_ok()
 }

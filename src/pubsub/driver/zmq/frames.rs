@@ -6,6 +6,7 @@
 use zmq::{Message, Socket};
 
 use super::failed;
+use super::watch::Sender;
 use crate::event::codec::Malformed;
 use crate::pubsub::api::PubSubError;
 use crate::pubsub::subscriber::Received;
@@ -42,6 +43,16 @@ impl Frames {
         }
         while self.payload.get_more() && frame(socket, &mut self.payload, uri)? {}
         Ok(Received::Malformed(Malformed::FrameCount))
+    }
+
+    /// Who sent the message that was received last.
+    pub fn sender(&mut self) -> Option<Sender> {
+        Sender::of(&mut self.payload)
+    }
+
+    /// The message that was received last.
+    pub fn message(&self) -> (&[u8], &[u8]) {
+        (&self.topic, &self.payload)
     }
 }
 

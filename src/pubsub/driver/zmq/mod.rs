@@ -10,6 +10,8 @@ mod link;
 pub(crate) mod monitor;
 pub mod multiproc;
 mod publisher;
+mod seats;
+pub(crate) mod watch;
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;

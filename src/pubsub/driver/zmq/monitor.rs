@@ -10,13 +10,21 @@ use crate::pubsub::api::PubSubError;
 use crate::pubsub::subscriber::Signal;
 
 const CONNECTED_WITH_HANDSHAKE: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
-const REFUSED: u32 =
+pub(super) const REFUSED: u32 =
     zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
 /// The handshake broke off without a reason: a peer that went away, or one that was too slow.
-const BROKE_OFF: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
+pub(super) const BROKE_OFF: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
 /// The descriptor of an attempt to connect was closed: the attempt failed.
 const NOT_CONNECTED: u32 = zmq_sys::ZMQ_EVENT_CLOSED;
-const LOST: u32 = zmq_sys::ZMQ_EVENT_DISCONNECTED;
+pub(super) const LOST: u32 = zmq_sys::ZMQ_EVENT_DISCONNECTED;
+
+/// A connection to a socket that is bound; the value is its descriptor, as with its end.
+pub(super) const ACCEPTED: u32 = zmq_sys::ZMQ_EVENT_ACCEPTED;
+/// A connection was not taken; on ipc also one of a user who may not connect.
+pub(super) const NOT_ACCEPTED: u32 = zmq_sys::ZMQ_EVENT_ACCEPT_FAILED;
+
+/// Events that may wait to be read.
+const EVENTS: i32 = 100_000;
 
 /// libzmq tells both sides nothing more where one does not know the other's key.
 const BROKEN_OFF: &str =
@@ -34,7 +42,12 @@ impl Monitor {
         Self::of(context, watched, mask)
     }
 
-    fn of(context: &zmq::Context, watched: &zmq::Socket, mask: u32) -> Result<Self, PubSubError> {
+    /// Watches `watched` for the events of `mask`.
+    pub(super) fn of(
+        context: &zmq::Context,
+        watched: &zmq::Socket,
+        mask: u32,
+    ) -> Result<Self, PubSubError> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let address = format!("inproc://fanfare-monitor-{number}");
@@ -42,6 +55,8 @@ impl Monitor {
         watched.monitor(&address, mask as i32).map_err(cannot())?;
         let socket = context.socket(zmq::PAIR).map_err(cannot())?;
         socket.set_linger(0).map_err(cannot())?;
+        // Whoever is not read in time holds up the I/O thread, which writes these.
+        socket.set_rcvhwm(EVENTS).map_err(cannot())?;
         socket.connect(&address).map_err(cannot())?;
         Ok(Monitor { socket })
     }
@@ -53,6 +68,17 @@ impl Monitor {
 
     /// The next signal, without waiting.
     pub fn next(&mut self) -> Result<Option<Signal>, PubSubError> {
+        while let Some((event, value)) = self.event()? {
+            let signal = signal(event, value);
+            if signal.is_some() {
+                return Ok(signal);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next event and its value, without waiting.
+    pub(super) fn event(&mut self) -> Result<Option<(u32, u32)>, PubSubError> {
         let mut frame = zmq::Message::new();
         loop {
             match self.socket.recv(&mut frame, zmq::DONTWAIT) {
@@ -61,51 +87,29 @@ impl Monitor {
                 Err(zmq::Error::EINTR) => continue,
                 Err(error) => return Err(failed("cannot read a socket monitor")(error)),
             }
-            let signal = read(&frame);
+            let event = read(&frame);
             // The second frame is the address, which the reader knows.
             while frame.get_more() {
                 self.socket
                     .recv(&mut frame, zmq::DONTWAIT)
                     .map_err(failed("cannot read a socket monitor"))?;
             }
-            if signal.is_some() {
-                return Ok(signal);
-            }
-        }
-    }
-}
-
-/// Counts who is refused at a socket that is bound, whether or not it came as far as to ask for
-/// admission. To be read often, by the socket's owner.
-pub struct Refusals(Monitor);
-
-impl Refusals {
-    /// Watches `watched`, until [`super::ffi::stop_monitor`] is called on it.
-    pub fn of(context: &zmq::Context, watched: &zmq::Socket) -> Result<Self, PubSubError> {
-        Monitor::of(context, watched, REFUSED | BROKE_OFF).map(Refusals)
-    }
-
-    /// How many since the last call.
-    pub fn take(&mut self) -> u64 {
-        let mut count = 0;
-        loop {
-            match self.0.next() {
-                Ok(Some(_)) => count += 1,
-                Ok(None) => return count,
-                Err(error) => {
-                    log::debug!("{error}");
-                    return count;
-                }
+            if event.is_some() {
+                return Ok(event);
             }
         }
     }
 }
 
 /// Reads a monitor's first frame: u16 event, u32 value, both in the machine's order.
-fn read(frame: &[u8]) -> Option<Signal> {
+fn read(frame: &[u8]) -> Option<(u32, u32)> {
     let (event, value) = frame.split_first_chunk::<2>()?;
     let event = u32::from(u16::from_ne_bytes(*event));
-    let value = u32::from_ne_bytes(*value.first_chunk::<4>()?);
+    Some((event, u32::from_ne_bytes(*value.first_chunk::<4>()?)))
+}
+
+/// What an event means to the side that connects.
+fn signal(event: u32, value: u32) -> Option<Signal> {
     match event {
         CONNECTED_WITH_HANDSHAKE => Some(Signal::Up),
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH => {

@@ -2,10 +2,13 @@
 
 use zmq::Socket;
 
-use super::monitor::Refusals;
+use super::seats::Seats;
+use super::watch::{Sender, Watch};
 use super::{bind, configure_multicast, curve, failed, ffi};
 use crate::event::topic;
-use crate::pubsub::api::{PubSubError, PublisherApi, PublisherOptions};
+use crate::pubsub::api::{
+    PeerCounts, PubSubError, PublisherApi, PublisherOptions, Subscription,
+};
 use crate::pubsub::endpoint::Endpoint;
 use crate::util::lock_file::LockFile;
 
@@ -14,9 +17,21 @@ pub struct ZmqPublisher {
     options: PublisherOptions,
     socket: Option<Socket>,
     lock: Option<LockFile>,
-    refusals: Option<Refusals>,
+    watch: Option<Watch>,
+    seats: Seats,
+    /// Whether subscriptions of this socket need leave.
+    guarded: bool,
+    /// Whether libzmq's idea of who sent what was received is right; see [`ZmqPublisher::see`].
+    in_step: bool,
+    counts: PeerCounts,
     frame: Vec<u8>,
 }
+
+/// Longest message of a subscriber, bytes: a subscription, the longest topic in it, and room.
+const MAX_SUBSCRIPTION: i64 = 1024;
+
+/// Changes of subscriptions that are taken in one go.
+const ROUND: usize = 20_000;
 
 impl ZmqPublisher {
     pub fn new(context: zmq::Context, options: PublisherOptions) -> Self {
@@ -25,7 +40,11 @@ impl ZmqPublisher {
             options,
             socket: None,
             lock: None,
-            refusals: None,
+            watch: None,
+            seats: Seats::default(),
+            guarded: false,
+            in_step: true,
+            counts: PeerCounts::default(),
             frame: Vec::new(),
         }
     }
@@ -62,33 +81,179 @@ impl ZmqPublisher {
         let cannot = || failed(format!("cannot open a socket for {uri}"));
         let mut socket = self.context.socket(self.kind()).map_err(cannot())?;
         self.configure(&socket).map_err(cannot())?;
+        self.guarded = self.options.peers.guarded && self.tells_subscriptions();
         if self.tells_subscriptions() {
-            ffi::set_int(&mut socket, ffi::XPUB_VERBOSER, 1).map_err(|error| {
-                PubSubError::System {
-                    what: format!("cannot configure {uri}"),
-                    why: error.to_string(),
-                }
+            let option = match self.guarded {
+                true => ffi::XPUB_MANUAL,
+                false => ffi::XPUB_VERBOSER,
+            };
+            ffi::set_int(&mut socket, option, 1).map_err(|error| PubSubError::System {
+                what: format!("cannot configure {uri}"),
+                why: error.to_string(),
             })?;
+            socket.set_maxmsgsize(MAX_SUBSCRIPTION).map_err(cannot())?;
         }
         curve::binds(
             &mut socket,
             self.options.key.as_ref(),
             &self.options.endpoint,
         )?;
-        if self.options.key.is_some() {
-            self.refusals = Some(Refusals::of(&self.context, &socket)?);
+        if self.tells_subscriptions() || self.options.key.is_some() {
+            let watch = Watch::of(&self.context, &socket, self.options.peers)?;
+            self.watch = Some(watch);
         }
+        (self.seats, self.in_step) = (Seats::default(), true);
         Ok(socket)
     }
 
     /// Drops the socket with its connections, and what watches it.
     fn drop_socket(&mut self) {
         if let Some(mut socket) = self.socket.take()
-            && self.refusals.take().is_some()
+            && self.watch.take().is_some()
             && let Err(error) = ffi::stop_monitor(&mut socket)
         {
             let uri = &self.options.endpoint;
             log::error!("cannot end the monitor of {uri}: {error}");
+        }
+    }
+}
+
+type See<'a> = &'a mut dyn FnMut(&Subscription<'_>) -> bool;
+
+/// Subscriptions.
+///
+/// Where they need leave, libzmq is in its manual mode: a subscription is made for the connection
+/// that sent what was received last. Two of its ways are taken care of here. It keeps this
+/// connection in mind when it has ended and its memory is gone; so nothing is made for one that may
+/// have ended. And it takes the wrong connection after a message that is no subscription, until all
+/// that waits was received; so nothing is made until then, and who asked for something meanwhile is
+/// made to come again.
+impl ZmqPublisher {
+    /// Takes in one message of a subscriber.
+    fn see(&mut self, message: &mut zmq::Message, see: See<'_>) -> Result<(), PubSubError> {
+        let Some(sender) = Sender::of(message) else {
+            // Of a connection that has ended, made by libzmq. Where seats tell what it had, that was
+            // seen already.
+            if let (false, Some((0, prefix))) = (self.guarded, message.split_first()) {
+                see(&Subscription {
+                    prefix,
+                    added: false,
+                    node: None,
+                });
+            }
+            return Ok(());
+        };
+        if let Some(watch) = &mut self.watch {
+            watch.look()?;
+            watch.spoke(&sender);
+        }
+        self.part(see);
+        let (added, prefix) = match message.split_first() {
+            Some((1, prefix)) => (true, prefix),
+            Some((0, prefix)) => (false, prefix),
+            _ => {
+                self.in_step = false;
+                self.counts.unruly += self.end(&sender);
+                return Ok(());
+            }
+        };
+        let subscription = Subscription {
+            prefix,
+            added,
+            node: sender.node.as_deref(),
+        };
+        match self.guarded {
+            true => self.judge(&sender, &subscription, see),
+            false => {
+                self.note(&sender, &subscription, see);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends a connection; 1 when it did.
+    fn end(&mut self, sender: &Sender) -> u64 {
+        let watch = self.watch.as_mut();
+        watch.is_some_and(|watch| watch.end(sender)).into()
+    }
+
+    /// Whether the connection may ask for one thing more; ends it where it may not.
+    fn may_ask(&mut self, sender: &Sender) -> bool {
+        let room = self.seats.has_room(sender, &self.options.peers);
+        if !room {
+            self.counts.greedy += self.end(sender);
+        }
+        room
+    }
+
+    /// A change that libzmq has made.
+    fn note(&mut self, sender: &Sender, subscription: &Subscription<'_>, see: See<'_>) {
+        let prefix = subscription.prefix;
+        if !subscription.added {
+            self.seats.remove(sender, prefix);
+        } else if self.seats.has(sender, prefix) {
+            return;
+        } else if self.may_ask(sender) {
+            self.seats.put(sender, prefix, false);
+        }
+        see(subscription);
+    }
+
+    /// A change that is to be made, or not.
+    fn judge(
+        &mut self,
+        sender: &Sender,
+        subscription: &Subscription<'_>,
+        see: See<'_>,
+    ) -> Result<(), PubSubError> {
+        let is_over = |watch: &Watch| watch.is_over(sender);
+        if self.watch.as_ref().is_none_or(is_over) {
+            // Late, of one that has ended; or of one that came so soon after it that it cannot be
+            // told from it.
+            if self.seats.number(sender.fd).is_none_or(|n| n <= sender.number) {
+                self.counts.unclear += self.end(sender);
+            }
+            return Ok(());
+        }
+        if !self.in_step {
+            self.counts.unclear += self.end(sender);
+            return Ok(());
+        }
+        let Some(socket) = &self.socket else {
+            return Ok(());
+        };
+        let cannot = || failed(format!("cannot subscribe at {}", self.options.endpoint));
+        let prefix = subscription.prefix;
+        if !subscription.added {
+            if self.seats.remove(sender, prefix) {
+                socket.set_unsubscribe(prefix).map_err(cannot())?;
+                see(subscription);
+            }
+        } else if !self.seats.has(sender, prefix) {
+            let room = self.seats.has_room(sender, &self.options.peers);
+            let leave = room && see(subscription);
+            if leave {
+                socket.set_subscribe(prefix).map_err(cannot())?;
+            }
+            match room {
+                true => self.seats.put(sender, prefix, leave),
+                false => self.counts.greedy += self.end(sender),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes leave of connections that have ended.
+    fn part(&mut self, see: See<'_>) {
+        let gone = self.watch.as_mut().map(Watch::gone).unwrap_or_default();
+        for fd in gone {
+            for prefix in self.seats.leave(fd) {
+                see(&Subscription {
+                    prefix: &prefix,
+                    added: false,
+                    node: None,
+                });
+            }
         }
     }
 }
@@ -134,27 +299,55 @@ impl PublisherApi for ZmqPublisher {
         socket.send(payload, 0).map_err(cannot)
     }
 
-    fn subscriptions(&mut self, see: &mut dyn FnMut(&[u8], bool)) -> Result<(), PubSubError> {
-        let Some(socket) = self.socket.as_ref().filter(|_| self.tells_subscriptions()) else {
+    fn subscriptions(&mut self, see: See<'_>) -> Result<(), PubSubError> {
+        if !self.tells_subscriptions() {
             return Ok(());
-        };
+        }
         let mut message = zmq::Message::new();
-        loop {
+        for _ in 0..ROUND {
+            let Some(socket) = &self.socket else {
+                return Ok(());
+            };
             match socket.recv(&mut message, zmq::DONTWAIT) {
-                Ok(()) => {}
-                Err(zmq::Error::EAGAIN | zmq::Error::EINTR) => return Ok(()),
+                Ok(()) => self.see(&mut message, see)?,
+                Err(zmq::Error::EAGAIN) => {
+                    self.in_step = true;
+                    break;
+                }
+                Err(zmq::Error::EINTR) => break,
                 Err(error) => {
                     let what = format!("cannot read subscriptions of {}", self.options.endpoint);
                     return Err(failed(what)(error));
                 }
             }
-            // Anything else is a message of a subscriber's own, which nobody asked for.
-            match message.split_first() {
-                Some((1, prefix)) => see(prefix, true),
-                Some((0, prefix)) => see(prefix, false),
-                _ => {}
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.look()?;
+            watch.thin_out();
+        }
+        self.part(see);
+        Ok(())
+    }
+
+    fn guard(&mut self, guarded: bool) {
+        self.options.peers.guarded = guarded;
+    }
+
+    fn end_connections(&mut self, whose: &mut dyn FnMut(&str) -> bool) -> usize {
+        let Some(watch) = &mut self.watch else {
+            return 0;
+        };
+        if let Err(error) = watch.look() {
+            log::error!("{error}");
+        }
+        let mut ended = 0;
+        for seat in self.seats.each() {
+            let of = seat.sender.node.as_deref().is_some_and(&mut *whose);
+            if of && !watch.is_over(&seat.sender) {
+                ended += usize::from(watch.end(&seat.sender));
             }
         }
+        ended
     }
 
     fn cut(&mut self, connections: bool) -> Result<bool, PubSubError> {
@@ -183,8 +376,21 @@ impl PublisherApi for ZmqPublisher {
         }
     }
 
-    fn refusals(&mut self) -> u64 {
-        self.refusals.as_mut().map_or(0, Refusals::take)
+    fn peers(&mut self) -> PeerCounts {
+        let own = std::mem::take(&mut self.counts);
+        let Some(watch) = &mut self.watch else {
+            return own;
+        };
+        if let Err(error) = watch.look() {
+            log::debug!("{error}");
+        }
+        let seen = watch.take();
+        PeerCounts {
+            open: seen.open,
+            refused: seen.refused,
+            crowded: seen.crowded,
+            ..own
+        }
     }
 
     fn close(&mut self) {

@@ -1,0 +1,115 @@
+//! What each connection subscribes to, within bounds: pure.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::os::fd::RawFd;
+
+use super::watch::Sender;
+use crate::pubsub::api::PeerRules;
+
+/// A connection that has subscribed to something.
+#[derive(Debug)]
+pub struct Seat {
+    /// Whose it is.
+    pub sender: Sender,
+    /// By the prefix's hash; the prefix itself where it was taken and must be given back.
+    prefixes: HashMap<u64, Option<Box<[u8]>>>,
+}
+
+/// All of them. A prefix is known by its hash, whose seed nobody knows.
+#[derive(Debug, Default)]
+pub struct Seats {
+    seats: HashMap<RawFd, Seat>,
+    all: usize,
+    hashes: foldhash::quality::RandomState,
+}
+
+impl Seats {
+    /// The number under which the connection with this descriptor was admitted.
+    pub fn number(&self, fd: RawFd) -> Option<u64> {
+        self.seats.get(&fd).map(|seat| seat.sender.number)
+    }
+
+    /// Whether the connection has asked for this before.
+    pub fn has(&self, sender: &Sender, prefix: &[u8]) -> bool {
+        let hash = self.hashes.hash_one(prefix);
+        let seat = self.seats.get(&sender.fd);
+        seat.is_some_and(|seat| seat.prefixes.contains_key(&hash))
+    }
+
+    /// Whether the connection may ask for something more.
+    pub fn has_room(&self, sender: &Sender, rules: &PeerRules) -> bool {
+        let own = self.seats.get(&sender.fd);
+        let own = own.map_or(0, |seat| seat.prefixes.len());
+        own < rules.max_subscriptions && self.all < rules.max_all_subscriptions
+    }
+
+    /// Notes that the connection has asked for `prefix`, which is `kept` to be given back.
+    pub fn put(&mut self, sender: &Sender, prefix: &[u8], kept: bool) {
+        let hash = self.hashes.hash_one(prefix);
+        let seat = self.seats.entry(sender.fd).or_insert_with(|| Seat {
+            sender: sender.clone(),
+            prefixes: HashMap::new(),
+        });
+        let kept = kept.then(|| prefix.into());
+        self.all += usize::from(seat.prefixes.insert(hash, kept).is_none());
+    }
+
+    /// Notes that it does not ask for it any more; says whether it was kept.
+    pub fn remove(&mut self, sender: &Sender, prefix: &[u8]) -> bool {
+        let hash = self.hashes.hash_one(prefix);
+        let seat = self.seats.get_mut(&sender.fd);
+        let removed = seat.and_then(|seat| seat.prefixes.remove(&hash));
+        self.all -= usize::from(removed.is_some());
+        removed.flatten().is_some()
+    }
+
+    /// Forgets a connection; gives the prefixes that were kept.
+    pub fn leave(&mut self, fd: RawFd) -> impl Iterator<Item = Box<[u8]>> {
+        let seat = self.seats.remove(&fd);
+        self.all -= seat.as_ref().map_or(0, |seat| seat.prefixes.len());
+        let prefixes = seat.into_iter().flat_map(|seat| seat.prefixes);
+        prefixes.filter_map(|(_, kept)| kept)
+    }
+
+    /// Every connection.
+    pub fn each(&self) -> impl Iterator<Item = &Seat> {
+        self.seats.values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_bounded_whatever_is_taken_back() {
+        let rules = PeerRules {
+            max_subscriptions: 3,
+            max_all_subscriptions: 5,
+            ..PeerRules::default()
+        };
+        let of = |fd| Sender {
+            fd,
+            number: 1,
+            node: None,
+            address: None,
+        };
+        let mut seats = Seats::default();
+        for n in 0..3u8 {
+            assert!(seats.has_room(&of(1), &rules));
+            seats.put(&of(1), &[n], n == 0);
+            // Taking back what was never asked for makes no room.
+            assert!(!seats.remove(&of(1), b"never"));
+        }
+        assert!(!seats.has_room(&of(1), &rules));
+        seats.put(&of(1), &[1], false);
+        seats.put(&of(2), &[1], true);
+        seats.put(&of(2), &[2], true);
+        assert!(!seats.has_room(&of(2), &rules), "of all");
+        assert!(seats.remove(&of(2), &[2]) && !seats.remove(&of(2), &[2]));
+        assert!(!seats.remove(&of(1), &[1]) && !seats.has(&of(1), &[1]));
+        assert_eq!(seats.leave(1).collect::<Vec<_>>(), [[0].into()]);
+        assert_eq!((seats.all, seats.number(2), seats.number(1)), (1, Some(1), None));
+    }
+}

@@ -1,0 +1,246 @@
+//! The connections of a socket that is bound: which are open, and when one has ended.
+//!
+//! libzmq names a connection by its descriptor: in the events of a socket's monitor, and in what a
+//! peer sends. Descriptors are used again; so what a peer sent is taken for that of a connection
+//! that is open only if it was admitted after the last one with that descriptor had ended
+//! ([`Watch::is_over`]). libzmq reports the end of a connection before it lets go of anything of it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use super::ffi;
+use super::monitor::{ACCEPTED, BROKE_OFF, LOST, Monitor, NOT_ACCEPTED, REFUSED};
+use crate::pubsub::api::{PeerCounts, PeerRules, PubSubError};
+use crate::security::admission;
+
+/// Who sent a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// The connection's descriptor.
+    pub fd: RawFd,
+    /// The number under which it was admitted; 0 where nobody admits.
+    pub number: u64,
+    /// The node it was admitted as.
+    pub node: Option<Arc<str>>,
+    /// Where from, on tcp.
+    pub address: Option<IpAddr>,
+}
+
+impl Sender {
+    /// What libzmq tells of a message; `None` for one that libzmq itself made.
+    pub fn of(message: &mut zmq::Message) -> Option<Sender> {
+        let fd = message.gets("__fd")?.parse().ok()?;
+        let address = message.gets("Peer-Address");
+        let address = address.and_then(|address| address.parse().ok());
+        let admitted = message.gets("User-Id").and_then(admission::read);
+        Some(Sender {
+            fd,
+            address,
+            number: admitted.map_or(0, |(_, number)| number),
+            node: admitted.map(|(name, _)| name.into()),
+        })
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Place {
+    /// Rises with each that comes.
+    order: u64,
+    /// Whether it has sent anything.
+    spoke: bool,
+    /// Whether it was ended here; libzmq has yet to find out.
+    ended: bool,
+}
+
+/// Which connections are open: pure.
+#[derive(Debug, Default)]
+struct Places {
+    open: HashMap<RawFd, Place>,
+    /// The highest number of admission when the last connection with a descriptor had ended.
+    over: HashMap<RawFd, u64>,
+    comers: u64,
+}
+
+impl Places {
+    fn came(&mut self, fd: RawFd) {
+        self.comers += 1;
+        let place = Place {
+            order: self.comers,
+            spoke: false,
+            ended: false,
+        };
+        self.open.insert(fd, place);
+    }
+
+    fn went(&mut self, fd: RawFd, latest: u64) {
+        self.open.remove(&fd);
+        self.over.insert(fd, latest);
+    }
+
+    fn is_over(&self, fd: RawFd, number: u64) -> bool {
+        self.over.get(&fd).is_some_and(|last| number <= *last)
+    }
+
+    fn spoke(&mut self, fd: RawFd) {
+        if let Some(place) = self.open.get_mut(&fd) {
+            place.spoke = true;
+        }
+    }
+
+    /// The connections that are too many by `rules`: of those that are silent the oldest, of all the
+    /// newest.
+    fn crowd(&mut self, rules: &PeerRules) -> Vec<RawFd> {
+        let mut all: Vec<(u64, bool, RawFd)> = Vec::new();
+        let silent = |place: &&Place| !place.spoke && !place.ended;
+        let silent = self.open.values().filter(silent).count();
+        if silent <= rules.max_silent && self.open.len() <= rules.max_connections {
+            return Vec::new();
+        }
+        let staying = self.open.iter().filter(|(_, place)| !place.ended);
+        all.extend(staying.map(|(fd, place)| (place.order, place.spoke, *fd)));
+        all.sort_unstable();
+        let quiet = all.iter().filter(|(_, spoke, _)| !spoke);
+        let mut crowd: Vec<RawFd> = quiet
+            .take(silent.saturating_sub(rules.max_silent))
+            .map(|(.., fd)| *fd)
+            .collect();
+        let left = all.len() - crowd.len();
+        let newest = all.iter().rev().map(|(.., fd)| *fd);
+        let newest = newest.filter(|fd| !crowd.contains(fd));
+        let newest: Vec<RawFd> = newest
+            .take(left.saturating_sub(rules.max_connections))
+            .collect();
+        crowd.extend(newest);
+        for fd in &crowd {
+            if let Some(place) = self.open.get_mut(fd) {
+                place.ended = true;
+            }
+        }
+        crowd
+    }
+}
+
+/// Watches a socket that is bound. To be looked at often, by the socket's owner.
+pub struct Watch {
+    monitor: Monitor,
+    places: Places,
+    rules: PeerRules,
+    counts: PeerCounts,
+    gone: Vec<RawFd>,
+}
+
+impl Watch {
+    /// Watches `watched`, until [`super::ffi::stop_monitor`] is called on it.
+    pub fn of(
+        context: &zmq::Context,
+        watched: &zmq::Socket,
+        rules: PeerRules,
+    ) -> Result<Self, PubSubError> {
+        let mask = ACCEPTED | NOT_ACCEPTED | REFUSED | BROKE_OFF | LOST;
+        Ok(Watch {
+            monitor: Monitor::of(context, watched, mask)?,
+            places: Places::default(),
+            rules,
+            counts: PeerCounts::default(),
+            gone: Vec::new(),
+        })
+    }
+
+    /// Takes in what has happened.
+    pub fn look(&mut self) -> Result<(), PubSubError> {
+        while let Some((event, value)) = self.monitor.event()? {
+            let fd = RawFd::try_from(value).unwrap_or(-1);
+            match event {
+                ACCEPTED => self.places.came(fd),
+                LOST => {
+                    self.places.went(fd, admission::latest());
+                    self.gone.push(fd);
+                }
+                _ => self.counts.refused += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the connections that are too many.
+    pub fn thin_out(&mut self) {
+        for fd in self.places.crowd(&self.rules) {
+            self.counts.crowded += u64::from(ffi::end_connection(fd, None));
+        }
+    }
+
+    /// The connections that have ended since the last call.
+    pub fn gone(&mut self) -> Vec<RawFd> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Whether the connection may have ended by the last [`Watch::look`]. It has not ended if this is
+    /// `false`.
+    pub fn is_over(&self, sender: &Sender) -> bool {
+        self.places.is_over(sender.fd, sender.number)
+    }
+
+    /// A connection has sent something.
+    pub fn spoke(&mut self, sender: &Sender) {
+        self.places.spoke(sender.fd);
+    }
+
+    /// Ends the connection with this descriptor, if there is one; says whether it did.
+    pub fn end(&mut self, sender: &Sender) -> bool {
+        let Some(place) = self.places.open.get_mut(&sender.fd) else {
+            return false;
+        };
+        place.ended = true;
+        ffi::end_connection(sender.fd, sender.address)
+    }
+
+    /// What is counted here since the last call.
+    pub fn take(&mut self) -> PeerCounts {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.open = self.places.open.len() as u64;
+        counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_late_is_not_taken_for_another_connection() {
+        let mut places = Places::default();
+        places.came(7);
+        assert!(!places.is_over(7, 1));
+        places.went(7, 3);
+        // Number 3 may have been given to a connection that has not sent anything yet.
+        for (number, over) in [(1, true), (3, true), (4, false)] {
+            assert_eq!(places.is_over(7, number), over, "{number}");
+            assert!(!places.is_over(8, number));
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_keeps_nobody_out() {
+        let rules = PeerRules {
+            max_connections: 6,
+            max_silent: 3,
+            ..PeerRules::default()
+        };
+        let mut places = Places::default();
+        (1..=3).for_each(|fd| places.came(fd));
+        assert!(places.crowd(&rules).is_empty());
+        places.came(4);
+        assert_eq!(places.crowd(&rules), [1], "the oldest");
+        assert!(places.crowd(&rules).is_empty(), "ended once");
+        places.went(1, 0);
+        (2..=4).for_each(|fd| places.spoke(fd));
+        (5..=7).for_each(|fd| places.came(fd));
+        assert!(places.crowd(&rules).is_empty());
+        places.spoke(5);
+        places.came(8);
+        assert_eq!(places.crowd(&rules), [8], "the newest, of all");
+    }
+}
