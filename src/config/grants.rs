@@ -112,7 +112,10 @@ impl Table<'_> {
         for entry in entries {
             let Some(name) = entry.as_str() else {
                 let shown = show(entry);
-                self.fault(key, format_args!("{shown} is not a text; write it in quotes"));
+                self.fault(
+                    key,
+                    format_args!("{shown} is not a text; write it in quotes"),
+                );
                 continue;
             };
             let stem = name.strip_suffix('*');

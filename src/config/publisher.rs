@@ -19,9 +19,9 @@ use super::sources::Sources;
 use super::sync;
 use super::{Faults, Known};
 use crate::publisher::history::Durability;
-use crate::security::grants::{Grant, Grants};
 use crate::pubsub::PeerRules;
 use crate::pubsub::endpoint::{Defaults, Endpoint, Host, Transport};
+use crate::security::grants::{Grant, Grants};
 
 impl Setting for Durability {
     fn from_value(value: &Value) -> Option<Self> {
@@ -330,7 +330,12 @@ impl PublisherConfig {
 
     /// Grants are of use only where nodes prove who they are.
     fn check_grants(&self, layers: &Layers, faults: &mut Faults) {
-        let named = ["grant", "security", "publisher_transport", "publisher_bind_address"];
+        let named = [
+            "grant",
+            "security",
+            "publisher_transport",
+            "publisher_bind_address",
+        ];
         if self.grant.is_empty() || faults.name_any(&named) {
             return;
         }

@@ -26,8 +26,8 @@ use fastrand::Rng;
 
 use super::gate::Cuts;
 use super::permits::Permits;
-use crate::pubsub::{PeerRules, PubSubError};
 use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::{PeerRules, PubSubError};
 use crate::security::key::SecretKey;
 use crate::util::thread::Thread;
 use crate::util::waker::{self, Commands};

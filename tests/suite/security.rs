@@ -1,5 +1,6 @@
 //! Strangers: real processes, bare sockets.
 
+mod grants;
 mod keys;
 mod site;
 mod strangers;

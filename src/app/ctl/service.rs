@@ -86,7 +86,13 @@ fn render(report: &Value, paint: Paint) -> String {
     if more > 0 {
         out.push_str(&format!("and {more} topics more; see --json\n"));
     }
-    let mut refused = Table::new(&["NO GRANT FOR NODE", "TOPIC", "SUBSCRIPTIONS", "REQUESTS", "LAST"]);
+    let mut refused = Table::new(&[
+        "NO GRANT FOR NODE",
+        "TOPIC",
+        "SUBSCRIPTIONS",
+        "REQUESTS",
+        "LAST",
+    ]);
     for entry in list(&report["refused"]).iter().take(REFUSALS) {
         let last = entry["last_seconds"].as_u64().unwrap_or(0);
         refused.row(

@@ -95,7 +95,10 @@ pub fn render(report: &Value, paint: Paint) -> String {
     let mut forbidden = Table::new(&["NOT GRANTED", "TOPIC"]);
     for publisher in list(&report["publishers"]) {
         for topic in list(&publisher["topics_forbidden"]) {
-            forbidden.row(Some((0, Tone::Bad)), vec![text(&publisher["uri"]), text(topic)]);
+            forbidden.row(
+                Some((0, Tone::Bad)),
+                vec![text(&publisher["uri"]), text(topic)],
+            );
         }
     }
     let mut handlers = Table::new(&[

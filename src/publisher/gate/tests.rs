@@ -8,6 +8,7 @@ use super::*;
 use crate::event::Event;
 use crate::pubsub::driver::zmq::{ZmqPubSub, curve};
 use crate::pubsub::endpoint::{Endpoint, Host};
+use crate::pubsub::{PeerRules, Subscription};
 use crate::pubsub::{PubSubApi, PublisherApi, PublisherOptions};
 use crate::security::file;
 use crate::security::key::{PublicKey, SecretKey};
@@ -40,6 +41,10 @@ impl Rig {
     }
 
     fn new(context: &zmq::Context, folder: TempDir) -> Rig {
+        Rig::with(context, folder, PeerRules::default())
+    }
+
+    fn with(context: &zmq::Context, folder: TempDir, peers: PeerRules) -> Rig {
         let (server, key) = pair();
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
@@ -53,7 +58,7 @@ impl Rig {
                 send_timeout: Duration::ZERO,
                 linger: Duration::ZERO,
                 key: Some(key),
-                peers: Default::default(),
+                peers,
             })
             .unwrap();
         publisher.initialize().unwrap();
@@ -80,9 +85,41 @@ impl Rig {
         socket.set_curve_publickey(public.as_bytes()).unwrap();
         socket.set_curve_secretkey(secret.as_bytes()).unwrap();
         socket.set_subscribe(b"").unwrap();
-        let uri = format!("tcp://127.0.0.1:{}", self.port);
-        socket.connect(&uri).unwrap();
+        socket.connect(&self.uri()).unwrap();
         socket
+    }
+
+    fn uri(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.port)
+    }
+
+    /// A socket of `kind` with nothing subscribed to.
+    fn bare(&self, kind: zmq::SocketType, secret: &SecretKey) -> zmq::Socket {
+        let socket = zmq::Context::new().socket(kind).unwrap();
+        socket.set_linger(0).unwrap();
+        socket.set_reconnect_ivl(5).unwrap();
+        let public = curve::public_key(secret).unwrap();
+        socket.set_curve_serverkey(self.server.as_bytes()).unwrap();
+        socket.set_curve_publickey(public.as_bytes()).unwrap();
+        socket.set_curve_secretkey(secret.as_bytes()).unwrap();
+        socket.connect(&self.uri()).unwrap();
+        socket
+    }
+
+    /// Gives leave to whatever `may` says; gives what was asked for and by whom.
+    fn judge(&mut self, may: impl Fn(&str, &[u8]) -> bool) -> Vec<(String, Vec<u8>, bool)> {
+        let mut seen = Vec::new();
+        let see = &mut |subscription: &Subscription<'_>| {
+            let node = subscription.node.unwrap_or_default();
+            seen.push((
+                node.to_owned(),
+                subscription.prefix.to_vec(),
+                subscription.added,
+            ));
+            may(node, subscription.prefix)
+        };
+        self.publisher.subscriptions(see).unwrap();
+        seen
     }
 
     /// Sends until `client` has something.
@@ -203,4 +240,147 @@ fn unknown_keys_are_listed_let_in_when_authorised_and_cut_off() {
     rig.send();
     rig.refuses();
     assert_eq!(client.poll(zmq::POLLIN, 0).unwrap(), 0);
+}
+
+const GUARDED: PeerRules = PeerRules {
+    guarded: true,
+    max_connections: 100,
+    max_silent: 50,
+    max_subscriptions: 50,
+    max_all_subscriptions: 1_000,
+};
+
+/// libzmq keeps connections in mind whose memory it has given back.
+#[test]
+fn nothing_is_made_for_connections_that_have_ended() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let mut rig = Rig::with(&context, folder, GUARDED);
+    let own = pair();
+    rig.authorise("n1.key", &own.0);
+    gate.look();
+    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    for round in 0..20u64 {
+        let clients: Vec<zmq::Socket> = (0..5).map(|_| rig.bare(zmq::SUB, &own.1)).collect();
+        for client in &clients {
+            for n in 0..40 {
+                client.set_subscribe(format!("p{n}\0").as_bytes()).unwrap();
+            }
+        }
+        let admitted = 5 * (round + 1);
+        wait_for("all are admitted", || {
+            gate.metrics.gate_admitted_total.get() == admitted
+        });
+        // Subscriptions are read by libzmq while it sends; nobody asks for them yet.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(30) {
+            rig.send();
+        }
+        drop(clients);
+        wait_for("all have ended", || {
+            rig.send();
+            rig.publisher.peers().open == 0
+        });
+        // Its memory goes a moment after.
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(30) {
+            rig.send();
+        }
+        assert_eq!(rig.judge(|_, _| true), [], "round {round}");
+        for n in 0..40 {
+            let topic = format!("p{n}");
+            rig.publisher.send_payload(&topic, b"x").unwrap();
+        }
+    }
+    // Whoever is there has what it asks for.
+    let client = rig.bare(zmq::SUB, &own.1);
+    client.set_subscribe(b"p1\0").unwrap();
+    wait_for("it hears what it asked for", || {
+        rig.judge(|node, prefix| node == "n1" && prefix == b"p1\0");
+        rig.publisher.send_payload("p1", b"x").unwrap();
+        client.poll(zmq::POLLIN, 2).unwrap() > 0
+    });
+}
+
+/// After a message that is no subscription libzmq takes one connection for another.
+#[test]
+fn a_subscription_is_not_made_for_somebody_else() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let mut rig = Rig::with(&context, folder, GUARDED);
+    let (honest, other) = (pair(), pair());
+    rig.authorise("honest.key", &honest.0);
+    rig.authorise("other.key", &other.0);
+    gate.look();
+    wait_for("both are known", || gate.metrics.gate_nodes.get() == 2);
+    let may = |node: &str, prefix: &[u8]| node == "honest" && prefix == b"secret\0";
+    let mut unruly = 0;
+    for round in 0..40 {
+        let thief = rig.bare(zmq::XSUB, &other.1);
+        let client = rig.bare(zmq::SUB, &honest.1);
+        wait_for("both are there", || {
+            rig.send();
+            gate.metrics.gate_admitted_total.get() >= 2 * (round + 1)
+        });
+        // In this order: no subscription, that of the honest one, another of the thief. libzmq takes
+        // them in while it sends.
+        let pass = |rig: &mut Rig| {
+            std::thread::sleep(Duration::from_millis(4));
+            rig.send();
+        };
+        thief.send("no subscription", 0).unwrap();
+        pass(&mut rig);
+        client.set_subscribe(b"secret\0").unwrap();
+        pass(&mut rig);
+        thief.send(&b"\x01anything\0"[..], 0).unwrap();
+        pass(&mut rig);
+        wait_for("the honest one hears", || {
+            rig.judge(may);
+            rig.publisher.send_payload("secret", b"x").unwrap();
+            unruly += rig.publisher.peers().unruly;
+            client.poll(zmq::POLLIN, 2).unwrap() > 0
+        });
+        assert_eq!(thief.poll(zmq::POLLIN, 2).unwrap(), 0, "round {round}");
+    }
+    assert!(unruly >= 10, "{unruly}");
+}
+
+/// Who asks for too much is cut off, and nobody else.
+#[test]
+fn too_many_subscriptions_end_their_connection() {
+    for guarded in [true, false] {
+        let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+        let gate = Rig::gate(&context, &folder);
+        let mut rig = Rig::with(&context, folder, PeerRules { guarded, ..GUARDED });
+        let (honest, other) = (pair(), pair());
+        rig.authorise("honest.key", &honest.0);
+        rig.authorise("other.key", &other.0);
+        gate.look();
+        wait_for("both are known", || gate.metrics.gate_nodes.get() == 2);
+        let client = rig.bare(zmq::SUB, &honest.1);
+        client.set_subscribe(b"t\0").unwrap();
+        wait_for("the honest one hears", || {
+            rig.judge(|_, prefix| prefix == b"t\0");
+            rig.publisher.send_payload("t", b"x").unwrap();
+            client.poll(zmq::POLLIN, 2).unwrap() > 0
+        });
+        let bomb = rig.bare(zmq::XSUB, &other.1);
+        for n in 0..10_000 {
+            bomb.send(format!("\u{1}bomb{n}\0").as_bytes(), zmq::DONTWAIT)
+                .unwrap_or_default();
+        }
+        let (mut greedy, mut most) = (0, 0);
+        wait_for("the bomb is cut off", || {
+            let seen = rig.judge(|_, prefix| prefix == b"t\0");
+            most = most.max(seen.iter().filter(|(node, ..)| node == "other").count());
+            greedy += rig.publisher.peers().greedy;
+            greedy > 0
+        });
+        bomb.disconnect(&rig.uri()).unwrap();
+        while client.recv_multipart(zmq::DONTWAIT).is_ok() {}
+        rig.judge(|_, prefix| prefix == b"t\0");
+        rig.publisher.send_payload("t", b"x").unwrap();
+        assert!(client.poll(zmq::POLLIN, 5_000).unwrap() > 0);
+        assert!(!guarded || most <= 50, "{most}");
+    }
 }

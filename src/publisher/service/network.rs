@@ -151,12 +151,26 @@ impl Network {
         metrics.connections.set(peers.open);
         metrics.handshakes_refused_total.add(peers.refused);
         for (what, count, metric) in [
-            ("too many connections", peers.crowded, &metrics.connections_crowded_total),
-            ("too many subscriptions", peers.greedy, &metrics.connections_greedy_total),
-            ("a message that is no subscription", peers.unruly, &metrics.connections_unruly_total),
+            (
+                "too many connections",
+                peers.crowded,
+                &metrics.connections_crowded_total,
+            ),
+            (
+                "too many subscriptions",
+                peers.greedy,
+                &metrics.connections_greedy_total,
+            ),
+            (
+                "a message that is no subscription",
+                peers.unruly,
+                &metrics.connections_unruly_total,
+            ),
         ] {
             metric.add(count);
-            if count > 0 && let Some(permit) = self.peer_lines.permit(now) {
+            if count > 0
+                && let Some(permit) = self.peer_lines.permit(now)
+            {
                 log::warn!("{count} connections ended: {what}{permit}");
             }
         }
@@ -199,7 +213,11 @@ impl Network {
         let audience = &self.audience;
         let (permits, grants) = (&self.permits, &self.grants.1);
         let seen = self.publisher.subscriptions(&mut |subscription| {
-            let Subscription { prefix, added, node } = *subscription;
+            let Subscription {
+                prefix,
+                added,
+                node,
+            } = *subscription;
             if added && !permits.subscription(grants, node, prefix) {
                 return false;
             }

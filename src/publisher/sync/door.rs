@@ -4,10 +4,10 @@ use zmq::Socket;
 
 use super::SyncOptions;
 use crate::publisher::gate::Cuts;
-use crate::pubsub::{PeerCounts, PubSubError};
 use crate::pubsub::driver::zmq::watch::{Sender, Watch};
 use crate::pubsub::driver::zmq::{bind, curve, failed, ffi};
 use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::{PeerCounts, PubSubError};
 use crate::sync::MAX_REQUEST;
 use crate::util::lock_file::LockFile;
 

@@ -60,8 +60,7 @@ impl Pace {
 
     /// Forgets the clients whose allowance is full again.
     pub(super) fn tick(&mut self, now: Instant) {
-        let lately =
-            |own: &Allowance| now.saturating_duration_since(own.counted) < FULL;
+        let lately = |own: &Allowance| now.saturating_duration_since(own.counted) < FULL;
         self.clients.retain(|_, own| lately(own));
     }
 }

@@ -6,9 +6,7 @@ use super::seats::Seats;
 use super::watch::{Sender, Watch};
 use super::{bind, configure_multicast, curve, failed, ffi};
 use crate::event::topic;
-use crate::pubsub::api::{
-    PeerCounts, PubSubError, PublisherApi, PublisherOptions, Subscription,
-};
+use crate::pubsub::api::{PeerCounts, PubSubError, PublisherApi, PublisherOptions, Subscription};
 use crate::pubsub::endpoint::Endpoint;
 use crate::util::lock_file::LockFile;
 
@@ -210,7 +208,11 @@ impl ZmqPublisher {
         if self.watch.as_ref().is_none_or(is_over) {
             // Late, of one that has ended; or of one that came so soon after it that it cannot be
             // told from it.
-            if self.seats.number(sender.fd).is_none_or(|n| n <= sender.number) {
+            if self
+                .seats
+                .number(sender.fd)
+                .is_none_or(|n| n <= sender.number)
+            {
                 self.counts.unclear += self.end(sender);
             }
             return Ok(());

@@ -110,6 +110,9 @@ mod tests {
         assert!(seats.remove(&of(2), &[2]) && !seats.remove(&of(2), &[2]));
         assert!(!seats.remove(&of(1), &[1]) && !seats.has(&of(1), &[1]));
         assert_eq!(seats.leave(1).collect::<Vec<_>>(), [[0].into()]);
-        assert_eq!((seats.all, seats.number(2), seats.number(1)), (1, Some(1), None));
+        assert_eq!(
+            (seats.all, seats.number(2), seats.number(1)),
+            (1, Some(1), None)
+        );
     }
 }

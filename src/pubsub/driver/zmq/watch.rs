@@ -193,7 +193,9 @@ impl Watch {
         let Some(place) = self.places.open.get_mut(&sender.fd) else {
             return false;
         };
-        place.ended = true;
+        if std::mem::replace(&mut place.ended, true) {
+            return false;
+        }
         ffi::end_connection(sender.fd, sender.address)
     }
 

@@ -1,0 +1,346 @@
+//! Grants: a node has its own topics and no others, whatever it asks for.
+
+use std::collections::BTreeSet;
+
+use fanfare::pubsub::driver::zmq::curve;
+use fanfare::security::key::PublicKey;
+use fanfare::sync::{Answer, Refusal, Request, answer, request};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::site::{Site, run};
+use crate::recovery::cluster::{Node, rows};
+use crate::rig::{until, wait_for};
+
+/// Each of two tenants has a node.
+const GRANTS: &str = "[[grant]]\nnodes = [\"n1\"]\ntopics = [\"t1\"]\n\
+                      [[grant]]\nnodes = [\"n2\"]\ntopics = [\"t2\"]\n";
+
+/// A socket of a node that has been taken over: it has the node's key, and asks for what it likes.
+fn taken_over(site: &Site, node: &str, kind: zmq::SocketType, uri: &str) -> zmq::Socket {
+    let server = PublicKey::parse(&site.public("publisher")).unwrap();
+    let secret = site.secret(node);
+    let public = curve::public_key(&secret).unwrap();
+    let socket = zmq::Context::new().socket(kind).unwrap();
+    socket.set_linger(0).unwrap();
+    socket.set_reconnect_ivl(20).unwrap();
+    socket.set_curve_serverkey(server.as_bytes()).unwrap();
+    socket.set_curve_publickey(public.as_bytes()).unwrap();
+    socket.set_curve_secretkey(secret.as_bytes()).unwrap();
+    socket.connect(uri).unwrap();
+    socket
+}
+
+/// A subscriber to one prefix beside the heartbeat, which shows that it is heard.
+struct Spy {
+    socket: zmq::Socket,
+    prefix: &'static [u8],
+    heard: BTreeSet<Vec<u8>>,
+    hellos: u64,
+}
+
+impl Spy {
+    fn new(site: &Site, prefix: &'static [u8]) -> Spy {
+        let socket = taken_over(site, "n2", zmq::SUB, &site.cluster.uri());
+        socket.set_subscribe(prefix).unwrap();
+        socket.set_subscribe(b"\x01hello\0").unwrap();
+        let mut spy = Spy {
+            socket,
+            prefix,
+            heard: BTreeSet::new(),
+            hellos: 0,
+        };
+        spy.hears_hello();
+        spy
+    }
+
+    fn listen(&mut self) {
+        while let Ok(frames) = self.socket.recv_multipart(zmq::DONTWAIT) {
+            match &frames[0][..] {
+                b"\x01hello\0" => self.hellos += 1,
+                other => drop(self.heard.insert(other.to_vec())),
+            }
+        }
+    }
+
+    /// Waits for one more hello: what was sent before it has come by then.
+    #[track_caller]
+    fn hears_hello(&mut self) {
+        let before = self.hellos;
+        wait_for(&format!("a hello beside {:?}", self.prefix), || {
+            self.listen();
+            self.hellos > before
+        });
+    }
+}
+
+/// The answer of the sync service.
+#[track_caller]
+fn ask(socket: &zmq::Socket, tag: u64, what: &Request) -> Answer {
+    let mut out = Vec::new();
+    request::encode(tag, what, &mut out);
+    socket.send(out, 0).unwrap();
+    until("the sync service answers", || {
+        let bytes = socket.recv_bytes(zmq::DONTWAIT).ok()?;
+        let (answered, answer) = answer::decode(&bytes).unwrap();
+        assert_eq!(answered, tag);
+        Some(answer)
+    })
+}
+
+#[test]
+fn one_tenant_does_not_read_another() {
+    let mut site = Site::with(&["n1", "n2"], GRANTS);
+    site.cluster.publish("t1", 0..50, 100);
+    let honest = site.node_with("n1", &["t1"]);
+    honest.has(&rows(50, 100));
+    let mut spies: Vec<Spy> = [
+        &b"t1\0"[..],
+        b"t1",
+        b"t",
+        b"",
+        b"t1\0\0",
+        b"\x01",
+        b"t2\0",
+        b"D\0",
+    ]
+    .map(|prefix| Spy::new(&site, prefix))
+    .into();
+    // More than one at once, one after the other, and one given back.
+    let greedy = &spies[0].socket;
+    greedy.set_subscribe(b"").unwrap();
+    greedy.set_subscribe(b"t").unwrap();
+    greedy.set_unsubscribe(b"t1\0").unwrap();
+    greedy.set_subscribe(b"t1\0").unwrap();
+    wait_for("all that was asked for is judged", || {
+        let counted = site.report()["parts"]["grants"].clone();
+        counted["grants_refused_subscriptions_total"].as_u64() >= Some(9)
+    });
+    site.cluster.publish("t1", 50..150, 100);
+    site.cluster.publish("t2", 0..20, 100);
+    site.cluster.publish("D", 0..1, 100);
+    honest.has(&{
+        let mut rows = rows(150, 100);
+        rows.insert("k0".into(), json!({"n": 0}));
+        rows
+    });
+    for spy in &mut spies {
+        spy.hears_hello();
+        let expected: BTreeSet<Vec<u8>> = match spy.prefix {
+            b"t2\0" | b"D\0" => [spy.prefix.to_vec()].into(),
+            _ => BTreeSet::new(),
+        };
+        assert_eq!(spy.heard, expected, "subscribed to {:?}", spy.prefix);
+    }
+
+    let line = taken_over(&site, "n2", zmq::DEALER, &site.sync_uri);
+    let refused = |answer: Answer| matches!(answer, Answer::Refused { code, .. } if code == Refusal::Forbidden);
+    let incarnation = site.report()["incarnation"].as_u64().unwrap();
+    let (topic, after) = ("t1".to_owned(), 0);
+    let snapshot = |topic: &str, chunk| Request::Snapshot {
+        topic: topic.into(),
+        chunk,
+    };
+    assert!(refused(ask(&line, 1, &snapshot("t1", None))));
+    let replay = Request::Replay {
+        incarnation,
+        topic,
+        after,
+    };
+    assert!(refused(ask(&line, 2, &replay)));
+    let heads = |topics: &[&str]| Request::Heads {
+        incarnation,
+        topics: topics.iter().map(|&topic| (topic.to_owned(), 0)).collect(),
+    };
+    assert!(refused(ask(&line, 3, &heads(&["t1"]))));
+    let Answer::Heads { behind, .. } = ask(&line, 4, &heads(&["t1", "t2", "D"])) else {
+        panic!("no heads");
+    };
+    let behind: Vec<&str> = behind.iter().map(|(topic, _)| &**topic).collect();
+    assert_eq!(behind, ["t2", "D"]);
+    // Not by the name of a snapshot that another node is given either.
+    let own = taken_over(&site, "n1", zmq::DEALER, &site.sync_uri);
+    let Answer::Rows { id, .. } = ask(&own, 1, &snapshot("t1", None)) else {
+        panic!("no rows");
+    };
+    assert!(refused(ask(&line, 5, &snapshot("t1", Some((id, 0))))));
+    assert_eq!(
+        ask(&line, 6, &snapshot("t2", Some((id, 0)))),
+        Answer::Lapsed
+    );
+    let Answer::Rows { rows, .. } = ask(&line, 7, &snapshot("t2", None)) else {
+        panic!("no rows");
+    };
+    assert_eq!(rows.len(), 20);
+
+    let report = site.report();
+    let first = json!("n2");
+    let listed = report["refused"].as_array().unwrap();
+    let of = |topic: &str| {
+        let mut found = listed.iter().filter(|entry| entry["topic"] == topic);
+        found.next().cloned().unwrap_or(Value::Null)
+    };
+    assert!(
+        listed.iter().all(|entry| entry["node"] == first),
+        "{report:#}"
+    );
+    assert!(of("t1")["subscriptions"].as_u64() >= Some(2), "{report:#}");
+    assert!(of("t1")["requests"].as_u64() >= Some(4), "{report:#}");
+    assert!(
+        of("(everything)")["subscriptions"].as_u64() >= Some(2),
+        "{report:#}"
+    );
+    let socket = site.cluster.host.folder.path("run/publisher-control.sock");
+    let shown = run(&[&"publisher", &"status", &"--socket", &socket]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    let line = shown
+        .lines()
+        .find(|line| line.contains("NO GRANT FOR NODE"));
+    assert!(line.is_some() && shown.contains("(everything)"), "{shown}");
+
+    let mut honest = honest;
+    let counted = honest.stop();
+    assert_eq!(counted.of(" publisher tcp", "connects_total"), 1);
+    let said = site.stop();
+    assert_eq!(said.count("gate_cuts_total"), 0, "{}", said.0);
+    assert!(
+        said.count("grants_refused_subscriptions_total") >= 9,
+        "{}",
+        said.0
+    );
+    assert!(
+        said.count("grants_refused_requests_total") >= 4,
+        "{}",
+        said.0
+    );
+    let logged = |what: &str| said.0.lines().any(|line| line.contains(what));
+    assert!(
+        logged("node n2 subscribes to t1, which no grant gives it"),
+        "{}",
+        said.0
+    );
+}
+
+/// What an agent says of itself.
+fn standing(node: &Node) -> Value {
+    let socket = node.folder.path("run").join("agent-control.sock");
+    let done = run(&[&"status", &"--json", &"--socket", &socket]);
+    serde_json::from_slice(&done.stdout).unwrap_or_default()
+}
+
+/// A grant that comes lets a node in, one that goes ends what it had; nobody else notices.
+#[test]
+fn grants_come_and_go_without_a_restart() {
+    let mut site = Site::with(&["n1", "n2"], GRANTS);
+    site.cluster.publish("t1", 0..50, 100);
+    let mut first = site.node_with("n1", &["t1"]);
+    let mut second = site.node_with("n2", &["t1", "t2"]);
+    first.has(&rows(50, 100));
+    wait_for("the agent says what it may not have", || {
+        let report = standing(&second);
+        report["publishers"][0]["topics_forbidden"] == json!(["t1"])
+            && report["publishers"][0]["state"] == "forbidden"
+            && report["ready"] == false
+    });
+    let reasons = standing(&second)["reasons"].to_string();
+    assert!(
+        reasons.contains("does not let this node have all topics it wants"),
+        "{reasons}"
+    );
+    let asked = standing(&second)["publishers"][0]["recovery"]["refused_total"].as_u64();
+    site.cluster.publish("t2", 0..3, 100);
+    second.has(&rows(3, 100));
+
+    site.reload("topics = [\"t2\"]", "topics = [\"t2\", \"t1\"]");
+    second.has(&{
+        let mut all = rows(50, 100);
+        all.extend(rows(3, 100));
+        all
+    });
+    wait_for("it is in step", || standing(&second)["ready"] == true);
+    site.cluster.publish("t1", 50..80, 100);
+    first.has(&rows(80, 100));
+    second.has(&rows(80, 100));
+
+    site.reload("topics = [\"t2\", \"t1\"]", "topics = [\"t2\"]");
+    wait_for("it is forbidden again", || {
+        standing(&second)["publishers"][0]["topics_forbidden"] == json!(["t1"])
+    });
+    site.cluster.publish("t1", 80..100, 100);
+    site.cluster.publish("t2", 200..201, 200);
+    first.has(&rows(100, 100));
+    second.has(&{
+        let mut all = rows(80, 100);
+        // Of t2 now.
+        all.insert("k0".into(), json!({"n": 200}));
+        all
+    });
+    // All grants go, and everybody may have everything.
+    let all = site.cluster.host.more.clone();
+    let from = all.find("[[grant]]").unwrap();
+    site.reload(&all[from..], "");
+    second.has(&{
+        let mut all = rows(100, 100);
+        all.insert("k0".into(), json!({"n": 200}));
+        all
+    });
+    assert!(asked <= Some(2), "it asked again and again: {asked:?}");
+    first.stop();
+    second.stop();
+    let said = site.stop();
+    assert_eq!(said.count("grants_changed_total"), 3, "{}", said.0);
+    assert!(said.count("grants_ended_total") >= 2, "{}", said.0);
+    assert_eq!(said.count("gate_cuts_total"), 0, "{}", said.0);
+}
+
+/// Grants are of no use where nobody proves who he is.
+#[test]
+fn grants_without_keys_start_nothing() {
+    let mut host = crate::service::host::Host::new(&format!("security = \"none\"\n{GRANTS}"));
+    let output = host.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("grant: with security = \"none\" nobody knows"),
+        "{said}"
+    );
+    host.more = "security = \"curve\"\n[[grant]]\nnodes = [\"a*b\"]\ntopic = [\"t\"]\n".into();
+    let output = host.command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for fault in [
+        "grant#1.nodes: \"a*b\" has * elsewhere than at its end",
+        "grant#1.topic: unknown key; did you mean `topics`?",
+        "grant#1.topics: must be set",
+    ] {
+        assert!(said.contains(fault), "{fault} in {said}");
+    }
+}
+
+/// Agents are not held up by having to be let in: the first rows come as fast as without grants.
+#[test]
+fn leave_costs_a_joining_agent_no_time() {
+    let mut times = Vec::new();
+    for grants in ["", GRANTS] {
+        let mut site = Site::with(&["n1"], grants);
+        site.cluster.publish("t1", 0..50, 100);
+        let begun = std::time::Instant::now();
+        let mut node = site.node_with("n1", &["t1"]);
+        node.has(&rows(50, 100));
+        times.push(begun.elapsed());
+        // What follows at once comes by subscription, and nothing of it is missed.
+        site.cluster.publish("t1", 50..100, 100);
+        node.has(&rows(100, 100));
+        let counted = node.stop();
+        assert_eq!(counted.of(" publisher tcp", "connects_total"), 1);
+        site.cluster.host.process().signal(Signal::HUP);
+        site.stop();
+    }
+    println!(
+        "until the first rows: {:?} without grants, {:?} with",
+        times[0], times[1]
+    );
+    assert!(
+        times[1] < times[0] * 2 + std::time::Duration::from_secs(1),
+        "{times:?}"
+    );
+}
