@@ -26,6 +26,7 @@ use crate::status;
 use crate::util::descriptors;
 use crate::util::shutdown::{self, Requests};
 use crate::util::systemd::Notifier;
+use crate::util::users::Users;
 
 pub use self::handle::{OpenError, PublisherHandle};
 
@@ -69,15 +70,25 @@ pub fn main() -> ExitCode {
 /// Descriptors for everything but the agents' connections: journal, sockets, workers.
 const OWN_DESCRIPTORS: u64 = 256;
 
+/// Ports that agents connect to.
+const PORTS: u64 = 2;
+
 fn ready_for(connections: u64) {
-    let allowed = descriptors::allow(connections + OWN_DESCRIPTORS);
-    if allowed < connections + OWN_DESCRIPTORS {
+    let wanted = PORTS * connections + OWN_DESCRIPTORS;
+    let allowed = descriptors::allow(wanted);
+    if allowed < wanted {
         log::warn!(
             "max_connections = {connections}: the system allows {allowed} open files, which is \
-             enough for {}; raise LimitNOFILE, or set a lower max_connections",
-            allowed.saturating_sub(OWN_DESCRIPTORS)
+             enough for {} at each of {PORTS} ports, so no more are taken; raise LimitNOFILE, or \
+             set a lower max_connections",
+            enough_for(allowed)
         );
     }
+}
+
+/// The connections at each port that so many descriptors are enough for.
+fn enough_for(descriptors: u64) -> u64 {
+    descriptors.saturating_sub(OWN_DESCRIPTORS) / PORTS
 }
 
 fn serve(
@@ -98,6 +109,7 @@ fn serve(
             run_dir: config.run_dir.clone(),
             daemon: "publisher",
             group: config.socket_group.clone(),
+            users: Users::told(&config.socket_users, "socket_users")?,
         },
         Arc::clone(&live.control),
         Arc::<PublisherDesk>::clone(&desk),

@@ -213,9 +213,10 @@ settings! {
         max_connections: u64 = key(
             "10000",
             Kind::Count(16, 1_000_000, "connections"),
-            "How many connections of agents to be ready for: each has one for events, and one more\n\
-             while it fetches what it missed. The limit of open files is raised to this at the start\n\
-             where the system allows it, and a warning says where not (LimitNOFILE of the unit).",
+            "How many connections there may be at each of the two ports: an agent has one for events,\n\
+             and one more while it fetches what it missed. The newest beyond are ended. The limit of\n\
+             open files is raised for both at the start where the system allows it; where not, a\n\
+             warning says so and fewer are taken (LimitNOFILE of the unit).",
         ),
         max_silent_connections: usize = key(
             "1024",

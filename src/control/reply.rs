@@ -50,6 +50,8 @@ pub enum Code {
     Invalid,
     /// This daemon has no such thing.
     Unsupported,
+    /// This user may not use the socket.
+    Forbidden,
     /// Not now: too many clients, or the daemon is busy or stuck; trying again may help.
     Busy,
     /// What a newer daemon may say.

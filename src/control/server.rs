@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::desk::Desk;
 use super::reply::{Code, Greeting, Refusal, Reply, line};
@@ -12,7 +13,9 @@ use super::session::Session;
 use super::{MAX_CLIENTS, PROTOCOL, socket_path};
 use crate::util::group;
 use crate::util::lock_file::{LockError, LockFile};
+use crate::util::rate::RateLimit;
 use crate::util::serve::{Server, Service};
+use crate::util::users::Users;
 
 crate::metrics! {
     /// What the control socket counts.
@@ -21,6 +24,7 @@ crate::metrics! {
         requests_malformed_total: Counter = "Lines that are no request; answered and dropped.",
         clients_total: Counter = "Connections of operators' tools.",
         clients_refused_total: Counter = "Connections refused because there were too many.",
+        clients_forbidden_total: Counter = "Connections refused because their users may not use the socket.",
         clients_dropped_total: Counter = "Connections ended because the tool neither read nor asked for too long.",
     }
 }
@@ -34,6 +38,8 @@ pub struct Options {
     pub daemon: &'static str,
     /// The group whose members may use it beside the daemon's user.
     pub group: String,
+    /// Which users may, where not all of that group.
+    pub users: Users,
 }
 
 /// Why there is no control socket.
@@ -105,6 +111,8 @@ impl Control {
             },
             desk,
             metrics: Arc::clone(&metrics),
+            users: options.users.clone(),
+            lines: RateLimit::new(5, Duration::from_secs(60)),
         };
         let server =
             Server::start("control", listener, MAX_CLIENTS, Arc::new(host)).map_err(failed)?;
@@ -150,22 +158,14 @@ struct Host {
     greeting: Greeting,
     desk: Arc<dyn Desk>,
     metrics: Arc<ControlMetrics>,
+    users: Users,
+    lines: RateLimit,
 }
 
-impl Service<UnixStream> for Host {
-    fn serve(&self, stream: &UnixStream) {
-        self.metrics.clients_total.inc();
-        match Session::new(stream, &*self.desk, &self.metrics) {
-            Ok(mut session) => session.run(&self.greeting),
-            Err(error) => log::error!("a client of the control socket is not served: {error}"),
-        }
-    }
-
-    fn refuse(&self, mut stream: &UnixStream) {
-        self.metrics.clients_refused_total.inc();
-        let why = format_args!("{MAX_CLIENTS} clients are connected already");
-        let refusal = Reply::Failed(Refusal::new(Code::Busy, why));
-        let told = [line(&self.greeting), line(&refusal)].concat();
+impl Host {
+    /// Tells a client that it is not served. Must not wait.
+    fn turn_away(&self, mut stream: &UnixStream, refusal: Refusal) {
+        let told = [line(&self.greeting), line(&Reply::Failed(refusal))].concat();
         // A new connection has room for it; one that has not is cut all the same.
         if let Err(error) = stream
             .set_nonblocking(true)
@@ -173,6 +173,31 @@ impl Service<UnixStream> for Host {
         {
             log::debug!("a client of the control socket is refused and not told: {error}");
         }
+    }
+}
+
+impl Service<UnixStream> for Host {
+    fn serve(&self, stream: &UnixStream) {
+        if let Err(user) = self.users.admit(stream) {
+            self.metrics.clients_forbidden_total.inc();
+            let user = user.map_or_else(|| "?".to_owned(), |user| user.to_string());
+            if let Some(permit) = self.lines.permit(Instant::now()) {
+                log::warn!("control socket: user {user} is not in socket_users: refused{permit}");
+            }
+            let why = format_args!("user {user} may not use this socket (socket_users)");
+            return self.turn_away(stream, Refusal::new(Code::Forbidden, why));
+        }
+        self.metrics.clients_total.inc();
+        match Session::new(stream, &*self.desk, &self.metrics) {
+            Ok(mut session) => session.run(&self.greeting),
+            Err(error) => log::error!("a client of the control socket is not served: {error}"),
+        }
+    }
+
+    fn refuse(&self, stream: &UnixStream) {
+        self.metrics.clients_refused_total.inc();
+        let why = format_args!("{MAX_CLIENTS} clients are connected already");
+        self.turn_away(stream, Refusal::new(Code::Busy, why));
     }
 }
 

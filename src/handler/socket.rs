@@ -22,6 +22,7 @@ use crate::metrics::Counts;
 use crate::util::group;
 use crate::util::stop::StopToken;
 use crate::util::thread::Thread;
+use crate::util::users::Users;
 use crate::util::waker::{Commands, bounded_channel};
 use listen::Listener;
 use rows::{Row, Rows};
@@ -43,11 +44,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The registry's entry. Keys: `filter_wait` (seconds within which a client may send a filter, 0 to
 /// 10, default 0.2), `group` (its members may attach, default none), `max_clients` (1 to 1024,
 /// default 64), `mode` (permissions in octal, default "0660"), `path` (required; its folder must
-/// exist).
+/// exist), `users` (names or numbers of those who may attach beside root and the agent's own user;
+/// default all whom mode and group let in).
 pub const MODULE: Module = Module {
     name: "socket",
     about: "a unix socket where local programs get all rows and then what changes",
-    keys: &["filter_wait", "group", "max_clients", "mode", "path"],
+    keys: &[
+        "filter_wait",
+        "group",
+        "max_clients",
+        "mode",
+        "path",
+        "users",
+    ],
     build,
 };
 
@@ -56,6 +65,7 @@ struct Socket {
     path: PathBuf,
     mode: u32,
     group: Option<String>,
+    users: Vec<String>,
     max_clients: usize,
     filter_wait: Duration,
     metrics: Arc<SocketMetrics>,
@@ -81,6 +91,7 @@ impl Socket {
         let filter_wait =
             settings.seconds("filter_wait", FILTER_WAIT, Duration::ZERO, MAX_FILTER_WAIT)?;
         let group: Option<String> = settings.get("group")?;
+        let users = settings.get("users")?.unwrap_or_default();
         let max_clients = settings.get("max_clients")?.unwrap_or(MAX_CLIENTS);
         if !(1..=MOST_CLIENTS).contains(&max_clients) {
             let why = format_args!("{max_clients} is not between 1 and {MOST_CLIENTS}");
@@ -107,6 +118,7 @@ impl Socket {
             path,
             mode,
             group,
+            users,
             max_clients,
             filter_wait,
             metrics: Arc::default(),
@@ -136,6 +148,8 @@ impl Socket {
                 Some(gid.ok_or_else(|| format!("there is no group {name:?}"))?)
             }
         };
+        let users = Users::told(&self.users, &format!("handler {}: users", self.name))
+            .map_err(|error| format!("/etc/passwd: {error}"))?;
         let listener = Listener::open(&self.path, self.mode, gid)?;
         let (commands, inbox) =
             bounded_channel(QUEUE).map_err(|error| format!("cannot make a channel: {error}"))?;
@@ -143,6 +157,7 @@ impl Socket {
             name: self.name.clone(),
             listener,
             inbox,
+            users,
             max_clients: self.max_clients,
             filter_wait: self.filter_wait,
             rows: Rows::default(),

@@ -19,11 +19,13 @@ use crossbeam_channel::Sender;
 
 use super::submit::{MAX_EVENT, MAX_REQUEST, MAX_WINDOW, Producer};
 use crate::event::EventBatch;
-use crate::pubsub::PubSubError;
-use crate::pubsub::driver::zmq::{bind, failed};
+use crate::pubsub::driver::zmq::watch::Watch;
+use crate::pubsub::driver::zmq::{admit, bind, failed};
 use crate::pubsub::endpoint::{Endpoint, check_ipc_path};
+use crate::pubsub::{PeerRules, PubSubError};
 use crate::util::group;
 use crate::util::thread::Thread;
+use crate::util::users::Users;
 use crate::util::waker::{self, Commands};
 
 pub use reply_to::ReplyTo;
@@ -37,6 +39,7 @@ crate::metrics! {
     pub struct RequestMetrics {
         requests_total: Counter = "Requests of publishing clients handed to the service.",
         requests_malformed_total: Counter = "Requests that could not be read; answered and dropped.",
+        request_connections_refused_total: Counter = "Connections of users who may not use the socket.",
         request_events_refused_total: Counter = "Events in requests that no publisher would take.",
         replies_total: Counter = "Answers sent to publishing clients.",
         replies_lost_total: Counter = "Answers whose client is gone or does not read.",
@@ -67,6 +70,8 @@ pub struct Submitted {
 pub struct RequestOptions {
     /// The group whose members may use the socket; `None`: nobody but this user.
     pub socket_group: Option<String>,
+    /// Which users may, where not all of that group.
+    pub socket_users: Users,
     /// Longest event in wire form, bytes (`max_message_size`).
     pub max_event: usize,
     /// Requests are read while fewer bytes than this await an answer.
@@ -77,6 +82,7 @@ impl Default for RequestOptions {
     fn default() -> Self {
         RequestOptions {
             socket_group: None,
+            socket_users: Users::default(),
             max_event: 4 << 20,
             max_waiting: 64 << 20,
         }
@@ -119,6 +125,10 @@ impl Requests {
             .socket(zmq::ROUTER)
             .and_then(|socket| configure(&socket).map(|()| socket))
             .map_err(failed(format!("cannot open a socket for {endpoint}")))?;
+        let watch = match admit(&mut socket, &options.socket_users)? {
+            true => Some(Watch::of(context, &socket, PeerRules::default())?),
+            false => None,
+        };
         let lock = bind(&mut socket, &endpoint)?;
         share(path, options.socket_group.as_deref()).map_err(cannot)?;
         let (commands, inbox) = waker::channel().map_err(cannot)?;
@@ -134,6 +144,7 @@ impl Requests {
             desk,
             max_waiting: options.max_waiting,
             metrics: Arc::clone(&metrics),
+            watch,
             _lock: lock,
         });
         let thread = Thread::spawn("requests", move || server.run()).map_err(cannot)?;

@@ -11,6 +11,7 @@ use crate::metrics::Metric;
 use crate::security::key::SecretKey;
 use crate::security::party::NodeKeys;
 use crate::util::pulse::Pulse;
+use crate::util::users::Users;
 
 use super::endpoint::{Endpoint, EndpointError};
 use super::subscriber::Follow;
@@ -265,7 +266,7 @@ crate::metrics! {
         messages_malformed_total: Counter = "Messages that are no event; dropped.",
         connects_total: Counter = "Connections made.",
         connects_failed_total: Counter = "Attempts to connect that failed.",
-        refusals_total: Counter = "Handshakes that the peer refused or that broke the protocol.",
+        refusals_total: Counter = "Handshakes that the peer refused or that broke the protocol; of workers, connections of users who may not use the socket.",
         disconnects_total: Counter = "Connections lost.",
         silences_total: Counter = "Connections given up because nothing was heard.",
         live: Gauge = "Whether the publisher is connected (1) or not (0).",
@@ -321,6 +322,8 @@ pub struct SubscriberOptions {
     pub batch_bytes: usize,
     /// Who beside its user may use the socket of a driver that binds one on ipc.
     pub socket_group: Option<String>,
+    /// Which users may, where not all of that group.
+    pub socket_users: Users,
     /// Whom tcp links are secured with; `None`: they are plain text.
     pub keys: Option<Arc<NodeKeys>>,
     /// Seed of the jitter; `None` takes one from the system.
@@ -340,6 +343,7 @@ impl Default for SubscriberOptions {
             batch_events: 256,
             batch_bytes: 256 << 10,
             socket_group: None,
+            socket_users: Users::default(),
             keys: None,
             seed: None,
         }

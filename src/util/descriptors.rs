@@ -32,6 +32,11 @@ pub fn allow(wanted: u64) -> u64 {
     set.map_or(current, |(current, _)| current)
 }
 
+/// How many descriptors this process may have open.
+pub fn allowed() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

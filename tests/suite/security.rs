@@ -2,8 +2,10 @@
 
 mod grants;
 mod keys;
+mod secrets;
 mod site;
 mod strangers;
+mod users;
 
 use rustix::process::Signal;
 

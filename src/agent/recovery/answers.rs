@@ -103,8 +103,10 @@ impl Recovery {
             && topic.forbidden != forbidden
         {
             topic.forbidden = forbidden;
-            if forbidden {
-                out.push(Action::Forbidden(Arc::clone(name)));
+            match forbidden {
+                true => out.push(Action::Forbidden(Arc::clone(name))),
+                // Of what it may not have an agent is told that it is behind, whether it is or not.
+                false => topic.unclaim(),
             }
         }
     }

@@ -128,6 +128,11 @@ impl Topic {
         behind
     }
 
+    /// What was claimed counts no longer.
+    pub fn unclaim(&mut self) {
+        self.known = self.last;
+    }
+
     /// The events after the position are to be fetched.
     pub fn fetch(&mut self) {
         self.phase = Phase::Replaying {

@@ -24,6 +24,7 @@ use crate::security::party::NodeKeys;
 use crate::status;
 use crate::util::shutdown::{self, Requests};
 use crate::util::systemd::Notifier;
+use crate::util::users::Users;
 
 /// Follows every publisher and runs the local handlers.
 #[derive(Debug, Parser)]
@@ -94,6 +95,7 @@ fn serve(
             run_dir: config.run_dir.clone(),
             daemon: "agent",
             group: config.socket_group.clone(),
+            users: Users::told(&config.socket_users, "socket_users")?,
         },
         Arc::clone(&live.control),
         Arc::<AgentDesk>::clone(&desk),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::enough_for;
 use crate::config::{PublisherConfig, PublisherKeys};
 use crate::event::EventBatch;
 use crate::publisher::gate::{Cuts, Gate, GateOptions};
@@ -13,11 +14,13 @@ use crate::publisher::permits::Permits;
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
-    Callback, LinkChange, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
+    Callback, LinkChange, PeerRules, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
     SubscriberOptions, registry,
 };
 use crate::security::key::SecretKey;
 use crate::security::pending;
+use crate::util::descriptors;
+use crate::util::users::Users;
 
 /// The address that agents are told of.
 pub(super) fn reachable(config: &PublisherConfig) -> String {
@@ -36,6 +39,14 @@ pub(super) fn reachable(config: &PublisherConfig) -> String {
         }
         bind => bind.to_string(),
     }
+}
+
+/// What agents may do; no more connections than there are descriptors for.
+fn peers(config: &PublisherConfig) -> PeerRules {
+    let mut peers = config.peers();
+    let most = enough_for(descriptors::allowed());
+    peers.max_connections = peers.max_connections.min(usize::try_from(most).unwrap_or(usize::MAX));
+    peers
 }
 
 /// The side of agents that missed something.
@@ -57,7 +68,7 @@ pub(super) fn sync_service(
         key,
         cuts,
         permits: Arc::clone(permits),
-        peers: config.peers(),
+        peers: peers(config),
         ..SyncOptions::default()
     };
     Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
@@ -95,7 +106,7 @@ pub(super) fn network(
         subscriptions: true,
         linger: config.stop_timeout / 2,
         key,
-        peers: config.peers(),
+        peers: peers(config),
     })?;
     publisher.initialize()?;
     Ok(publisher)
@@ -116,6 +127,7 @@ pub(super) fn ingress(
     let mut workers = driver.subscriber(&SubscriberOptions {
         max_message_size: config.max_message_size,
         socket_group: Some(config.socket_group.clone()),
+        socket_users: Users::named(&config.socket_users)?.0,
         ..SubscriberOptions::default()
     })?;
     workers.initialize(Arc::new(Pushed(pushed)))?;

@@ -30,6 +30,7 @@ use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
 use crate::util::lock_file::{LockError, LockFile};
+use crate::util::users::Users;
 
 /// Everything that runs.
 pub struct Wired {
@@ -162,6 +163,7 @@ impl Wired {
             &path,
             &RequestOptions {
                 socket_group,
+                socket_users: Users::named(&config.socket_users)?.0,
                 max_event: config.max_message_size,
                 ..RequestOptions::default()
             },

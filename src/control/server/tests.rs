@@ -39,6 +39,7 @@ fn open(folder: &Path) -> Control {
         run_dir: folder.join("run"),
         daemon: "agent",
         group: "root".into(),
+        users: Default::default(),
     };
     Control::open(&options, Arc::default(), Arc::new(Fake)).unwrap()
 }
@@ -90,6 +91,7 @@ fn what_a_dead_daemon_left_is_replaced_and_a_living_one_is_not() {
         run_dir: folder.path().join("run"),
         daemon: "agent",
         group: "root".into(),
+        users: Default::default(),
     };
     let error = Control::open(&options, Arc::default(), Arc::new(Fake)).unwrap_err();
     let text = error.to_string();

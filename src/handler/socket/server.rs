@@ -14,6 +14,7 @@ use super::listen::Listener;
 use super::rows::{Row, Rows};
 use crate::handler::command::process::wait;
 use crate::util::rate::RateLimit;
+use crate::util::users::Users;
 use crate::util::waker::Inbox;
 
 /// How long nobody is accepted after that failed, as without descriptors.
@@ -41,6 +42,7 @@ crate::metrics! {
         clients: Gauge = "Clients that are attached.",
         clients_total: Counter = "Clients that were attached.",
         clients_refused_total: Counter = "Clients that were refused: too many, or a faulty filter.",
+        clients_forbidden_total: Counter = "Clients that were refused because their users may not attach.",
         states_skipped_total: Counter = "States that slow clients were not given because newer ones followed.",
     }
 }
@@ -49,6 +51,7 @@ pub(super) struct Server {
     pub name: String,
     pub listener: Listener,
     pub inbox: Inbox<Command>,
+    pub users: Users,
     pub max_clients: usize,
     pub filter_wait: Duration,
     pub rows: Rows,
@@ -69,6 +72,7 @@ impl Server {
     /// Serves until told to stop.
     pub fn run(mut self) {
         let limit = RateLimit::new(LOG_LINES, LOG_INTERVAL);
+        let foreign = RateLimit::new(LOG_LINES, LOG_INTERVAL);
         let mut accept_from = Instant::now();
         loop {
             let ready = match self.wait(accept_from) {
@@ -82,7 +86,7 @@ impl Server {
                 }
             };
             let go_on = self.obey();
-            if ready && self.accept().is_err() {
+            if ready && self.accept(&foreign).is_err() {
                 accept_from = Instant::now() + ACCEPT_PAUSE;
             }
             let now = Instant::now();
@@ -137,7 +141,7 @@ impl Server {
         true
     }
 
-    fn accept(&mut self) -> io::Result<()> {
+    fn accept(&mut self, foreign: &RateLimit) -> io::Result<()> {
         loop {
             let mut stream = match self.listener.socket.accept() {
                 Ok((stream, _)) => stream,
@@ -149,6 +153,19 @@ impl Server {
                 }
             };
             stream.set_nonblocking(true)?;
+            if let Err(user) = self.users.admit(&stream) {
+                self.metrics.clients_forbidden_total.inc();
+                let user = user.map_or_else(|| "?".to_owned(), |user| user.to_string());
+                if let Some(permit) = foreign.permit(Instant::now()) {
+                    log::warn!(
+                        "handler {}: user {user} may not attach: refused{permit}",
+                        self.name
+                    );
+                }
+                let why = refusal(&format!("user {user} may not attach"));
+                let _ = writeln!(stream, "{why}");
+                continue;
+            }
             if self.connections.len() >= self.max_clients {
                 self.metrics.clients_refused_total.inc();
                 let why = refusal(&format!(

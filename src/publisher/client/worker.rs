@@ -109,6 +109,8 @@ impl Worker {
                 Signal::Up => self.connected(),
                 Signal::Down => self.lost("the connection was lost"),
                 Signal::ConnectFailed(why) | Signal::Refused(why) => self.lost(&why),
+                // Only of sockets that are bound.
+                Signal::TurnedAway(_) => {}
             }
         }
     }

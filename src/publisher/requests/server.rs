@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, TrySendError};
 use zmq::Socket;
@@ -12,10 +12,12 @@ use super::reply_to::{Command, ReplyTo, Waiting};
 use super::{RequestMetrics, Submitted};
 use crate::publisher::submit::{Reply, SubmitError};
 use crate::pubsub::driver::zmq::frames::Frames;
-use crate::pubsub::driver::zmq::wait;
+use crate::pubsub::driver::zmq::watch::Watch;
+use crate::pubsub::driver::zmq::{ffi, wait};
 use crate::pubsub::subscriber::Received;
 use crate::util::lock_file::LockFile;
 use crate::util::poll;
+use crate::util::rate::RateLimit;
 use crate::util::waker::{Commands, Inbox};
 
 /// Messages read before answers and the stop are looked at again.
@@ -23,6 +25,9 @@ const ROUND: usize = 64;
 
 /// How soon the service's channel is tried again while it is full and no answer rings the bell.
 const FULL: Duration = Duration::from_millis(2);
+
+/// How often it is looked who was turned away.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The wait after an error of the socket, which has no known cause.
 const BROKEN: Duration = Duration::from_millis(100);
@@ -36,6 +41,8 @@ pub(super) struct Parts {
     pub desk: Desk,
     pub max_waiting: usize,
     pub metrics: Arc<RequestMetrics>,
+    /// Where not everybody may connect: tells of those who tried.
+    pub watch: Option<Watch>,
     /// Held until the socket is closed.
     pub _lock: Option<LockFile>,
 }
@@ -48,6 +55,7 @@ pub(super) struct Server {
     /// Bytes of requests that await an answer.
     waiting: Arc<AtomicUsize>,
     out: Vec<u8>,
+    lines: RateLimit,
 }
 
 impl Server {
@@ -58,6 +66,7 @@ impl Server {
             held: None,
             waiting: Arc::default(),
             out: Vec::new(),
+            lines: RateLimit::new(5, Duration::from_secs(60)),
         }
     }
 
@@ -71,7 +80,39 @@ impl Server {
                 }
                 reading = self.has_room();
             }
+            self.look();
             self.wait(reading);
+        }
+        let Parts { socket, watch, .. } = &mut self.parts;
+        if watch.take().is_some()
+            && let Err(error) = ffi::stop_monitor(socket)
+        {
+            log::error!("cannot end the monitor of {}: {error}", self.parts.uri);
+        }
+    }
+
+    /// Looks who was turned away.
+    fn look(&mut self) {
+        let Parts {
+            watch,
+            metrics,
+            uri,
+            ..
+        } = &mut self.parts;
+        let Some(watch) = watch else { return };
+        if let Err(error) = watch.look() {
+            log::error!("{error}");
+        }
+        watch.gone();
+        let refused = watch.take().refused;
+        metrics.request_connections_refused_total.add(refused);
+        if refused > 0
+            && let Some(permit) = self.lines.permit(Instant::now())
+        {
+            log::warn!(
+                "{uri}: {refused} connections not taken, of users who are not in \
+                 socket_users{permit}"
+            );
         }
     }
 
@@ -170,7 +211,10 @@ impl Server {
             socket, inbox, uri, ..
         } = &self.parts;
         let waited = match reading {
-            true => wait(socket, None, inbox.fd(), None, uri).map_err(|error| error.to_string()),
+            true => {
+                let look = self.parts.watch.is_some().then_some(LOOK);
+                wait(socket, None, inbox.fd(), look, uri).map_err(|error| error.to_string())
+            }
             false => poll::readable([inbox.fd()], Some(FULL))
                 .map(drop)
                 .map_err(|error| error.to_string()),

@@ -28,7 +28,8 @@ const BROKEN: Duration = Duration::from_millis(500);
 /// What a question is for.
 #[derive(Debug)]
 enum Purpose {
-    Heads(Waiter),
+    /// With the topics that the client may not have.
+    Heads(Waiter, Vec<(String, u64)>),
     Replay(Key),
     /// Whether the topic's newest snapshot will do, and the beginning of another where not.
     Begin(Arc<str>),
@@ -100,8 +101,14 @@ impl Desk {
         std::mem::take(&mut self.actions)
     }
 
-    /// A client asks.
-    pub(super) fn request(&mut self, client: &[u8], tag: u64, request: Request, now: Instant) {
+    /// A client asks; `forbidden` are topics that it named and may not have.
+    pub(super) fn request(
+        &mut self,
+        client: &[u8],
+        tag: u64,
+        (request, forbidden): (Request, Vec<(String, u64)>),
+        now: Instant,
+    ) {
         let waiter = Waiter {
             client: client.into(),
             tag,
@@ -112,7 +119,7 @@ impl Desk {
                 topics,
             } => {
                 self.metrics.sync_heads_total.inc();
-                self.heads(waiter, incarnation, topics);
+                self.heads(waiter, incarnation, (topics, forbidden));
             }
             Request::Replay {
                 incarnation,
@@ -196,9 +203,9 @@ impl Desk {
             return;
         };
         match purpose {
-            Purpose::Heads(waiter) => {
+            Purpose::Heads(waiter, forbidden) => {
                 self.questions -= 1;
-                self.heads_told(&waiter, told);
+                self.heads_told(&waiter, told, forbidden);
             }
             Purpose::Replay(key) => {
                 self.questions -= 1;
@@ -238,7 +245,7 @@ impl Desk {
     }
 
     fn question(&mut self, purpose: Purpose, ask: Ask) {
-        if matches!(purpose, Purpose::Heads(_) | Purpose::Replay(_)) {
+        if matches!(purpose, Purpose::Heads(..) | Purpose::Replay(_)) {
             self.questions += 1;
         }
         let ticket = self.next_ticket;

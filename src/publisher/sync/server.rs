@@ -141,7 +141,7 @@ impl Server {
                 desk.hurried(client, tag);
             }
             Ok((tag, request)) => match granted(permits, node, request) {
-                Some(request) => desk.request(client, tag, request, now),
+                Some(granted) => desk.request(client, tag, granted, now),
                 None => desk.forbid(client, tag),
             },
             Err(error) => {
@@ -246,24 +246,30 @@ impl Server {
     }
 }
 
-/// What of a request the node may ask; `None`: nothing.
-fn granted(permits: &Permits, node: Option<&str>, request: Request) -> Option<Request> {
+/// What of a request the node may ask, and the topics in it that it may not have; `None`: nothing.
+fn granted(
+    permits: &Permits,
+    node: Option<&str>,
+    request: Request,
+) -> Option<(Request, Vec<(String, u64)>)> {
     let (_, grants) = permits.current();
     match request {
         Request::Heads {
             incarnation,
-            mut topics,
+            topics,
         } => {
-            let asked = topics.len();
-            topics.retain(|(topic, _)| permits.request(&grants, node, topic));
-            let left = !topics.is_empty() || asked == 0;
-            left.then_some(Request::Heads {
+            let may = |(topic, _): &(String, u64)| permits.request(&grants, node, topic);
+            let (topics, forbidden): (Vec<_>, Vec<_>) = topics.into_iter().partition(may);
+            let some = !topics.is_empty() || forbidden.is_empty();
+            let request = Request::Heads {
                 incarnation,
                 topics,
-            })
+            };
+            some.then_some((request, forbidden))
         }
         Request::Replay { ref topic, .. } | Request::Snapshot { ref topic, .. } => {
-            permits.request(&grants, node, topic).then_some(request)
+            let may = permits.request(&grants, node, topic);
+            may.then_some((request, Vec::new()))
         }
     }
 }

@@ -65,7 +65,8 @@ impl Rig {
     }
 
     fn request(&mut self, client: u8, tag: u64, request: Request) {
-        self.desk.request(&[client], tag, request, self.now);
+        self.desk
+            .request(&[client], tag, (request, Vec::new()), self.now);
         self.see();
     }
 

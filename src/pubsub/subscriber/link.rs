@@ -50,6 +50,9 @@ pub enum Signal {
     Refused(String),
     /// The connection is lost.
     Down,
+    /// At a socket that is bound: so many connections were not taken, of users who may not use it as
+    /// a rule.
+    TurnedAway(u64),
 }
 
 /// One connection to one publisher; used by its reader's thread only. Dropping it disconnects.

@@ -410,6 +410,17 @@ impl Reader {
                     }
                     Input::ConnectFailed
                 }
+                Signal::TurnedAway(count) => {
+                    metrics.refusals_total.add(count);
+                    if let Some(permit) = self.lines.permit(Instant::now()) {
+                        log::warn!(
+                            "{}: {count} connections not taken, of users who are not in \
+                             socket_users{permit}",
+                            self.parts.source.uri
+                        );
+                    }
+                    continue;
+                }
                 Signal::Refused(why) => {
                     metrics.refusals_total.inc();
                     if let Some(permit) = self.lines.permit(Instant::now()) {

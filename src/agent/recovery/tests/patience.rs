@@ -56,6 +56,57 @@ fn what_is_refused_is_not_asked_for_soon() {
 }
 
 #[test]
+fn what_is_forbidden_is_shown_and_asked_for_again_when_connected_anew() {
+    let (mut rig, tag) = loading();
+    rig.recovery.heads_due = None;
+    let refused = || Answer::Refused {
+        code: Refusal::Forbidden,
+        reason: String::new(),
+    };
+    let told = |out: &[Action]| {
+        let told = |action: &&Action| matches!(action, Action::Forbidden(name) if **name == *"t1");
+        out.iter().filter(told).count()
+    };
+    assert_eq!(told(&rig.step(Input::Answer(tag, refused()))), 1);
+    let standing = rig.recovery.standing();
+    assert_eq!((standing.forbidden, standing.behind), (1, 1));
+    assert_eq!(rig.recovery.forbidden(9), ["t1".into()]);
+    let (wait, (tag, _)) = rig.until_asked();
+    assert_eq!(wait, Duration::from_secs(60));
+    // It is said once.
+    assert_eq!(told(&rig.step(Input::Answer(tag, refused()))), 0);
+    rig.step(Input::Down);
+    rig.step(Input::Up { again: true });
+    let (tag, request) = ask(&rig.hello(9, 9, &[]));
+    assert!(matches!(request, Request::Snapshot { .. }), "{request:?}");
+    let out = rig.rows(tag, 9, &[]);
+    let (tag, _) = ask(&out);
+    rig.replay(tag, (9, 0), &[]);
+    assert_eq!(rig.recovery.standing().forbidden, 0);
+    assert!(rig.recovery.is_in_sync());
+}
+
+/// Of a topic that it may not have an agent is told that it is behind. That is no claim that could
+/// keep the topic from being in sync when it may have it.
+#[test]
+fn what_was_said_of_a_forbidden_topic_counts_no_longer() {
+    let mut rig = Rig::live(&[("D", 9), ("t1", 8)], 9);
+    rig.recovery.heads_due = Some(rig.now);
+    let (tag, _) = ask(&rig.step(Input::Tick));
+    let (tag, request) = ask(&rig.heads(tag, &[("t1", 1 << 40)]));
+    assert!(matches!(request, Request::Replay { .. }), "{request:?}");
+    let code = Refusal::Forbidden;
+    let reason = String::new();
+    rig.step(Input::Answer(tag, Answer::Refused { code, reason }));
+    assert!(!rig.recovery.is_in_sync());
+    rig.step(Input::Down);
+    rig.step(Input::Up { again: true });
+    let (tag, _) = ask(&rig.hello(9, 9, &[]));
+    rig.replay(tag, (9, 8), &[]);
+    assert!(rig.recovery.is_in_sync());
+}
+
+#[test]
 fn a_service_that_does_not_answer_is_asked_less_and_less() {
     let (mut rig, _) = loading();
     let mut waits = Vec::new();

@@ -14,28 +14,42 @@ use crate::sync::Answer;
 const TAIL: Duration = Duration::from_millis(50);
 
 impl Desk {
-    pub(super) fn heads(&mut self, waiter: Waiter, incarnation: u64, topics: Vec<(String, u64)>) {
+    pub(super) fn heads(
+        &mut self,
+        waiter: Waiter,
+        incarnation: u64,
+        (topics, forbidden): (Vec<(String, u64)>, Vec<(String, u64)>),
+    ) {
         if self.may_wait(&waiter) && self.may_ask(&waiter) {
             self.waiters.wait(&waiter);
             let ask = Ask::Heads {
                 incarnation,
                 topics,
             };
-            self.question(Purpose::Heads(waiter), ask);
+            self.question(Purpose::Heads(waiter, forbidden), ask);
         }
     }
 
-    pub(super) fn heads_told(&mut self, waiter: &Waiter, told: Told) {
+    pub(super) fn heads_told(
+        &mut self,
+        waiter: &Waiter,
+        told: Told,
+        forbidden: Vec<(String, u64)>,
+    ) {
         self.waiters.done(waiter);
         let Told::Heads {
             incarnation,
             head,
-            behind,
+            mut behind,
         } = told
         else {
             return self.retry(waiter, BROKEN);
         };
         self.incarnation = incarnation;
+        // Behind, wherever they stand: whoever asks for them is told that it may not have them, and
+        // does not take what it has for all there is.
+        let ever = |(topic, has): (String, u64)| (topic, has.saturating_add(1));
+        behind.extend(forbidden.into_iter().map(ever));
         let answer = Answer::Heads {
             incarnation,
             head,

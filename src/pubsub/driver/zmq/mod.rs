@@ -24,6 +24,7 @@ use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, SubscriberAgentBase, Transport};
 use crate::util::lock_file::{LockError, LockFile};
 use crate::util::poll;
+use crate::util::users::Users;
 
 use self::link::ZmqLink;
 use self::publisher::ZmqPublisher;
@@ -130,6 +131,21 @@ const MULTICAST_RECOVERY: i32 = 1_000;
 fn configure_multicast(socket: &::zmq::Socket) -> ::zmq::Result<()> {
     socket.set_rate(MULTICAST_RATE)?;
     socket.set_recovery_ivl(MULTICAST_RECOVERY)
+}
+
+/// Lets these users connect to a socket that will be bound on ipc, and no others. Says whether there
+/// are any others; then [`watch`] or a monitor tells of them.
+pub(crate) fn admit(socket: &mut ::zmq::Socket, users: &Users) -> Result<bool, PubSubError> {
+    for user in users.listed().unwrap_or_default() {
+        // libzmq reads the number as an int.
+        ffi::set_int(socket, ffi::IPC_FILTER_UID, user.cast_signed()).map_err(|error| {
+            PubSubError::System {
+                what: format!("cannot admit user {user}"),
+                why: error.to_string(),
+            }
+        })?;
+    }
+    Ok(users.listed().is_some())
 }
 
 /// Binds, on ipc under a lock: a second bind would steal the path without a word (design §11, 13).

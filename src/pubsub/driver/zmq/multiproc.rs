@@ -10,7 +10,8 @@ use std::time::Duration;
 use zmq::Socket;
 
 use super::frames::Frames;
-use super::{bind, failed, ffi, wait_drained};
+use super::monitor::{Monitor, NOT_ACCEPTED};
+use super::{admit, bind, failed, ffi, wait_drained};
 use crate::event::topic;
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
@@ -19,6 +20,7 @@ use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal, SubscriberAgentBase, Transport};
 use crate::util::group;
 use crate::util::lock_file::LockFile;
+use crate::util::users::Users;
 
 /// The driver's name in the configuration.
 pub const ALIAS: &str = "zmq_pubsub_multiproc_driver";
@@ -61,7 +63,9 @@ impl PubSubApi for ZmqMultiproc {
         let transport = PullTransport {
             context: self.context.clone(),
             receive_hwm: options.receive_hwm,
+            max_message_size: options.max_message_size,
             socket_group: options.socket_group.clone(),
+            users: options.socket_users.clone(),
         };
         Ok(Box::new(SubscriberAgentBase::new(
             ALIAS,
@@ -145,7 +149,9 @@ impl PublisherApi for Worker {
 struct PullTransport {
     context: zmq::Context,
     receive_hwm: i32,
+    max_message_size: usize,
     socket_group: Option<String>,
+    users: Users,
 }
 
 impl Transport for PullTransport {
@@ -162,6 +168,14 @@ impl Transport for PullTransport {
         let mut socket = self.context.socket(zmq::PULL).map_err(cannot())?;
         socket.set_linger(0).map_err(cannot())?;
         socket.set_rcvhwm(self.receive_hwm).map_err(cannot())?;
+        // As on the network: over the limit costs the message, far over it the connection.
+        let hard_limit = self.max_message_size.saturating_mul(4);
+        let hard_limit = i64::try_from(hard_limit).unwrap_or(i64::MAX);
+        socket.set_maxmsgsize(hard_limit).map_err(cannot())?;
+        let monitor = match admit(&mut socket, &self.users)? {
+            true => Some(Monitor::of(&self.context, &socket, NOT_ACCEPTED)?),
+            false => None,
+        };
         let lock = bind(&mut socket, endpoint)?;
         share(endpoint, self.socket_group.as_deref())?;
         Ok(Box::new(PullLink {
@@ -169,6 +183,7 @@ impl Transport for PullTransport {
             socket,
             frames: Frames::new(),
             up: Some(Signal::Up),
+            monitor,
             _lock: lock,
         }))
     }
@@ -198,6 +213,8 @@ struct PullLink {
     socket: Socket,
     frames: Frames,
     up: Option<Signal>,
+    /// Where not everybody may connect: tells of those who tried.
+    monitor: Option<Monitor>,
     _lock: Option<LockFile>,
 }
 
@@ -215,7 +232,17 @@ impl Link for PullLink {
     }
 
     fn signal(&mut self) -> Result<Option<Signal>, PubSubError> {
-        Ok(self.up.take())
+        if let Some(up) = self.up.take() {
+            return Ok(Some(up));
+        }
+        let Some(monitor) = &mut self.monitor else {
+            return Ok(None);
+        };
+        let mut away = 0;
+        while monitor.event()?.is_some() {
+            away += 1;
+        }
+        Ok((away > 0).then_some(Signal::TurnedAway(away)))
     }
 
     fn wait(
@@ -225,7 +252,20 @@ impl Link for PullLink {
     ) -> Result<(), PubSubError> {
         match self.up {
             Some(_) => Ok(()),
-            None => wait_drained(&self.socket, None, wakes, timeout, &self.uri).map(drop),
+            None => {
+                let monitor = self.monitor.as_ref().map(Monitor::socket);
+                wait_drained(&self.socket, monitor, wakes, timeout, &self.uri).map(drop)
+            }
+        }
+    }
+}
+
+impl Drop for PullLink {
+    fn drop(&mut self) {
+        if self.monitor.is_some()
+            && let Err(error) = ffi::stop_monitor(&mut self.socket)
+        {
+            log::error!("cannot end the monitor of {}: {error}", self.uri);
         }
     }
 }

@@ -1,0 +1,226 @@
+//! Unix sockets: who is not among the users who may use them is refused, whatever mode and group say.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use crate::recovery::cluster::{Cluster, Node};
+use crate::rig::config::TOOL;
+use crate::rig::port::Port;
+use crate::rig::{PATIENCE, until, wait_for};
+
+const NOBODY: &str = "65534";
+
+/// Runs a command as another user; the sockets' modes and folders let everybody in.
+fn as_nobody(program: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]);
+    command.arg(program).args(arguments).output().unwrap()
+}
+
+/// The tool, where another user can run it.
+struct Tool(tempfile::TempDir);
+
+impl Tool {
+    fn new() -> Tool {
+        let folder = tempfile::tempdir().unwrap();
+        open(folder.path(), 0o755);
+        let at = folder.path().join("fanfare");
+        std::fs::copy(TOOL, &at).unwrap();
+        open(&at, 0o755);
+        Tool(folder)
+    }
+
+    fn path(&self) -> String {
+        self.0.path().join("fanfare").to_str().unwrap().to_owned()
+    }
+}
+
+fn open(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Opens a socket and the folders above it to everybody.
+fn expose(socket: &Path) {
+    open(socket, 0o777);
+    for folder in socket.ancestors().skip(1) {
+        if folder == std::env::temp_dir() {
+            break;
+        }
+        open(folder, 0o755);
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn others_do_not_use_the_control_sockets() {
+    if !is_root() {
+        eprintln!("not root: left out");
+        return;
+    }
+    let tool = Tool::new();
+    for (users, allowed) in [("[\"0\"]", false), ("[\"nobody\"]", true), ("[]", true)] {
+        let mut cluster = Cluster::running(&format!("socket_users = {users}\n"));
+        let uri = cluster.uri();
+        let mut node = Node::started(&[&uri], &["t1"], &format!("socket_users = {users}\n"));
+        let sockets = [
+            node.folder.path("run").join("agent-control.sock"),
+            cluster
+                .host
+                .folder
+                .path("run")
+                .join("publisher-control.sock"),
+        ];
+        for (socket, words) in sockets
+            .iter()
+            .zip([&["status"][..], &["publisher", "status"]])
+        {
+            wait_for("the socket is there", || socket.exists());
+            expose(socket);
+            let mut arguments = words.to_vec();
+            arguments.extend(["--socket", socket.to_str().unwrap()]);
+            let output = as_nobody(&tool.path(), &arguments);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(shown.contains("process"), allowed, "{users}: {said}{shown}");
+            assert_eq!(
+                said.contains("user 65534 may not use this socket"),
+                !allowed,
+                "{said}"
+            );
+            // Root is never shut out.
+            let own = Command::new(TOOL).args(&arguments).output().unwrap();
+            assert!(
+                String::from_utf8_lossy(&own.stdout).contains("process"),
+                "{own:?}"
+            );
+        }
+        let logged = |lines: &str| lines.contains("user 65534 is not in socket_users: refused");
+        let counted = node.stop().lines.join("\n");
+        assert_eq!(logged(&counted), !allowed, "{counted}");
+        let said = cluster.host.stop(PATIENCE);
+        assert_eq!(logged(&said), !allowed, "{said}");
+    }
+}
+
+#[test]
+fn others_do_not_publish() {
+    if !is_root() {
+        eprintln!("not root: left out");
+        return;
+    }
+    let tool = Tool::new();
+    for (users, allowed) in [("[\"root\"]", false), ("[\"65534\"]", true)] {
+        let mut cluster = Cluster::running(&format!("socket_users = {users}\n"));
+        let socket = cluster.host.socket();
+        let mut beside = socket.clone().into_os_string();
+        beside.push(".req");
+        for entry in std::fs::read_dir(socket.parent().unwrap()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_str().unwrap().contains(".sock")
+                && !path.to_str().unwrap().ends_with(".lock")
+            {
+                expose(&path);
+            }
+        }
+        let socket = socket.to_str().unwrap();
+        let event = [
+            "--table",
+            "t",
+            "--key",
+            "k",
+            "--value",
+            "1",
+            "--timeout",
+            "2",
+        ];
+        let mut acknowledged = vec!["publish", "--socket", socket];
+        acknowledged.extend(event);
+        let output = as_nobody(&tool.path(), &acknowledged);
+        assert_eq!(output.status.success(), allowed, "{output:?}");
+        // As old workers do: pushed, and nobody answers.
+        let script = format!(
+            "import zmq\nc=zmq.Context()\ns=c.socket(zmq.PUSH)\ns.linger=1000\ns.connect('ipc://{socket}')\n\
+             s.send_multipart([b'D\\0', b'\\x85\\xa5table\\xa1t\\xa3key\\xa2k2\\xa6action\\xa3set\\xa5value\\xa11\\xa5topic\\xa1D'])\n\
+             s.close()\nc.term()"
+        );
+        as_nobody("/usr/bin/python3", &["-c", &script]);
+        let report = || {
+            let control = cluster
+                .host
+                .folder
+                .path("run")
+                .join("publisher-control.sock");
+            let arguments = ["publisher", "status", "--json", "--socket"];
+            let done = Command::new(TOOL)
+                .args(arguments)
+                .arg(control)
+                .output()
+                .unwrap();
+            serde_json::from_slice::<serde_json::Value>(&done.stdout).unwrap()
+        };
+        let parts = until("both are counted", || {
+            let report = report();
+            let parts = &report["parts"];
+            let refused = [
+                &parts["requests"]["request_connections_refused_total"],
+                &parts["workers"]["refusals_total"],
+            ];
+            let counted = match allowed {
+                true => parts["service"]["head_seq"].as_u64() >= Some(3),
+                false => refused.iter().all(|count| count.as_u64() > Some(0)),
+            };
+            counted.then(|| parts.clone())
+        });
+        let pushed = parts["workers"]["events_received_total"].as_u64().unwrap();
+        assert_eq!(pushed, u64::from(allowed), "{parts:#}");
+        // Own user and root publish all the same.
+        cluster.host.set("D", "own", "1");
+        let said = cluster.host.stop(PATIENCE);
+        assert_eq!(
+            said.contains("who are not in socket_users"),
+            !allowed,
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn others_do_not_attach_to_a_handlers_socket() {
+    if !is_root() {
+        eprintln!("not root: left out");
+        return;
+    }
+    let port = Port::free();
+    let mut node = Node::new(&[&port.uri()], &["t1"], "");
+    let path = node.folder.path("local.sock");
+    let handler = format!(
+        "\n[[handler]]\nmodule = \"socket\"\npath = {path:?}\nmode = \"0777\"\nusers = [\"daemon\"]\n"
+    );
+    node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 0.1") + &handler);
+    node.start();
+    wait_for("the socket is there", || path.exists());
+    expose(&path);
+    let script = format!(
+        "import socket\ns=socket.socket(socket.AF_UNIX)\ns.settimeout(10)\ns.connect({:?})\nprint(s.recv(4096).decode())",
+        path.to_str().unwrap()
+    );
+    let output = as_nobody("/usr/bin/python3", &["-c", &script]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("user 65534 may not attach"), "{output:?}");
+    let mut own = Command::new("/usr/bin/python3");
+    let output = own.args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success() && !said.contains("may not"),
+        "{output:?}"
+    );
+    let lines = node.stop().lines.join("\n");
+    assert!(
+        lines.contains("user 65534 may not attach: refused"),
+        "{lines}"
+    );
+}
