@@ -14,8 +14,8 @@ use crate::publisher::permits::Permits;
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
-    Callback, LinkChange, PeerRules, PubSubApi, PublisherApi, PublisherOptions, Source, SubscriberApi,
-    SubscriberOptions, registry,
+    Callback, LinkChange, PeerRules, PubSubApi, PublisherApi, PublisherOptions, Source,
+    SubscriberApi, SubscriberOptions, registry,
 };
 use crate::security::key::SecretKey;
 use crate::security::pending;
@@ -45,7 +45,9 @@ pub(super) fn reachable(config: &PublisherConfig) -> String {
 fn peers(config: &PublisherConfig) -> PeerRules {
     let mut peers = config.peers();
     let most = enough_for(descriptors::allowed());
-    peers.max_connections = peers.max_connections.min(usize::try_from(most).unwrap_or(usize::MAX));
+    peers.max_connections = peers
+        .max_connections
+        .min(usize::try_from(most).unwrap_or(usize::MAX));
     peers
 }
 

@@ -166,7 +166,11 @@ fn one_tenant_does_not_read_another() {
     let Answer::Heads { behind, .. } = ask(&line, 40, &far) else {
         panic!("no heads");
     };
-    assert_eq!(behind, [("t1".to_owned(), (1 << 40) + 1)], "nothing of where t1 stands");
+    assert_eq!(
+        behind,
+        [("t1".to_owned(), (1 << 40) + 1)],
+        "nothing of where t1 stands"
+    );
     // Not by the name of a snapshot that another node is given either.
     let own = taken_over(&site, "n1", zmq::DEALER, &site.sync_uri);
     let Answer::Rows { id, .. } = ask(&own, 1, &snapshot("t1", None)) else {
