@@ -280,6 +280,10 @@ fn grants_come_and_go_without_a_restart() {
     second.has(&with_own(rows(80, 100), 3));
 
     site.reload("topics = [\"t2\", \"t1\"]", "topics = [\"t2\"]");
+    wait_for("what it may not have has ended", || {
+        let counted = site.report()["parts"]["grants"].clone();
+        counted["grants_ended_total"] == 2
+    });
     site.cluster.publish("t1", 80..100, 100);
     site.cluster.publish("t2", 1003..1004, 10_000);
     first.has(&rows(100, 100));
