@@ -1,5 +1,6 @@
 //! Strangers: real processes, bare sockets.
 
+mod bounds;
 mod grants;
 mod keys;
 mod secrets;

@@ -17,7 +17,7 @@ const GRANTS: &str = "[[grant]]\nnodes = [\"n1\"]\ntopics = [\"t1\"]\n\
                       [[grant]]\nnodes = [\"n2\"]\ntopics = [\"t2\"]\n";
 
 /// A socket of a node that has been taken over: it has the node's key, and asks for what it likes.
-fn taken_over(site: &Site, node: &str, kind: zmq::SocketType, uri: &str) -> zmq::Socket {
+pub fn taken_over(site: &Site, node: &str, kind: zmq::SocketType, uri: &str) -> zmq::Socket {
     let server = PublicKey::parse(&site.public("publisher")).unwrap();
     let secret = site.secret(node);
     let public = curve::public_key(&secret).unwrap();
