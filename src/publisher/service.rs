@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::audience::Audience;
-use super::gate::Cuts;
+use super::gate::{Bans, Cuts};
 use super::group::Rules;
 use super::history::History;
 use super::permits::Permits;
@@ -86,6 +86,8 @@ pub struct Parts {
     pub sync_endpoint: String,
     /// When connections are to be ended.
     pub cuts: Cuts,
+    /// Keeps nodes out that do what no agent does.
+    pub bans: Bans,
     /// Who may subscribe to what.
     pub permits: Arc<Permits>,
     /// How events become submissions.

@@ -129,6 +129,11 @@ pub trait PublisherApi: Send {
         Ok(true)
     }
 
+    /// The nodes that have sent what no subscriber sends since the last call.
+    fn unruly(&mut self) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+
     /// What became of peers since the last call, as far as the driver can tell.
     fn peers(&mut self) -> PeerCounts {
         PeerCounts::default()

@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 use super::enough_for;
 use crate::config::{PublisherConfig, PublisherKeys};
 use crate::event::EventBatch;
-use crate::publisher::gate::{Cuts, Gate, GateOptions};
+use crate::publisher::gate::{Bans, Cuts, Gate, GateOptions};
 use crate::publisher::permits::Permits;
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
@@ -85,12 +85,14 @@ pub(super) fn gate(
     config: &PublisherConfig,
     context: &zmq::Context,
     keys: Option<&PublisherKeys>,
+    bans: &Bans,
 ) -> Result<Option<Gate>, Box<dyn Error>> {
     let Some(keys) = keys else { return Ok(None) };
     let options = GateOptions {
         authorized: keys.authorized.clone(),
         pending: config.state_dir.join(pending::FILE),
         cut_every: CUT_EVERY,
+        bans: bans.clone(),
     };
     Ok(Some(Gate::start(context, options)?))
 }

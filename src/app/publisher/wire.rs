@@ -14,7 +14,7 @@ use crossbeam_channel::{bounded, unbounded};
 use super::ends::{gate, ingress, network, reachable, sync_service};
 use crate::config::{KeyFault, PublisherConfig};
 use crate::metrics::Sample;
-use crate::publisher::gate::{Cuts, Gate, GateMetrics};
+use crate::publisher::gate::{Bans, Cuts, Gate, GateMetrics};
 use crate::publisher::group::Rules;
 use crate::publisher::history::{self, History, Moment};
 use crate::publisher::lease::Identity;
@@ -121,7 +121,8 @@ impl Wired {
 
         // Before anything is bound: libzmq asks nobody where there is nobody yet.
         let keys = config.keys().map_err(|faults| said(&faults))?;
-        let gate = gate(config, context, keys.as_ref())?;
+        let bans = Bans::default();
+        let gate = gate(config, context, keys.as_ref(), &bans)?;
         let cuts = gate.as_ref().map_or_else(Cuts::default, Gate::cuts);
         let key = keys.map(|keys| keys.secret);
 
@@ -141,6 +142,7 @@ impl Wired {
             asks,
             sync_endpoint: config.sync_told(),
             cuts: cuts.clone(),
+            bans,
             permits: Arc::clone(&permits),
             rules: Rules {
                 version_field: Some(config.version_field.as_str())

@@ -66,6 +66,11 @@ impl Guard {
     pub(super) fn judge(&mut self, question: &Question<'_>, now: Instant) -> Verdict {
         let Question { key, address } = question;
         if let Some(name) = self.authorized.name(key) {
+            if self.options.bans.has(name, now) {
+                self.metrics.gate_kept_out_total.inc();
+                // As an unknown one: it may come later.
+                return Verdict::Unknown;
+            }
             log::debug!("{name} connects from {address}");
             self.metrics.gate_admitted_total.inc();
             return Verdict::Admitted(admission::user_id(name));

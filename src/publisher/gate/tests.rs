@@ -36,6 +36,7 @@ impl Rig {
             authorized,
             pending: folder.path().join("pending"),
             cut_every: Duration::ZERO,
+            bans: Bans::default(),
         };
         Gate::start(context, options).unwrap()
     }

@@ -8,13 +8,20 @@ use super::ServiceMetrics;
 use crate::event::hello::{Hello, MAX_RECENT, topic_hash};
 use crate::event::topic::{HELLO, TopicFrame};
 use crate::publisher::audience::Audience;
-use crate::publisher::gate::Cuts;
+use crate::publisher::gate::{Bans, Cuts};
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, Moment, RecordBuf};
 use crate::publisher::permits::Permits;
 use crate::pubsub::{PublisherApi, Subscription};
 use crate::security::grants::Grants;
 use crate::util::rate::RateLimit;
+
+/// Who may be connected, and have what.
+pub(super) struct Rights {
+    pub cuts: Cuts,
+    pub bans: Bans,
+    pub permits: Arc<Permits>,
+}
 
 /// What the service's thread says to the agents, and hears of them.
 pub(super) struct Network {
@@ -38,6 +45,7 @@ pub(super) struct Network {
     /// Whether the address is to be opened again.
     closed: bool,
     permits: Arc<Permits>,
+    bans: Bans,
     /// The grants in force here, and their number.
     grants: (u64, Arc<Grants>),
 }
@@ -50,8 +58,11 @@ impl Network {
         metrics: Arc<ServiceMetrics>,
         audience: Arc<Audience>,
         complaints: RateLimit,
-        cuts: Cuts,
-        permits: Arc<Permits>,
+        Rights {
+            cuts,
+            bans,
+            permits,
+        }: Rights,
     ) -> Self {
         Network {
             publisher,
@@ -70,6 +81,7 @@ impl Network {
             closed: false,
             grants: permits.current(),
             permits,
+            bans,
         }
     }
 
@@ -144,8 +156,23 @@ impl Network {
         log::info!("{ended} connections ended, of nodes that may have other topics than before");
     }
 
-    /// Counts what became of peers.
+    /// Counts what became of peers, and keeps those out for a while who are no agents: what they send
+    /// makes others, who subscribe at that moment, come again.
     fn see_peers(&mut self, now: Instant) {
+        let unruly = self.publisher.unruly();
+        for node in &unruly {
+            self.bans.keep_out(node, now);
+            if let Some(permit) = self.peer_lines.permit(now) {
+                log::error!(
+                    "node {node} sent a message that is no subscription, which no agent does: kept \
+                     out for a minute{permit}"
+                );
+            }
+        }
+        if !unruly.is_empty() {
+            let is_unruly = |node: &str| unruly.iter().any(|other| **other == *node);
+            self.publisher.end_connections(&mut { is_unruly });
+        }
         let peers = self.publisher.peers();
         let metrics = &self.metrics;
         metrics.connections.set(peers.open);

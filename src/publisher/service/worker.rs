@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select};
 use fastrand::Rng;
 
-use super::network::Network;
+use super::network::{Network, Rights};
 use super::stall::Stall;
 use super::{Parts, ServiceMetrics};
 use crate::event::EventBatch;
@@ -74,8 +74,11 @@ impl Worker {
                 Arc::clone(&metrics),
                 audience,
                 complaints(),
-                parts.cuts,
-                parts.permits,
+                Rights {
+                    cuts: parts.cuts,
+                    bans: parts.bans,
+                    permits: parts.permits,
+                },
             ),
             history: parts.history,
             pushed: parts.pushed,

@@ -25,11 +25,14 @@ const QUESTIONS: usize = 512;
 /// What the history is waited for when it cannot answer.
 const BROKEN: Duration = Duration::from_millis(500);
 
+/// Topics and how far the client has them.
+type Heads = Vec<(String, u64)>;
+
 /// What a question is for.
 #[derive(Debug)]
 enum Purpose {
     /// With the topics that the client may not have.
-    Heads(Waiter, Vec<(String, u64)>),
+    Heads(Waiter, Heads),
     Replay(Key),
     /// Whether the topic's newest snapshot will do, and the beginning of another where not.
     Begin(Arc<str>),
@@ -106,7 +109,7 @@ impl Desk {
         &mut self,
         client: &[u8],
         tag: u64,
-        (request, forbidden): (Request, Vec<(String, u64)>),
+        (request, forbidden): (Request, Heads),
         now: Instant,
     ) {
         let waiter = Waiter {

@@ -91,7 +91,10 @@ fn who_asks_too_often_is_told_to_wait() {
         // Some are lost where the sender is faster than its connection.
         told + answered >= 60
     });
-    assert!(told > 0 && answered <= 60, "{told} told to wait, {answered} answered");
+    assert!(
+        told > 0 && answered <= 60,
+        "{told} told to wait, {answered} answered"
+    );
     let mut node = site.node("n1");
     node.has(&rows(20, 100));
     node.stop();

@@ -356,3 +356,63 @@ fn leave_costs_a_joining_agent_no_time() {
         "{times:?}"
     );
 }
+
+/// Nobody who comes and goes, and nobody who does what no agent does, keeps others from what they may
+/// have.
+#[test]
+fn a_crowd_is_let_in_beside_one_that_misbehaves() {
+    let mut site = Site::with(&["n1", "n2"], GRANTS);
+    let uri = site.cluster.uri();
+    let client = || {
+        let client = taken_over(&site, "n1", zmq::SUB, &uri);
+        client.set_subscribe(b"t1\0").unwrap();
+        client.set_subscribe(b"t1").unwrap();
+        client
+    };
+    let mut unruly = Vec::new();
+    let mut clients: Vec<zmq::Socket> = Vec::new();
+    for round in 0..8usize {
+        unruly.push(taken_over(&site, "n2", zmq::XSUB, &uri));
+        for socket in &unruly {
+            // It has no peer while it is kept out.
+            socket
+                .send("no subscription", zmq::DONTWAIT)
+                .unwrap_or_default();
+        }
+        // Half of them go before or while they are let in.
+        let new: Vec<zmq::Socket> = (0..20).map(|_| client()).collect();
+        std::thread::sleep(std::time::Duration::from_millis(10 * round as u64));
+        clients.extend(new.into_iter().step_by(2));
+    }
+    let mut number = 0;
+    let mut waiting: Vec<usize> = (0..clients.len()).collect();
+    wait_for("all hear what they may", || {
+        site.cluster.publish("t1", number..number + 1, 10);
+        number += 1;
+        waiting.retain(|&n| clients[n].poll(zmq::POLLIN, 2).unwrap() == 0);
+        waiting.is_empty()
+    });
+    let parts = site.report()["parts"].clone();
+    println!(
+        "{} of them made to come again",
+        parts["service"]["connections_unclear_total"]
+    );
+    assert!(
+        parts["service"]["connections_unruly_total"].as_u64() > Some(0),
+        "{parts:#}"
+    );
+    assert!(
+        parts["gate"]["gate_kept_out_total"].as_u64() > Some(0),
+        "{parts:#}"
+    );
+    for socket in &unruly {
+        assert_eq!(socket.poll(zmq::POLLIN, 0).unwrap(), 0);
+    }
+    let said = site.stop();
+    assert!(
+        said.0
+            .contains("node n2 sent a message that is no subscription"),
+        "{}",
+        said.0
+    );
+}

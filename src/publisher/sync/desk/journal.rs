@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{BROKEN, Desk, Purpose, encode};
+use super::{BROKEN, Desk, Heads, Purpose, encode};
 use crate::publisher::sync::ask::{Ask, Told};
 use crate::publisher::sync::cache::Key;
 use crate::publisher::sync::waiters::Waiter;
@@ -18,7 +18,7 @@ impl Desk {
         &mut self,
         waiter: Waiter,
         incarnation: u64,
-        (topics, forbidden): (Vec<(String, u64)>, Vec<(String, u64)>),
+        (topics, forbidden): (Heads, Heads),
     ) {
         if self.may_wait(&waiter) && self.may_ask(&waiter) {
             self.waiters.wait(&waiter);
@@ -30,12 +30,7 @@ impl Desk {
         }
     }
 
-    pub(super) fn heads_told(
-        &mut self,
-        waiter: &Waiter,
-        told: Told,
-        forbidden: Vec<(String, u64)>,
-    ) {
+    pub(super) fn heads_told(&mut self, waiter: &Waiter, told: Told, forbidden: Heads) {
         self.waiters.done(waiter);
         let Told::Heads {
             incarnation,

@@ -1,5 +1,7 @@
 //! The sending side: a PUB or XPUB socket.
 
+use std::sync::Arc;
+
 use zmq::Socket;
 
 use super::seats::Seats;
@@ -22,6 +24,7 @@ pub struct ZmqPublisher {
     /// Whether libzmq's idea of who sent what was received is right; see [`ZmqPublisher::see`].
     in_step: bool,
     counts: PeerCounts,
+    unruly: Vec<Arc<str>>,
     frame: Vec<u8>,
 }
 
@@ -43,6 +46,7 @@ impl ZmqPublisher {
             guarded: false,
             in_step: true,
             counts: PeerCounts::default(),
+            unruly: Vec::new(),
             frame: Vec::new(),
         }
     }
@@ -151,7 +155,12 @@ impl ZmqPublisher {
             Some((0, prefix)) => (false, prefix),
             _ => {
                 self.in_step = false;
-                self.counts.unruly += self.end(&sender);
+                let ended = self.end(&sender);
+                self.counts.unruly += ended;
+                // Once for each connection: it may have sent many.
+                if ended > 0 {
+                    self.unruly.extend(sender.node);
+                }
                 return Ok(());
             }
         };
@@ -376,6 +385,10 @@ impl PublisherApi for ZmqPublisher {
             Err(PubSubError::InUse { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    fn unruly(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.unruly)
     }
 
     fn peers(&mut self) -> PeerCounts {
