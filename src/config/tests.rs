@@ -1,4 +1,5 @@
 mod faults;
+mod grants;
 mod handlers;
 mod sources;
 

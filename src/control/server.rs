@@ -96,7 +96,7 @@ impl Control {
             path: path.clone(),
             error,
         };
-        fs::create_dir_all(&options.run_dir).map_err(failed)?;
+        group::folder(&options.run_dir, Some(&options.group)).map_err(failed)?;
         let lock = LockFile::acquire(&beside(&path, ".lock")).map_err(|error| match error {
             LockError::Held { .. } => ControlError::InUse(error),
             LockError::System { path, error } => ControlError::System { path, error },

@@ -17,6 +17,21 @@ pub fn share(path: &Path, group: &str) -> io::Result<bool> {
     Ok(gid.is_some())
 }
 
+/// Makes a folder, and those above it, where it is missing: nobody but its owner looks into it, and
+/// the members of `group` where there is one. A folder that is there stays as it is.
+pub fn folder(path: &Path, group: Option<&str>) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, chown};
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true).mode(0o750).create(path)?;
+    match group.map(number).transpose()?.flatten() {
+        Some(gid) => chown(path, None, Some(gid)),
+        None => Ok(()),
+    }
+}
+
 /// The number of `group`; `None` when there is no such group.
 pub fn number(group: &str) -> io::Result<Option<u32>> {
     Ok(find(&fs::read_to_string("/etc/group")?, group))
@@ -46,6 +61,18 @@ mod tests {
         assert_eq!(find(text, "fanfare"), Some(998));
         assert_eq!(find(text, "fan"), None);
         assert_eq!(find(text, ""), None);
+    }
+
+    #[test]
+    fn what_is_made_is_not_for_everybody() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        folder(&path, Some("no-such-group")).unwrap();
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode() & 0o027, 0);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).unwrap();
+        folder(&path, None).unwrap();
+        assert_eq!(mode(), 0o711, "the operator's");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::handler::registry::Registry;
 use crate::pubsub::endpoint::Defaults;
 use crate::pubsub::{SubscriberOptions, registry};
 use crate::security::party::NodeKeys;
+use crate::util::group;
 
 /// An agent's parts.
 pub fn parts(
@@ -77,7 +78,7 @@ fn recovery(
 /// rows after each restart.
 fn state_dir(config: &AgentConfig) -> Option<PathBuf> {
     let folder = &config.state_dir;
-    let made = std::fs::create_dir_all(folder).and_then(|()| {
+    let made = group::folder(folder, None).and_then(|()| {
         let free = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK);
         free.map_err(std::io::Error::from)
     });

@@ -29,6 +29,7 @@ use crate::pubsub::{Source, SubscriberApi};
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
+use crate::util::group;
 use crate::util::lock_file::{LockError, LockFile};
 use crate::util::users::Users;
 
@@ -82,8 +83,9 @@ impl Wired {
         context: &zmq::Context,
         front: Front,
     ) -> Result<Self, Box<dyn Error>> {
-        for folder in [&config.state_dir, &config.run_dir] {
-            std::fs::create_dir_all(folder)
+        let group = Some(config.socket_group.as_str());
+        for (folder, group) in [(&config.state_dir, None), (&config.run_dir, group)] {
+            group::folder(folder, group)
                 .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
         }
         // Before anything is bound: a second service is told who the first is, whatever their
