@@ -136,6 +136,7 @@ pub fn worker(way: Way, socket: &Path) -> Box<dyn Worker> {
                 subscriptions: false,
                 linger: Duration::ZERO,
                 key: None,
+                peers: Default::default(),
             };
             Box::new(ZmqMultiproc::new().publisher(&options).unwrap())
         }
@@ -238,6 +239,7 @@ pub fn serve(folder: &Path, durability: Durability) -> Middle {
             subscriptions: true,
             linger: Duration::ZERO,
             key: None,
+            peers: Default::default(),
         })
         .unwrap();
     network.initialize().unwrap();
@@ -254,6 +256,8 @@ pub fn serve(folder: &Path, durability: Durability) -> Middle {
         asks: crossbeam_channel::never(),
         sync_endpoint: String::new(),
         cuts: Default::default(),
+        bans: Default::default(),
+        permits: Default::default(),
         rules: Rules {
             version_field: None,
             selective: true,
