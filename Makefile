@@ -98,6 +98,34 @@ mutants: deps ## changes each rule of the recovery and demands that a test notic
 		--output "$(TARGET_DIR)" -- --lib --test simulation \
 		-E 'binary(simulation) | test(agent::recovery)'
 
+# What is fuzzed, by the folders of inputs that are kept; `make test` runs all of them as well. What
+# fuzzing finds is kept there too, as found-*.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ_DIR = $(abspath $(TARGET_DIR))/fuzz
+FUZZ_LIMITS := -timeout=10 -malloc_limit_mb=64 -rss_limit_mb=1024 -max_len=8192
+.PHONY: fuzz
+fuzz: deps deps-fuzz ## everything that reads what others wrote, each FUZZ_SECONDS=n (FUZZ_TARGETS=…)
+	@RUSTC_BOOTSTRAP=1 $(CARGO) fuzz build
+	@failed=0; for target in $(FUZZ_TARGETS); do \
+		mkdir -p "$(FUZZ_DIR)/$$target"; log=$(FUZZ_DIR)/$$target.log; \
+		if RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run "$$target" "$(FUZZ_DIR)/$$target" "fuzz/corpus/$$target" \
+			-- $(FUZZ_LIMITS) -max_total_time="$(FUZZ_SECONDS)" \
+			-artifact_prefix="fuzz/corpus/$$target/found-" >"$$log" 2>&1 </dev/null; \
+		then echo "$$target: $$(grep '^Done' "$$log")"; \
+		else failed=1; tail -n 60 "$$log"; echo "$$target: see $$log and fuzz/corpus/$$target/found-*"; fi; \
+	done; exit $$failed
+
+# AddressSanitizer sees what libzmq does with our memory too where it calls the allocator. It needs a
+# target of its own, so that build scripts are built without it.
+ASAN_TARGET := $(shell uname -m)-unknown-linux-gnu
+ASAN_TESTS ?= test(/./)
+.PHONY: asan
+asan: deps deps-test ## the tests under AddressSanitizer (ASAN_TESTS=a filter of nextest's)
+	@RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
+		$(CARGO) nextest run --no-fail-fast --target $(ASAN_TARGET) --target-dir "$(TARGET_DIR)/asan" \
+		--lib --test suite -E '$(ASAN_TESTS)'
+
 # Where the packages go, and in what release of the version.
 PACKAGES_DIR := $(TARGET_DIR)/packages
 PACKAGE_RELEASE ?= 1
@@ -155,6 +183,10 @@ deps: ## installs what building needs
 .PHONY: deps-bench
 deps-bench: ## installs what is measured beside us
 	@if command -v apt-get >/dev/null; then $(call install,$(BENCH_PACKAGES)); fi
+
+.PHONY: deps-fuzz
+deps-fuzz: ## installs what fuzzing needs
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-fuzz
 
 .PHONY: deps-packages
 deps-packages: ## installs what making packages needs

@@ -61,7 +61,7 @@ settings! {
         ),
         security: Security = common::SECURITY,
         node_key: PathBuf = secure::NODE_KEY,
-        publisher_keys: BTreeMap<String, String> = secure::PUBLISHER_KEYS,
+        publisher_keys: BTreeMap<String, Vec<String>> = secure::PUBLISHER_KEYS,
         state_dir: PathBuf = common::STATE_DIR,
         run_dir: PathBuf = common::RUN_DIR,
         log_level: String = common::LOG_LEVEL,

@@ -5,7 +5,7 @@ use std::path::Path;
 use figment::value::{Dict, Value};
 
 use super::Known;
-use super::secure::public_key_fault;
+use super::secure::{public_key_fault, texts};
 use super::setting::{integer, number, show};
 use super::text;
 use crate::event::topic;
@@ -199,11 +199,14 @@ impl Kind {
 }
 
 fn check_public_keys(entries: &Dict) -> Vec<String> {
-    let check = |(name, value): (&String, &Value)| match value.as_str() {
-        None => Some(format!(
-            "{name:?} is not given as a text; write it in quotes"
-        )),
-        Some(text) => public_key_fault(text).map(|why| format!("{name:?}: {why}")),
+    let check = |(name, value): (&String, &Value)| match texts(value) {
+        None => vec![format!(
+            "{name:?} is not given as a text; write it in quotes, or several as a list"
+        )],
+        Some(texts) => {
+            let faults = texts.iter().filter_map(|text| public_key_fault(text));
+            faults.map(|why| format!("{name:?}: {why}")).collect()
+        }
     };
-    entries.iter().filter_map(check).collect()
+    entries.iter().flat_map(check).collect()
 }

@@ -28,7 +28,8 @@ pub(super) const PUBLISHER_KEYS: Spec = key(
     r#"{ "*" = "/etc/fanfare/keys/publisher.key" }"#,
     Kind::PublicKeys,
     "The publishers' public keys, or the files that hold them, by address as in publishers_ips;\n\
-     \"*\" for those not named. An agent trusts nobody who does not have the key.",
+     \"*\" for those not named. An agent trusts nobody who does not have the key. While a\n\
+     publisher's key is changed, the old and the new one: { \"*\" = [\"…\", \"…\"] }.",
 );
 
 pub(super) const PUBLISHER_KEY: Spec = key(
@@ -46,12 +47,26 @@ pub(super) const AUTHORIZED_KEYS: Spec = key(
      off, within seconds. fanfare pending shows who was refused, fanfare authorise admits.",
 );
 
-impl Setting for BTreeMap<String, String> {
+impl Setting for BTreeMap<String, Vec<String>> {
     fn from_value(value: &Value) -> Option<Self> {
         let entries = value.as_dict()?.iter();
         entries
-            .map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .map(|(name, value)| Some((name.clone(), texts(value)?)))
             .collect()
+    }
+}
+
+/// The texts of an entry of a table of public keys: one, or a list of them.
+pub(super) fn texts(value: &Value) -> Option<Vec<String>> {
+    match value.as_array() {
+        Some(values) => {
+            let texts: Option<Vec<String>> = values
+                .iter()
+                .map(|value| Some(value.as_str()?.to_owned()))
+                .collect();
+            texts.filter(|texts| !texts.is_empty())
+        }
+        None => Some(vec![value.as_str()?.to_owned()]),
     }
 }
 
@@ -112,7 +127,7 @@ impl AgentConfig {
             port: self.publisher_port,
         };
         let mut publishers = BTreeMap::new();
-        for (address, text) in &self.publisher_keys {
+        for (address, texts) in &self.publisher_keys {
             const KEY: &str = "publisher_keys";
             let uri = match Endpoint::parse(address, &defaults) {
                 _ if address == ANY => ANY.to_owned(),
@@ -122,19 +137,23 @@ impl AgentConfig {
                     continue;
                 }
             };
-            let read = match Path::new(text).is_absolute() {
-                true => file::read_public(Path::new(text)).map_err(KeyFault::of(KEY)),
-                false => PublicKey::parse(text)
-                    .map_err(|error| KeyFault::new(KEY, format!("{address:?} {error}"))),
-            };
-            match read {
-                Ok(key) => drop(publishers.insert(uri, key)),
-                Err(fault) => faults.push(fault),
+            let mut keys = Vec::new();
+            for text in texts {
+                let read = match Path::new(text).is_absolute() {
+                    true => file::read_public(Path::new(text)).map_err(KeyFault::of(KEY)),
+                    false => PublicKey::parse(text)
+                        .map_err(|error| KeyFault::new(KEY, format!("{address:?} {error}"))),
+                };
+                match read {
+                    Ok(key) => keys.push(key),
+                    Err(fault) => faults.push(fault),
+                }
             }
+            publishers.insert(uri, keys);
         }
         let secret = file::read_secret(&self.node_key).map_err(KeyFault::of("node_key"));
         match (secret, faults.is_empty()) {
-            (Ok(secret), true) => Ok(Some(NodeKeys { secret, publishers })),
+            (Ok(secret), true) => Ok(Some(NodeKeys::new(secret, publishers))),
             (secret, _) => {
                 faults.extend(secret.err());
                 Err(faults)

@@ -31,7 +31,9 @@
 mod calls;
 mod client;
 mod desk;
-mod lines;
+// Shown for what fuzzes it, and for nothing else.
+#[doc(hidden)]
+pub mod lines;
 mod reply;
 mod request;
 mod server;

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use crate::metrics::Metric;
 use crate::pubsub::PubSubError;
 use crate::pubsub::driver::zmq::{failed, ffi};
+use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 use crate::util::waker::{self, Commands};
 
@@ -117,6 +118,8 @@ pub struct Gate {
     commands: Commands<Command>,
     thread: Thread,
     cuts: Cuts,
+    /// Whether its thread gets on. It wakes each second, so that one without a beat is stuck or dead.
+    pub pulse: Arc<Pulse>,
     /// What it counts.
     pub metrics: Arc<GateMetrics>,
 }
@@ -144,13 +147,22 @@ impl Gate {
             why: why.to_string(),
         };
         let (commands, inbox) = waker::channel().map_err(cannot)?;
-        let server = Server::new(socket, inbox, guard, Arc::clone(&metrics));
+        let pulse = Arc::<Pulse>::default();
+        pulse.beat();
+        let server = Server::new(
+            socket,
+            inbox,
+            guard,
+            Arc::clone(&pulse),
+            Arc::clone(&metrics),
+        );
         metrics.gate_open.set(1);
         let thread = Thread::spawn("gate", move || server.run()).map_err(cannot)?;
         Ok(Gate {
             commands,
             thread,
             cuts,
+            pulse,
             metrics,
         })
     }

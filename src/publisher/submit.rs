@@ -63,8 +63,7 @@ use crate::event::{Action, Event, topic};
 use crate::util::reader::ReadError;
 
 pub use reply::{Answer, Code, MAX_REASON, Refusal, Reply};
-pub(crate) use request::encode;
-pub use request::{Head, Item, Request};
+pub use request::{Head, Item, Request, encode};
 
 /// The version of the protocol that is spoken.
 pub const VERSION: u8 = 1;

@@ -1,26 +1,94 @@
 //! What the sockets of one party are secured with.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use super::key::{PublicKey, SecretKey};
 
 /// The entry of `publisher_keys` for every publisher that has none of its own.
 pub const ANY: &str = "*";
 
+/// Publishers whose turn is remembered; a discovered one may come and go under any address.
+const MAX_TURNS: usize = 1024;
+
 /// An agent's: its own key, and those of the publishers that it trusts.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct NodeKeys {
     /// Its own.
     pub secret: SecretKey,
-    /// The publishers' by address in canonical form, or [`ANY`].
-    pub publishers: BTreeMap<String, PublicKey>,
+    publishers: BTreeMap<String, Vec<PublicKey>>,
+    /// How often a publisher, by address, was not reached with the key whose turn it was.
+    turns: Mutex<BTreeMap<String, usize>>,
 }
 
 impl NodeKeys {
-    /// The key that the publisher at `uri` must prove to have; `None`: there is no reason to trust
-    /// it.
-    pub fn of_publisher(&self, uri: &str) -> Option<&PublicKey> {
+    /// An agent's own key and the publishers' by address in canonical form, or [`ANY`]. Of several,
+    /// a publisher must prove to have one: while its key is changed, that is the old or the new one.
+    pub fn new(secret: SecretKey, publishers: BTreeMap<String, Vec<PublicKey>>) -> Self {
+        NodeKeys {
+            secret,
+            publishers,
+            turns: Mutex::default(),
+        }
+    }
+
+    fn known(&self, uri: &str) -> &[PublicKey] {
         let own = self.publishers.get(uri);
-        own.or_else(|| self.publishers.get(ANY))
+        let known = own.or_else(|| self.publishers.get(ANY));
+        known.map_or(&[], Vec::as_slice)
+    }
+
+    /// The key that the publisher at `uri` must prove to have, in this attempt; `None`: there is no
+    /// reason to trust it.
+    pub fn of_publisher(&self, uri: &str) -> Option<&PublicKey> {
+        let known = self.known(uri);
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turns.get(uri).copied().unwrap_or(0);
+        known.get(turn.checked_rem(known.len())?)
+    }
+
+    /// The publisher at `uri` was not reached: if it is known by several keys, the next one has its
+    /// turn. A client can try one only, and is not told that it is the wrong one.
+    pub fn not_reached(&self, uri: &str) {
+        if self.known(uri).len() < 2 {
+            return;
+        }
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.len() >= MAX_TURNS {
+            turns.clear();
+        }
+        let turn = turns.entry(uri.to_owned()).or_default();
+        *turn = turn.wrapping_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_key_of_a_publisher_has_its_turn() {
+        let key = |byte| PublicKey::new([byte; 32]);
+        let publishers = [
+            (ANY.to_owned(), vec![key(1), key(2)]),
+            ("tcp://a:1".to_owned(), vec![key(3)]),
+            ("tcp://b:1".to_owned(), vec![]),
+        ];
+        let keys = NodeKeys::new(SecretKey::random().unwrap(), publishers.into());
+        let tried = |uri: &str| {
+            let tried = keys.of_publisher(uri).copied();
+            keys.not_reached(uri);
+            tried
+        };
+        let of = |uri| [tried(uri), tried(uri), tried(uri)];
+        assert_eq!(of("tcp://c:1"), [Some(key(1)), Some(key(2)), Some(key(1))]);
+        // One does not depend on another.
+        assert_eq!(keys.of_publisher("tcp://d:1"), Some(&key(1)));
+        assert_eq!(of("tcp://a:1"), [Some(key(3)); 3]);
+        assert_eq!(of("tcp://b:1"), [None; 3]);
+        for n in 0..3 * MAX_TURNS {
+            keys.not_reached(&format!("tcp://{n}:1"));
+        }
+        assert!(keys.turns.lock().unwrap().len() <= MAX_TURNS);
     }
 }

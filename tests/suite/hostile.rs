@@ -17,6 +17,7 @@ use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::tape::Tape;
 use crate::rig::wait_for;
+use crate::rig::zmtp::{greeting, ready};
 
 /// A TCP server that says the same to everyone.
 struct Server {
@@ -74,21 +75,6 @@ impl Drop for Server {
             thread.join().unwrap();
         }
     }
-}
-
-/// The first 64 bytes of ZMTP 3.
-fn greeting(mechanism: &str) -> Vec<u8> {
-    let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
-    greeting.extend_from_slice(mechanism.as_bytes());
-    greeting.resize(64, 0);
-    greeting
-}
-
-/// The second part of a handshake, complete as far as a socket of this kind is concerned.
-fn ready(kind: &str) -> Vec<u8> {
-    let value = [&[0, 0, 0, kind.len() as u8], kind.as_bytes()].concat();
-    let command = [b"\x05READY\x0bSocket-Type", &value[..]].concat();
-    [&[4, command.len() as u8], &command[..]].concat()
 }
 
 /// Lets an agent meet the server until it has been there five times, then a publisher. `counted` is

@@ -9,6 +9,7 @@ mod rig;
 
 mod configuration;
 mod control;
+mod corpus;
 mod handlers;
 mod hostile;
 mod interop;
@@ -22,6 +23,7 @@ mod registration;
 mod restart;
 mod security;
 mod service;
+mod siege;
 mod slow;
 mod stop;
 mod topics;

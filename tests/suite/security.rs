@@ -1,10 +1,14 @@
 //! Strangers: real processes, bare sockets.
 
 mod bounds;
+mod gate;
 mod grants;
 mod keys;
+mod replay;
+mod rotation;
 mod secrets;
-mod site;
+pub mod site;
+mod spoofed;
 mod strangers;
 mod users;
 

@@ -14,7 +14,7 @@
 //! would be harmless, positions without their rows would hide a loss.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use crate::agent::recovery::{Life, Positions};
@@ -141,23 +141,33 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Reads the file at `path`: first all of it for the checksum, then again for what it holds, so
-/// that nothing of a damaged one is given to `rows`.
-pub fn read(
-    path: &Path,
+/// Reads the file at `path`.
+pub fn read(path: &Path, rows: impl FnMut(EventBatch)) -> Result<Vec<Positions>, BadCheckpoint> {
+    read_from(&mut File::open(path)?, rows)
+}
+
+/// Reads a checkpoint: first all of it for the checksum, then again for what it holds, so that
+/// nothing of a damaged one is given to `rows`.
+pub fn read_from(
+    file: &mut (impl Read + Seek),
     mut rows: impl FnMut(EventBatch),
 ) -> Result<Vec<Positions>, BadCheckpoint> {
-    let length = check(path)?;
-    let mut file = BufReader::new(File::open(path)?.take(length));
+    let length = check(file)?;
+    file.rewind()?;
+    let mut file = BufReader::new(file.take(length));
     let mut head = [0; 12];
     file.read_exact(&mut head)?;
     let (mut positions, mut count) = (Vec::new(), 0);
+    let mut left = length.saturating_sub(12);
     let mut section = Vec::new();
     loop {
         let mut head = [0; 5];
         file.read_exact(&mut head)?;
         let [kind, len @ ..] = head;
         let len = u32::from_be_bytes(len);
+        // No memory is taken for what is not there.
+        let after = left.checked_sub(5 + u64::from(len));
+        left = after.ok_or(BadCheckpoint::Damaged)?;
         if len > MAX_SECTION {
             return Err(BadCheckpoint::Damaged);
         }
@@ -170,18 +180,18 @@ pub fn read(
                 count += batch.len() as u64;
                 rows(batch);
             }
-            END if section == count.to_be_bytes() => return Ok(positions),
+            END if left == 0 && section == count.to_be_bytes() => return Ok(positions),
             _ => return Err(BadCheckpoint::Damaged),
         }
     }
 }
 
 /// Checks magic, version and checksum; gives the length of what the checksum covers.
-fn check(path: &Path) -> Result<u64, BadCheckpoint> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
+fn check(file: &mut (impl Read + Seek)) -> Result<u64, BadCheckpoint> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.rewind()?;
     let covered = length.checked_sub(4).ok_or(BadCheckpoint::Foreign)?;
-    let mut file = BufReader::with_capacity(1 << 20, file);
+    let mut file = BufReader::with_capacity(1 << 16, file);
     let mut head = [0; 12];
     file.read_exact(&mut head)
         .map_err(|_| BadCheckpoint::Foreign)?;

@@ -3,7 +3,9 @@
 //!
 //! Rows without a stamp are left out: nothing would tell that they are gone when they are.
 
-mod file;
+// Shown for what fuzzes it, and for nothing else.
+#[doc(hidden)]
+pub mod file;
 #[cfg(test)]
 mod tests;
 

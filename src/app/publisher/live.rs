@@ -17,6 +17,10 @@ use crate::util::systemd::Notifier;
 /// Topics in a report.
 const TOPICS: usize = 100;
 
+/// The gate has work each second, and may wait for a slow disk: within these bounds it is late after
+/// `stuck_timeout`.
+const GATE_LATE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+
 /// The keys that take effect by a reload.
 const LIVE: &[&str] = &["grant", "log_level", "stuck_timeout"];
 
@@ -27,6 +31,8 @@ pub struct Live {
     sources: Sources,
     own: Own,
     watched: Watched,
+    /// The same of the gate, where there is one.
+    gate_watched: Option<Watched>,
     stuck: bool,
     notifier: Notifier,
     told_status: String,
@@ -44,13 +50,16 @@ impl Live {
         level: Level,
         notifier: Notifier,
     ) -> Self {
-        let watched = Watched::new(&wired.service().pulse, Instant::now());
+        let now = Instant::now();
+        let watched = Watched::new(&wired.service().pulse, now);
+        let gate_watched = wired.gate().map(|gate| Watched::new(&gate.pulse, now));
         Live {
             wired,
             config,
             sources,
             own: Own::default(),
             watched,
+            gate_watched,
             stuck: false,
             notifier,
             told_status: String::new(),
@@ -101,13 +110,23 @@ impl Live {
     /// Why the service does not take or send events, a line each; none when it does.
     pub fn look(&mut self) -> Vec<String> {
         let service = self.wired.service();
-        let stuck = self.watched.stuck_for(&service.pulse, Instant::now());
-        self.stuck = stuck >= self.config.stuck_timeout || !service.is_running();
+        let now = Instant::now();
+        let stuck = self.watched.stuck_for(&service.pulse, now);
+        let gate = self.wired.gate().zip(self.gate_watched.as_mut());
+        let gate = gate.map(|(gate, watched)| watched.stuck_for(&gate.pulse, now));
+        let (least, most) = GATE_LATE;
+        let late = self.config.stuck_timeout.clamp(least, most);
+        let shut = gate.is_some_and(|stuck| stuck >= late);
+        self.stuck = stuck >= self.config.stuck_timeout || !service.is_running() || shut;
         let reasons = [
             (!service.is_running(), "the service's thread has ended"),
             (
                 stuck >= self.config.stuck_timeout,
                 "the service's thread is stuck",
+            ),
+            (
+                shut,
+                "the gate does not answer: no node is admitted until a restart",
             ),
             (
                 service.metrics.stalled.get() == 1,

@@ -244,6 +244,11 @@ impl Wired {
         &self.permits
     }
 
+    /// Who admits nodes, if anybody has to be admitted.
+    pub fn gate(&self) -> Option<&Gate> {
+        self.gate.as_ref()
+    }
+
     /// The thread every event goes through.
     pub fn service(&self) -> &Service {
         &self.service

@@ -9,6 +9,7 @@ use super::guard::Guard;
 use super::zap::{self, Verdict};
 use super::{ADDRESS, Command, GateMetrics, LOOK};
 use crate::pubsub::driver::zmq::{curve, wait};
+use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 use crate::util::waker::Inbox;
 
@@ -22,6 +23,7 @@ pub(super) struct Server {
     socket: Socket,
     inbox: Inbox<Command>,
     guard: Guard,
+    pulse: Arc<Pulse>,
     metrics: Arc<GateMetrics>,
     errors: RateLimit,
 }
@@ -43,12 +45,14 @@ impl Server {
         socket: Socket,
         inbox: Inbox<Command>,
         guard: Guard,
+        pulse: Arc<Pulse>,
         metrics: Arc<GateMetrics>,
     ) -> Self {
         Server {
             socket,
             inbox,
             guard,
+            pulse,
             metrics,
             errors: RateLimit::new(5, Duration::from_secs(60)),
         }
@@ -59,6 +63,8 @@ impl Server {
         let _closing = Closing(Arc::clone(&self.metrics));
         let mut due = Instant::now();
         loop {
+            // Never at rest: whoever watches it is to notice that it is gone, too.
+            self.pulse.beat();
             for command in self.inbox.drain() {
                 match command {
                     Command::Look => due = Instant::now(),

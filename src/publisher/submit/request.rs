@@ -125,7 +125,7 @@ const COUNT_AT: std::ops::Range<usize> = HEAD_LEN - 2..HEAD_LEN;
 /// Writes a request into `out`, which is emptied first and keeps its memory. It takes `items` up to
 /// [`MAX_EVENTS`] and as long as the request has at most `max_bytes` bytes, but at least one; says
 /// how many it took. The caller gives at least one.
-pub(crate) fn encode<'a>(
+pub fn encode<'a>(
     head: &Head,
     items: impl Iterator<Item = Item<'a>>,
     max_bytes: usize,

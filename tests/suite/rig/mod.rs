@@ -8,6 +8,7 @@ pub mod peer;
 pub mod port;
 pub mod process;
 pub mod tape;
+pub mod zmtp;
 
 use std::time::{Duration, Instant};
 

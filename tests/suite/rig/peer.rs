@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::process::Process;
 
-fn python(script: &str) -> Command {
+pub fn python(script: &str) -> Command {
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests", "peers", script]
         .iter()
         .collect();

@@ -102,10 +102,19 @@ impl Process {
 
     /// The most memory it has had, kB.
     pub fn peak_kb(&self) -> u64 {
+        self.status_kb("VmHWM:")
+    }
+
+    /// The memory that it has, kB.
+    pub fn memory_kb(&self) -> u64 {
+        self.status_kb("VmRSS:")
+    }
+
+    fn status_kb(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
-        peak.unwrap().parse().unwrap()
+        let value = status.lines().find_map(|line| line.strip_prefix(field));
+        let value = value.and_then(|value| value.trim().strip_suffix(" kB"));
+        value.unwrap().parse().unwrap()
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -172,10 +172,26 @@ impl Site {
 
     /// A started agent with this node's key and these topics.
     pub fn node_with(&self, name: &str, topics: &[&str]) -> Node {
-        let uri = self.cluster.uri();
-        let mut node = Node::new(&[&uri], topics, &self.secured(name));
-        node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 1.0"));
+        let mut node = self.configured(name, &self.cluster.uri(), topics);
         node.start();
+        node
+    }
+
+    /// A started agent with this node's key, of the publisher at `uri`.
+    pub fn node_of(&self, name: &str, uri: &str) -> Node {
+        let mut node = self.configured(name, uri, &["t1"]);
+        node.start();
+        node
+    }
+
+    /// An agent with this node's key that is not started.
+    pub fn idle(&self, name: &str) -> Node {
+        self.configured(name, &self.cluster.uri(), &["t1"])
+    }
+
+    fn configured(&self, name: &str, uri: &str, topics: &[&str]) -> Node {
+        let mut node = Node::new(&[uri], topics, &self.secured(name));
+        node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 1.0"));
         node
     }
 

@@ -13,19 +13,32 @@ use crate::rig::port::Port;
 use crate::rig::wait_for;
 
 /// A bare socket, and what libzmq says of its handshakes.
-struct Stranger {
-    socket: zmq::Socket,
+pub struct Stranger {
+    pub socket: zmq::Socket,
     monitor: zmq::Socket,
 }
 
-const FAILED: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
+pub const FAILED: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
     | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
     | zmq_sys::ZMQ_EVENT_DISCONNECTED;
 
+/// What libzmq says of failed handshakes at a socket.
+pub fn watch(context: &zmq::Context, socket: &zmq::Socket) -> zmq::Socket {
+    let address = "inproc://handshakes";
+    socket.monitor(address, FAILED as i32).unwrap();
+    let monitor = context.socket(zmq::PAIR).unwrap();
+    monitor.connect(address).unwrap();
+    monitor
+}
+
 impl Stranger {
     /// Connects with these keys, the publisher's public one and its own; with none in plain text.
-    fn connect(kind: zmq::SocketType, uri: &str, keys: Option<(&[u8], &SecretKey)>) -> Stranger {
+    pub fn connect(
+        kind: zmq::SocketType,
+        uri: &str,
+        keys: Option<(&[u8], &SecretKey)>,
+    ) -> Stranger {
         let context = zmq::Context::new();
         let socket = context.socket(kind).unwrap();
         socket.set_linger(0).unwrap();
@@ -36,10 +49,7 @@ impl Stranger {
             socket.set_curve_publickey(public.as_bytes()).unwrap();
             socket.set_curve_secretkey(secret.as_bytes()).unwrap();
         }
-        let address = "inproc://handshakes";
-        socket.monitor(address, FAILED as i32).unwrap();
-        let monitor = context.socket(zmq::PAIR).unwrap();
-        monitor.connect(address).unwrap();
+        let monitor = watch(&context, &socket);
         if kind == zmq::SUB {
             socket.set_subscribe(b"").unwrap();
         }
@@ -57,14 +67,14 @@ impl Stranger {
     }
 
     #[track_caller]
-    fn is_refused(&self) {
+    pub fn is_refused(&self) {
         wait_for("a stranger is refused", || {
             self.monitor.recv_multipart(zmq::DONTWAIT).is_ok()
         });
     }
 
     #[track_caller]
-    fn heard_nothing(&self) {
+    pub fn heard_nothing(&self) {
         assert_eq!(self.socket.poll(zmq::POLLIN, 0).unwrap(), 0);
     }
 }

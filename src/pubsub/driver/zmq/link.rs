@@ -1,6 +1,7 @@
 //! One SUB socket, connected to one publisher.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zmq::Socket;
@@ -11,6 +12,7 @@ use super::{curve, failed, ffi, wait_drained};
 use crate::pubsub::api::{PubSubError, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal};
+use crate::security::party::NodeKeys;
 
 /// libzmq cuts a connection that sends a message this many times `max_message_size`: it would
 /// otherwise allocate whatever a header claims. Up to here a message over the limit is only dropped.
@@ -26,6 +28,10 @@ pub struct ZmqLink {
     /// Given out once, where there is no monitor.
     up: Option<Signal>,
     frames: Frames,
+    /// What the publisher is known by, and under which address.
+    keys: Option<(Arc<NodeKeys>, String)>,
+    /// Whether the publisher was reached.
+    reached: bool,
 }
 
 impl ZmqLink {
@@ -62,6 +68,11 @@ impl ZmqLink {
             monitor_ready: true,
             up: multicast.then_some(Signal::Up),
             frames: Frames::new(),
+            keys: options
+                .keys
+                .clone()
+                .map(|keys| (keys, registered.to_owned())),
+            reached: false,
         })
     }
 }
@@ -93,6 +104,9 @@ fn close(socket: &mut Socket, uri: &str) {
 
 impl Drop for ZmqLink {
     fn drop(&mut self) {
+        if let Some((keys, registered)) = self.keys.take_if(|_| !self.reached) {
+            keys.not_reached(&registered);
+        }
         close(&mut self.socket, &self.uri);
     }
 }
@@ -113,7 +127,10 @@ impl Link for ZmqLink {
     }
 
     fn receive(&mut self) -> Result<Received<'_>, PubSubError> {
-        self.frames.receive(&self.socket, &self.uri)
+        let received = self.frames.receive(&self.socket, &self.uri)?;
+        // Under load nothing else tells.
+        self.reached |= !matches!(received, Received::Nothing);
+        Ok(received)
     }
 
     fn signal(&mut self) -> Result<Option<Signal>, PubSubError> {
@@ -125,6 +142,7 @@ impl Link for ZmqLink {
         }
         let signal = monitor.next()?;
         self.monitor_ready = signal.is_some();
+        self.reached |= signal == Some(Signal::Up);
         Ok(signal)
     }
 

@@ -1,0 +1,86 @@
+//! The thread that admits nodes dies, in the real service.
+
+use std::process::Command;
+
+use super::site::Site;
+use super::strangers::Stranger;
+use crate::control::tool;
+use crate::recovery::cluster::rows;
+use crate::rig::peer::python;
+use crate::rig::{until, wait_for};
+
+/// Kills a thread of a process; `false`, and a line that says so, where this may not be done.
+#[track_caller]
+fn kill_thread(pid: u32, name: &str) -> bool {
+    let mut last = String::new();
+    // It is to be met while it waits.
+    let said = until("the thread is killed", || {
+        let mut command: Command = python("kill_thread.py");
+        let output = command.arg(pid.to_string()).arg(name).output().unwrap();
+        last = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success().then_some(said)
+    });
+    if said.contains("SKIPPED") {
+        eprintln!("{said}");
+        return false;
+    }
+    wait_for("the thread is gone", || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let comm = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
+        let mut names = threads.flatten().filter_map(|thread| comm(thread).ok());
+        !names.any(|found| found.trim() == name)
+    });
+    true
+}
+
+/// Nobody new is admitted, whoever is connected stays so, and the service says that it is not well.
+#[test]
+fn without_its_gate_the_service_admits_nobody_and_says_so() {
+    let mut site = Site::new(&["n1", "n2"]);
+    site.cluster.host.stop(crate::rig::PATIENCE);
+    site.cluster.host.more += "stuck_timeout = 2.0\n";
+    site.cluster.host.start();
+    let mut first = site.node("n1");
+    site.cluster.publish("t1", 0..50, 100);
+    first.has(&rows(50, 100));
+
+    let pid = site.cluster.host.process().id();
+    if !kill_thread(pid, "gate") {
+        return;
+    }
+    let mut second = site.node("n2");
+    let server = site.public("publisher");
+    let server = fanfare::security::key::PublicKey::parse(&server).unwrap();
+    let keys = (&server.as_bytes()[..], &site.secret("n2"));
+    let bare = Stranger::connect(zmq::SUB, &site.cluster.uri(), Some(keys));
+    let asks = Stranger::connect(zmq::DEALER, &site.sync_uri, Some(keys));
+    second.says("handshake broke off");
+    bare.is_refused();
+    asks.is_refused();
+    site.cluster.publish("t1", 50..150, 100);
+    first.has(&rows(150, 100));
+    bare.heard_nothing();
+    asks.heard_nothing();
+    assert!(!second.rows().contains_key("t"), "{:?}", second.rows());
+    let status = until("the service says so", || {
+        let arguments = ["publisher", "status", "--json"];
+        let output = tool(&site.cluster.host.folder, "publisher", &arguments).output();
+        let status = String::from_utf8(output.unwrap().stdout).unwrap();
+        status
+            .contains("the gate does not answer")
+            .then_some(status)
+    });
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["ready"], false, "{status:#}");
+
+    // A restart is all it takes.
+    site.cluster.host.kill();
+    site.cluster.host.start();
+    second.has(&rows(150, 100));
+    first.has(&rows(150, 100));
+    let counted = second.stop();
+    assert!(counted.of(" publisher tcp", "connects_failed_total") > 0);
+    first.stop();
+    site.stop();
+}

@@ -1,0 +1,149 @@
+//! Somebody else at the address where the publisher was, and plain text where there should be none.
+
+use fanfare::event::hello::{Hello, topic_hash};
+use fanfare::event::{Event, Stamp, codec};
+use fanfare::security::key::SecretKey;
+
+use super::site::Site;
+use super::strangers::watch;
+use crate::recovery::cluster::{Cluster, Node, rows};
+use crate::rig::{PATIENCE, wait_for};
+
+/// A publisher and a sync service by hand, at the addresses of real ones.
+struct Impostor {
+    events: zmq::Socket,
+    sync: zmq::Socket,
+    failures: [zmq::Socket; 2],
+}
+
+impl Impostor {
+    fn at(events: &str, sync: &str, key: Option<&SecretKey>) -> Impostor {
+        let bound = |kind, uri: &str| {
+            let context = zmq::Context::new();
+            let socket = context.socket(kind).unwrap();
+            socket.set_linger(0).unwrap();
+            if let Some(key) = key {
+                // It admits whoever comes.
+                socket.set_curve_server(true).unwrap();
+                socket.set_curve_secretkey(key.as_bytes()).unwrap();
+            }
+            let failures = watch(&context, &socket);
+            wait_for("the address is free", || socket.bind(uri).is_ok());
+            (socket, failures)
+        };
+        let (events, first) = bound(zmq::XPUB, events);
+        let (sync, second) = bound(zmq::ROUTER, sync);
+        Impostor {
+            events,
+            sync,
+            failures: [first, second],
+        }
+    }
+
+    /// Sends what a publisher in a later life would.
+    fn lies(&self) {
+        let mut payload = Vec::new();
+        Hello {
+            publisher: [9; 16],
+            incarnation: u64::MAX,
+            head: 1,
+            recent: vec![(topic_hash("t1"), 1)],
+            ..Hello::default()
+        }
+        .encode(&mut payload);
+        self.send(b"\x01hello\0", &payload);
+        let event = Event {
+            stamp: Some(Stamp {
+                publisher: [9; 16],
+                incarnation: u64::MAX,
+                seq: 1,
+                version: u64::MAX,
+                ..Stamp::default()
+            }),
+            ..Event::set("t", "evil", "1").on("t1")
+        };
+        codec::encode(&event, &mut payload);
+        self.send(b"t1\0", &payload);
+    }
+
+    fn send(&self, topic: &[u8], payload: &[u8]) {
+        self.events.send_multipart([topic, payload], 0).unwrap();
+    }
+
+    /// Lies until so many handshakes with it have failed.
+    #[track_caller]
+    fn is_refused(&self, times: usize) {
+        let mut failed = 0;
+        wait_for("the impostor is refused again and again", || {
+            self.lies();
+            while self.failures[0].recv_multipart(zmq::DONTWAIT).is_ok() {
+                failed += 1;
+            }
+            failed >= times
+        });
+        // Neither subscription nor question has reached it.
+        assert!(self.events.recv_bytes(zmq::DONTWAIT).is_err());
+        assert!(self.sync.recv_multipart(zmq::DONTWAIT).is_err());
+    }
+}
+
+/// With a key of its own, and in plain text. The node takes nothing from it, tells it nothing, and
+/// is there when the publisher is back.
+#[test]
+fn a_spoofed_publisher_on_the_configured_address_is_not_heard() {
+    let mut site = Site::new(&["n1"]);
+    site.cluster.publish("t1", 0..50, 100);
+    let mut node = site.node("n1");
+    node.has(&rows(50, 100));
+    let (events, sync) = (site.cluster.uri(), site.sync_uri.clone());
+    site.cluster.host.stop(PATIENCE);
+    let secret = SecretKey::random().unwrap();
+    for key in [Some(&secret), None] {
+        let impostor = Impostor::at(&events, &sync, key);
+        impostor.is_refused(3);
+    }
+    wait_for("the service has its address again", || {
+        std::net::TcpListener::bind(&events["tcp://".len()..]).is_ok()
+            && std::net::TcpListener::bind(&sync["tcp://".len()..]).is_ok()
+    });
+    site.cluster.host.start();
+    site.cluster.publish("t1", 50..150, 100);
+    node.has(&rows(150, 100));
+    let counted = node.stop();
+    let count = |name| counted.of(" publisher tcp", name);
+    assert_eq!(count("connects_total"), 2);
+    let failed = count("connects_failed_total") + count("refusals_total");
+    assert!(failed >= 3, "{failed}: {:#?}", counted.lines);
+    // Nothing of it was even looked at.
+    assert_eq!(count("messages_malformed_total"), 0);
+    assert_eq!(counted.recovery("new_incarnations_total"), 0);
+    site.stop();
+}
+
+/// A node with keys at a publisher without: neither is spoken to in plain text.
+#[test]
+fn a_node_with_keys_takes_nothing_in_plain_text() {
+    let mut keys = Site::new(&["n1"]);
+    let mut plain = Cluster::running("");
+    let mut secured = keys.node_of("n1", &plain.uri());
+    let mut open = Node::started(&[&plain.uri()], &["t1"], "");
+    plain.publish("t1", 0..50, 100);
+    open.has(&rows(50, 100));
+    secured.says(&format!("{}: ", plain.uri()));
+    wait_for("it was tried again and again", || {
+        let lines = secured.process.as_ref().unwrap().err.all();
+        let failed = |line: &&String| line.contains("refused") || line.contains("broke off");
+        lines.iter().filter(failed).count() >= 3
+    });
+    plain.publish("t1", 50..150, 100);
+    open.has(&rows(150, 100));
+    assert!(!secured.rows().contains_key("t"), "{:?}", secured.rows());
+    let counted = secured.stop();
+    let count = |name| counted.of(" publisher tcp", name);
+    assert_eq!(count("connects_total"), 0);
+    assert!(count("connects_failed_total") + count("refusals_total") >= 3);
+    let beside = open.stop();
+    assert_eq!(beside.of(" publisher tcp", "connects_total"), 1);
+    plain.host.stop(PATIENCE);
+    keys.stop();
+}

@@ -1,0 +1,142 @@
+//! A node that is authorised and was taken over.
+
+use fanfare::sync::{MAX_REQUEST, Request, request};
+
+use super::Siege;
+use crate::rig::{until, wait_for};
+use crate::security::site::Site;
+use fanfare::security::key::PublicKey;
+
+/// A socket with the keys of node n3.
+struct Taken {
+    socket: zmq::Socket,
+    monitor: zmq::Socket,
+}
+
+impl Taken {
+    fn connect(site: &Site, kind: zmq::SocketType) -> Taken {
+        let server = PublicKey::parse(&site.public("publisher")).unwrap();
+        let secret = site.secret("n3");
+        let public = fanfare::pubsub::driver::zmq::curve::public_key(&secret).unwrap();
+        let context = zmq::Context::new();
+        let socket = context.socket(kind).unwrap();
+        socket.set_linger(0).unwrap();
+        socket.set_sndhwm(0).unwrap();
+        socket.set_curve_serverkey(server.as_bytes()).unwrap();
+        socket.set_curve_publickey(public.as_bytes()).unwrap();
+        socket.set_curve_secretkey(secret.as_bytes()).unwrap();
+        let address = "inproc://connection";
+        let events = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED | zmq_sys::ZMQ_EVENT_DISCONNECTED;
+        socket.monitor(address, events as i32).unwrap();
+        let monitor = context.socket(zmq::PAIR).unwrap();
+        monitor.connect(address).unwrap();
+        let uri = match kind {
+            zmq::SUB => site.cluster.uri(),
+            _ => site.sync_uri.clone(),
+        };
+        socket.connect(&uri).unwrap();
+        let taken = Taken { socket, monitor };
+        assert_eq!(taken.event(), zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED);
+        taken
+    }
+
+    /// What happens next to its connection.
+    #[track_caller]
+    fn event(&self) -> u32 {
+        until("something happens to the connection", || self.happened())
+    }
+
+    fn happened(&self) -> Option<u32> {
+        let frames = self.monitor.recv_multipart(zmq::DONTWAIT).ok()?;
+        Some(u16::from_ne_bytes([frames[0][0], frames[0][1]]).into())
+    }
+}
+
+fn site() -> Site {
+    Site::new(&["n1", "n2", "n3", "n4"])
+}
+
+/// As many subscriptions as it can ask for, one of them a megabyte long.
+#[test]
+fn subscription_bombs() {
+    let mut site = site();
+    let (honest, newcomer) = (vec![site.node("n1"), site.node("n2")], site.idle("n4"));
+    let (many, long) = (
+        Taken::connect(&site, zmq::SUB),
+        Taken::connect(&site, zmq::SUB),
+    );
+    let mut siege = Siege::begin("subscription bombs", &mut site.cluster, honest);
+    for number in 0..100_000 {
+        let prefix = format!("{:016x}", fastrand::u64(..) ^ number);
+        many.socket.set_subscribe(prefix.as_bytes()).unwrap();
+        if number % 20_000 == 0 {
+            siege.goes_on();
+        }
+    }
+    long.socket.set_subscribe(&[b'x'; 1 << 20]).unwrap();
+    siege.goes_on();
+    let mut cut = [false; 2];
+    wait_for("both are cut off", || {
+        for (cut, taken) in cut.iter_mut().zip([&many, &long]) {
+            *cut |= taken.happened() == Some(zmq_sys::ZMQ_EVENT_DISCONNECTED);
+        }
+        cut == [true; 2]
+    });
+    siege.goes_on();
+    drop((many, long));
+    siege.is_over(newcomer);
+    site.stop();
+}
+
+/// Requests without end whose answers are not read, garbage, and messages that are too large.
+#[test]
+fn a_flood_at_the_sync_service() {
+    let mut site = site();
+    let (honest, newcomer) = (vec![site.node("n1"), site.node("n2")], site.idle("n4"));
+    let taken = Taken::connect(&site, zmq::DEALER);
+    let large = Taken::connect(&site, zmq::DEALER);
+    let mut siege = Siege::begin("a flood at the sync service", &mut site.cluster, honest);
+    taken.socket.set_rcvhwm(1).unwrap();
+    let mut out = Vec::new();
+    for number in 0..20_000 {
+        let asked = match number % 4 {
+            0 => Request::Snapshot {
+                topic: "t1".into(),
+                chunk: None,
+            },
+            1 => Request::Replay {
+                incarnation: number,
+                topic: "t1".into(),
+                after: 0,
+            },
+            2 => Request::Heads {
+                incarnation: number,
+                topics: vec![("t1".into(), 0); 100],
+            },
+            _ => Request::Snapshot {
+                topic: format!("nothing{number}"),
+                chunk: None,
+            },
+        };
+        request::encode(number, &asked, &mut out);
+        if number % 10 == 9 {
+            out = std::iter::repeat_with(|| fastrand::u8(..))
+                .take(100)
+                .collect();
+        }
+        taken.socket.send(&out, 0).unwrap();
+        if number % 5_000 == 0 {
+            siege.goes_on();
+        }
+    }
+    siege.goes_on();
+    // One that cannot even be taken in.
+    large.socket.send(vec![0; 8 * MAX_REQUEST], 0).unwrap();
+    assert_eq!(large.event(), zmq_sys::ZMQ_EVENT_DISCONNECTED);
+    drop(large);
+    siege.goes_on();
+    siege.is_over(newcomer);
+    drop(taken);
+    let said = site.stop();
+    assert!(said.count("sync_refused_total") > 0, "{}", said.0);
+}

@@ -1,0 +1,77 @@
+//! What needs no libzmq on the other side: messages that do not end, and headers that lie. Without
+//! keys here, so that the bytes can be written by hand; a node that was taken over can do the same.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::Siege;
+use crate::recovery::cluster::{Cluster, Node};
+use crate::rig::wait_for;
+use crate::rig::zmtp::{LONG, MORE, connect, frame};
+
+/// Most that is sent to one connection.
+const ENOUGH: usize = 512 << 20;
+
+fn node(cluster: &Cluster) -> Node {
+    Node::new(&[&cluster.uri()], &["t1"], "")
+}
+
+fn started(cluster: &Cluster) -> Node {
+    let mut node = node(cluster);
+    node.start();
+    node
+}
+
+/// Writes `bytes` again and again until the other side has enough; gives how much it took.
+fn pour(stream: &mut TcpStream, bytes: &[u8]) -> usize {
+    stream
+        .set_write_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut sent = 0;
+    while sent < ENOUGH && stream.write_all(bytes).is_ok() {
+        sent += bytes.len();
+    }
+    sent
+}
+
+/// One message of ever more frames, small ones and large ones, at both ports.
+#[test]
+fn endless_multipart() {
+    let mut cluster = Cluster::running("");
+    let (honest, newcomer) = (vec![started(&cluster), started(&cluster)], node(&cluster));
+    let ports = [(cluster.uri(), "SUB"), (cluster.sync_uri(), "DEALER")];
+    let mut siege = Siege::begin("endless multipart", &mut cluster, honest);
+    for (uri, kind) in ports {
+        for size in [0, 900] {
+            let mut stream = connect(&uri, kind);
+            let sent = pour(&mut stream, &frame(MORE, &vec![0; size]).repeat(64));
+            assert!(sent < ENOUGH, "{kind}: {sent} bytes were taken");
+            siege.goes_on();
+        }
+    }
+    siege.is_over(newcomer);
+    cluster.host.stop(crate::rig::PATIENCE);
+}
+
+/// Messages that are larger than they may be, or say so.
+#[test]
+fn oversize() {
+    let mut cluster = Cluster::running("");
+    let (honest, newcomer) = (vec![started(&cluster), started(&cluster)], node(&cluster));
+    let ports = [(cluster.uri(), "SUB"), (cluster.sync_uri(), "DEALER")];
+    let mut siege = Siege::begin("oversize", &mut cluster, honest);
+    for (uri, kind) in ports {
+        for length in [4 << 20, 1 << 32, 1 << 40, u64::MAX >> 1, u64::MAX] {
+            let mut stream = connect(&uri, kind);
+            let header = [&[LONG], &length.to_be_bytes()[..]].concat();
+            stream.write_all(&header).unwrap();
+            let sent = pour(&mut stream, &[0; 1 << 16]);
+            assert!(sent < ENOUGH, "{kind}, {length}: {sent} bytes were taken");
+        }
+        siege.goes_on();
+    }
+    wait_for("the publisher goes on", || true);
+    siege.is_over(newcomer);
+    cluster.host.stop(crate::rig::PATIENCE);
+}

@@ -1,0 +1,138 @@
+//! Who has no key: garbage, handshakes that are begun and not ended, bytes one by one.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::Siege;
+use crate::rig::zmtp::greeting;
+use crate::rig::{PATIENCE, wait_for};
+use crate::security::site::Site;
+
+/// Half-open handshakes.
+const HALF_OPEN: usize = 500;
+
+struct Attack {
+    addresses: [String; 2],
+}
+
+impl Attack {
+    fn connect(&self, number: usize) -> TcpStream {
+        let stream = TcpStream::connect(&self.addresses[number % 2]).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    }
+
+    /// Each gets as far as the number says within the first step of the handshake.
+    fn half_open(&self, count: usize) -> Vec<TcpStream> {
+        let connections = (0..count).map(|number| {
+            let mut stream = self.connect(number);
+            let greeting = greeting("CURVE");
+            let far = [0, 1, 10, 11, 40, 63, 64][number % 7];
+            stream.write_all(&greeting[..far]).unwrap();
+            stream
+        });
+        connections.collect()
+    }
+}
+
+/// Whether the other side has closed a connection.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut buffer = [0; 1024];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() != std::io::ErrorKind::WouldBlock,
+        }
+    }
+}
+
+fn random(len: usize) -> Vec<u8> {
+    std::iter::repeat_with(|| fastrand::u8(..))
+        .take(len)
+        .collect()
+}
+
+fn site() -> (Site, Attack) {
+    let mut site = Site::new(&["n1", "n2", "n3"]);
+    let at = |uri: &str| uri["tcp://".len()..].to_owned();
+    let addresses = [at(&site.cluster.uri()), at(&site.sync_uri)];
+    site.cluster.host.stop(PATIENCE);
+    site.cluster.host.more += "max_connections = 2000\n";
+    site.cluster.host.start();
+    (site, Attack { addresses })
+}
+
+#[test]
+fn garbage() {
+    let (mut site, attack) = site();
+    let (honest, newcomer) = (vec![site.node("n1"), site.node("n2")], site.idle("n3"));
+    let mut siege = Siege::begin("garbage", &mut site.cluster, honest);
+    let mut sent = 0_u64;
+    for round in 0..5 {
+        let mut streams = Vec::new();
+        for number in 0..40 {
+            let mut stream = attack.connect(number);
+            // Some begin as they should.
+            let start = match number % 4 {
+                0 => greeting("CURVE"),
+                1 => greeting("NULL"),
+                2 => vec![0xff],
+                _ => Vec::new(),
+            };
+            let bytes = [start, random(64 << 10)].concat();
+            // It may have had enough of it.
+            sent += stream.write(&bytes).unwrap_or(0) as u64;
+            streams.push(stream);
+        }
+        siege.goes_on();
+        wait_for("whoever sends garbage is shown out", || {
+            streams.retain_mut(|stream| !is_closed(stream));
+            streams.is_empty()
+        });
+        assert!(sent > round * 100_000, "only {sent} bytes");
+    }
+    siege.is_over(newcomer);
+    let said = site.stop();
+    let refused =
+        said.count("handshakes_refused_total") + said.count("sync_handshakes_refused_total");
+    assert!(refused >= 50, "{}", said.0);
+}
+
+#[test]
+fn half_open_handshakes_and_bytes_one_by_one() {
+    let (mut site, attack) = site();
+    let (honest, newcomer) = (vec![site.node("n1"), site.node("n2")], site.idle("n3"));
+    let mut siege = Siege::begin("half-open handshakes", &mut site.cluster, honest);
+    let mut streams = attack.half_open(HALF_OPEN);
+    let slow: Vec<_> = (0..50).map(|number| attack.connect(number)).collect();
+    siege.goes_on();
+    // All of a handshake, but a byte at a time.
+    let bytes = [greeting("CURVE"), random(400)].concat();
+    let mut bytes = bytes.chunks(1).cycle();
+    let mut slow: Vec<Option<TcpStream>> = slow.into_iter().map(Some).collect();
+    let mut round = 0;
+    wait_for("all of them are shown out", || {
+        let byte = bytes.next().unwrap();
+        for place in &mut slow {
+            let sends =
+                |stream: &mut TcpStream| stream.write_all(byte).is_ok() && !is_closed(stream);
+            if !place.as_mut().is_some_and(sends) {
+                *place = None;
+            }
+        }
+        streams.retain_mut(|stream| !is_closed(stream));
+        round += 1;
+        if round % 20 == 0 {
+            siege.goes_on();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        streams.is_empty() && slow.iter().all(Option::is_none)
+    });
+    siege.is_over(newcomer);
+    let said = site.stop();
+    let refused =
+        said.count("handshakes_refused_total") + said.count("sync_handshakes_refused_total");
+    assert!(refused >= HALF_OPEN as u64 / 2, "{}", said.0);
+}
