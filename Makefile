@@ -85,9 +85,10 @@ smoke: build
 # The simulation of agents and publishers over a bad network; `make test` runs it with fewer seeds.
 SEEDS := 100000
 .PHONY: soak
-soak: deps deps-test ## what takes long: the simulation with many seeds (SEEDS=n), a thousand agents on one publisher
+soak: deps deps-test ## what takes long: the simulation with many seeds (SEEDS=n), a thousand agents on one publisher, latency under attack
 	@FANFARE_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation -- --nocapture
 	@FANFARE_CROWD=1000 $(CARGO) test --test suite recovery::crowd -- --nocapture --test-threads 1
+	@$(CARGO) test --release --test suite siege::latency -- --ignored --nocapture
 
 # What tells whether each rule of the recovery is tested: whoever changes a rule must be caught.
 MUTANT_SEEDS := 600

@@ -13,6 +13,7 @@ use fanfare::publisher::client::{ClientError, ClientOptions, PublisherClient};
 use fanfare::pubsub::driver::zmq::ZmqPubSub;
 use fanfare::pubsub::endpoint::{Defaults, Endpoint, Transport};
 use fanfare::pubsub::{Source, SubscriberOptions};
+use fanfare::security::party::NodeKeys;
 use rustix::process::{Pid, Signal, kill_process};
 
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,8 +74,12 @@ impl Publisher {
         let folder = tempfile::tempdir().unwrap();
         let (port, sync) = (free_port(), free_port());
         let at = |name: &str| folder.path().join(name);
+        let security = match more.contains("security =") {
+            true => "",
+            false => "security = \"none\"\n",
+        };
         let text = format!(
-            "security = \"none\"\nmetrics_address = \"\"\ndurability = \"os\"\n\
+            "{security}metrics_address = \"\"\ndurability = \"os\"\n\
              publisher_bind_address = \"127.0.0.1\"\npublisher_port = {port}\nsync_port = {sync}\n\
              publisher_multiproc_socket = {:?}\nstate_dir = {:?}\nrun_dir = {:?}\n{more}",
             at("s"),
@@ -176,6 +181,16 @@ pub struct Follower(Agent);
 impl Follower {
     /// Follows the publisher at `uri`; with a folder, from where it left off.
     pub fn start(uri: &str, receive_hwm: i32, folder: Option<PathBuf>) -> Self {
+        Follower::secured(uri, receive_hwm, folder, None)
+    }
+
+    /// The same with keys.
+    pub fn secured(
+        uri: &str,
+        receive_hwm: i32,
+        folder: Option<PathBuf>,
+        keys: Option<Arc<NodeKeys>>,
+    ) -> Self {
         let defaults = Defaults {
             transport: Transport::Tcp,
             port: 1,
@@ -185,13 +200,14 @@ impl Follower {
             driver: Box::new(ZmqPubSub::with_context(&context)),
             subscriber: SubscriberOptions {
                 receive_hwm,
+                keys: keys.clone(),
                 ..SubscriberOptions::default()
             },
             publishers: vec![Endpoint::parse(uri, &defaults).unwrap()],
             discovery: None,
             topics: vec![TOPIC.into()],
             recovery: Some(RecoveryParts {
-                transport: Arc::new(ZmqSync::new(&context, None)),
+                transport: Arc::new(ZmqSync::new(&context, keys)),
                 options: recovery::Options::default(),
                 sync_timeout: PATIENCE,
                 legacy_resync: PATIENCE,

@@ -36,7 +36,7 @@ pub(super) const SECURITY: Spec = key(
     Kind::Choice(&["curve", "none"]),
     "How the network sockets are secured. \"none\" sends and accepts events in plain text from\n\
      anyone who reaches the port, so it is never the default. \"curve\" encrypts, and nobody takes\n\
-     part without a key that the other side knows: README, Keys.",
+     part without a key that the other side knows: docs/security.md.",
 );
 
 pub(super) const STATE_DIR: Spec = key(

@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 use fanfare::pubsub::driver::zmq::ZmqPubSub;
 use fanfare::pubsub::{Source, SubscriberOptions};
+use rustix::process::Signal;
 
 use crate::rig::agent::{live, options, source, start};
+use crate::rig::config::{Folder, summary};
 use crate::rig::logs;
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::tape::Tape;
-use crate::rig::wait_for;
-use crate::rig::zmtp::{greeting, ready};
+use crate::rig::zmtp::{MORE, frame, greeting, ready};
+use crate::rig::{PATIENCE, wait_for};
 
 /// A TCP server that says the same to everyone.
 struct Server {
@@ -196,4 +198,51 @@ fn one_that_closes_after_the_handshake() {
 #[test]
 fn one_that_is_no_publisher() {
     meet(&[&greeting("NULL"), &ready("PUSH")], true, refused);
+}
+
+/// What it sends is held until it ends, so its connection does: again and again, until there is a
+/// publisher.
+#[test]
+fn one_that_sends_a_message_without_end() {
+    let (port, folder) = (Port::free(), Folder::new());
+    let listener = TcpListener::bind(("127.0.0.1", port.number)).unwrap();
+    let mut agent = folder.agent(&[&port.uri()], &["t1"], "");
+    let mut poured = 0;
+    for _ in 0..2 {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&greeting("NULL")).unwrap();
+        stream.read_exact(&mut [0; 64]).unwrap();
+        stream.write_all(&ready("PUB")).unwrap();
+        let piece = frame(MORE, &[b'x'; 60_000]).repeat(16);
+        let limit = Some(Duration::from_secs(2));
+        stream.set_write_timeout(limit).unwrap();
+        let mut sent = 0;
+        while stream.write_all(&piece).is_ok() {
+            sent += piece.len();
+            assert!(sent < 2 << 30, "{sent} bytes are taken");
+        }
+        poured += sent;
+    }
+    drop(listener);
+    assert!(poured > 32 << 20, "only {poured} bytes");
+    let mut publisher = Publisher::bind(&port.uri());
+    publisher.has_agent(&["D", "t1"]);
+    publisher.set("t1", "recovered", "x");
+    folder.has_key("t", "recovered");
+    let peak = agent.peak_kb();
+    eprintln!(
+        "a message without end: {} MB were sent, the agent has {peak} kB at most",
+        poured >> 20
+    );
+    agent.signal(Signal::TERM);
+    assert!(agent.ends_within(PATIENCE).success());
+    let ended = "a message that does not end";
+    let said = agent
+        .err
+        .all()
+        .iter()
+        .filter(|line| line.contains(ended))
+        .count();
+    assert_eq!(said, 2, "{}", agent.errors());
+    assert!(summary(&agent, " publisher tcp", "disconnects_total") >= 2);
 }

@@ -189,7 +189,7 @@ impl Network {
                 &metrics.connections_greedy_total,
             ),
             (
-                "a message that is no subscription",
+                "a message that is no subscription, or does not end",
                 peers.unruly,
                 &metrics.connections_unruly_total,
             ),

@@ -23,8 +23,8 @@ use crate::util::waker::{Commands, Inbox};
 /// Requests read before what the history says, and the stop, are looked at again.
 const ROUND: usize = 64;
 
-/// How often places and memory are looked after.
-const TICK: Duration = Duration::from_millis(500);
+/// How often places, memory and connections are looked after.
+const TICK: Duration = Duration::from_millis(100);
 
 /// How often it is tried to bind the address again after all connections were cut.
 const REBIND: Duration = Duration::from_millis(10);
@@ -171,6 +171,7 @@ impl Server {
                 metrics.sync_connections.set(peers.open);
                 metrics.sync_handshakes_refused_total.add(peers.refused);
                 metrics.sync_connections_crowded_total.add(peers.crowded);
+                metrics.sync_connections_unruly_total.add(peers.unruly);
             }
             Err(error) => log::debug!("{error}"),
         }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -117,6 +117,42 @@ pub fn curve_public(secret: &[u8; 41]) -> Result<String, SysError> {
     check(unsafe { zmq_curve_public(public.as_mut_ptr().cast(), secret.as_ptr()) })?;
     let text = CStr::from_bytes_until_nul(&public).map_err(|_| invalid())?;
     Ok(text.to_string_lossy().into_owned())
+}
+
+// Of the system; the library that Rust itself is linked with has it.
+unsafe extern "C" {
+    fn getsockopt(
+        fd: c_int,
+        level: c_int,
+        name: c_int,
+        value: *mut c_void,
+        length: *mut u32,
+    ) -> c_int;
+}
+
+/// How many bytes have come on the tcp connection that `fd` is, those that libzmq has not read yet
+/// too; `None` where it is none, or the system does not tell.
+pub fn bytes_received(fd: RawFd) -> Option<u64> {
+    const IPPROTO_TCP: c_int = 6;
+    const TCP_INFO: c_int = 11;
+    // Where `tcpi_bytes_received` stands in Linux' `struct tcp_info`, which only ever grows.
+    const AT: usize = 128;
+    let mut info = [0u8; 256];
+    let mut length = info.len() as u32;
+    // SAFETY: the call writes at most `length` bytes, which is as many as there are, and how many
+    // those were. Any number is a descriptor to it; what is none, or no tcp connection, is refused.
+    let rc = unsafe {
+        getsockopt(
+            fd,
+            IPPROTO_TCP,
+            TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    let known = info.get(..length as usize).filter(|_| rc == 0)?;
+    let bytes = known.get(AT..)?.first_chunk::<8>()?;
+    Some(u64::from_ne_bytes(*bytes))
 }
 
 /// The descriptor that becomes readable when the socket has news: a message, or something to do

@@ -2,12 +2,13 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zmq::Socket;
 
 use super::frames::Frames;
 use super::monitor::Monitor;
+use super::unended::Unended;
 use super::{curve, failed, ffi, wait_drained};
 use crate::pubsub::api::{PubSubError, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
@@ -17,6 +18,9 @@ use crate::security::party::NodeKeys;
 /// libzmq cuts a connection that sends a message this many times `max_message_size`: it would
 /// otherwise allocate whatever a header claims. Up to here a message over the limit is only dropped.
 const HARD_LIMIT_FACTOR: usize = 4;
+
+/// How often it is looked for a message that does not end.
+const MEASURE: Duration = Duration::from_millis(500);
 
 pub struct ZmqLink {
     uri: String,
@@ -32,6 +36,11 @@ pub struct ZmqLink {
     keys: Option<(Arc<NodeKeys>, String)>,
     /// Whether the publisher was reached.
     reached: bool,
+    /// What the publisher has sent since its last whole message, and how much that may be.
+    unended: Unended,
+    max_unended: u64,
+    /// When that was measured.
+    measured: Instant,
 }
 
 impl ZmqLink {
@@ -73,6 +82,10 @@ impl ZmqLink {
                 .clone()
                 .map(|keys| (keys, registered.to_owned())),
             reached: false,
+            unended: Unended::default(),
+            // Two frames of the longest that libzmq takes in.
+            max_unended: (2 * HARD_LIMIT_FACTOR).saturating_mul(options.max_message_size) as u64,
+            measured: Instant::now(),
         })
     }
 }
@@ -102,6 +115,33 @@ fn close(socket: &mut Socket, uri: &str) {
     }
 }
 
+impl ZmqLink {
+    /// Ends the connection if the publisher sends a message without end. Says whether it is to be
+    /// measured again, in a while.
+    fn measure(&mut self) -> bool {
+        let Some(fd) = self.monitor.as_ref().and_then(Monitor::connected) else {
+            return false;
+        };
+        let now = Instant::now();
+        if now.saturating_duration_since(self.measured) < MEASURE {
+            return true;
+        }
+        self.measured = now;
+        let Some(bytes) = ffi::bytes_received(fd) else {
+            // Not over tcp: a process of this host, which may be trusted so far.
+            return false;
+        };
+        if self.unended.is_over(bytes, self.max_unended, now) && ffi::end_connection(fd, None) {
+            log::error!(
+                "{}: sent {} bytes of a message that does not end; its connection is ended",
+                self.uri,
+                self.max_unended
+            );
+        }
+        true
+    }
+}
+
 impl Drop for ZmqLink {
     fn drop(&mut self) {
         if let Some((keys, registered)) = self.keys.take_if(|_| !self.reached) {
@@ -128,8 +168,11 @@ impl Link for ZmqLink {
 
     fn receive(&mut self) -> Result<Received<'_>, PubSubError> {
         let received = self.frames.receive(&self.socket, &self.uri)?;
-        // Under load nothing else tells.
-        self.reached |= !matches!(received, Received::Nothing);
+        if !matches!(received, Received::Nothing) {
+            // Under load nothing else tells.
+            self.reached = true;
+            self.unended.message();
+        }
         Ok(received)
     }
 
@@ -154,6 +197,10 @@ impl Link for ZmqLink {
         if self.up.is_some() {
             return Ok(());
         }
+        let timeout = match self.measure() {
+            true => Some(timeout.map_or(MEASURE, |timeout| timeout.min(MEASURE))),
+            false => timeout,
+        };
         let monitor = self.monitor.as_ref().map(Monitor::socket);
         self.monitor_ready = wait_drained(&self.socket, monitor, wakes, timeout, &self.uri)?;
         Ok(())

@@ -11,6 +11,7 @@ pub(crate) mod monitor;
 pub mod multiproc;
 mod publisher;
 mod seats;
+mod unended;
 pub(crate) mod watch;
 
 use std::os::fd::BorrowedFd;

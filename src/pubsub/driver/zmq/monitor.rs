@@ -3,12 +3,14 @@
 //! It is read by the thread that owns the socket, whenever that is awake, and with a narrow mask:
 //! a monitor that is not read freezes the I/O thread (design §11, 7).
 
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::failed;
 use crate::pubsub::api::PubSubError;
 use crate::pubsub::subscriber::Signal;
 
+const CONNECTED: u32 = zmq_sys::ZMQ_EVENT_CONNECTED as u32;
 const CONNECTED_WITH_HANDSHAKE: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
 pub(super) const REFUSED: u32 =
     zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
@@ -33,12 +35,15 @@ const BROKEN_OFF: &str =
 /// The reading end.
 pub struct Monitor {
     socket: zmq::Socket,
+    /// The connection that was made last, on the side that connects.
+    connected: Option<RawFd>,
 }
 
 impl Monitor {
     /// Watches `watched`, until [`super::ffi::stop_monitor`] is called on it.
     pub fn new(context: &zmq::Context, watched: &zmq::Socket) -> Result<Self, PubSubError> {
-        let mask = CONNECTED_WITH_HANDSHAKE | REFUSED | BROKE_OFF | NOT_CONNECTED | LOST;
+        let mask =
+            CONNECTED | CONNECTED_WITH_HANDSHAKE | REFUSED | BROKE_OFF | NOT_CONNECTED | LOST;
         Self::of(context, watched, mask)
     }
 
@@ -58,7 +63,10 @@ impl Monitor {
         // Whoever is not read in time holds up the I/O thread, which writes these.
         socket.set_rcvhwm(EVENTS).map_err(cannot())?;
         socket.connect(&address).map_err(cannot())?;
-        Ok(Monitor { socket })
+        Ok(Monitor {
+            socket,
+            connected: None,
+        })
     }
 
     /// For [`super::wait`].
@@ -69,12 +77,22 @@ impl Monitor {
     /// The next signal, without waiting.
     pub fn next(&mut self) -> Result<Option<Signal>, PubSubError> {
         while let Some((event, value)) = self.event()? {
+            self.connected = match event {
+                CONNECTED => RawFd::try_from(value).ok(),
+                CONNECTED_WITH_HANDSHAKE => self.connected,
+                _ => None,
+            };
             let signal = signal(event, value);
             if signal.is_some() {
                 return Ok(signal);
             }
         }
         Ok(None)
+    }
+
+    /// The descriptor of the connection, as far as [`Monitor::next`] has told of it.
+    pub fn connected(&self) -> Option<RawFd> {
+        self.connected
     }
 
     /// The next event and its value, without waiting.

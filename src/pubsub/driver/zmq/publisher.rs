@@ -404,6 +404,7 @@ impl PublisherApi for ZmqPublisher {
             open: seen.open,
             refused: seen.refused,
             crowded: seen.crowded,
+            unruly: own.unruly + seen.unruly,
             ..own
         }
     }

@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::ffi;
 use super::monitor::{ACCEPTED, BROKE_OFF, LOST, Monitor, NOT_ACCEPTED, REFUSED};
+use super::unended::{Unended, pace};
 use crate::pubsub::api::{PeerCounts, PeerRules, PubSubError};
 use crate::security::admission;
 
@@ -53,7 +55,13 @@ struct Place {
     spoke: bool,
     /// Whether it was ended here; libzmq has yet to find out.
     ended: bool,
+    /// What it has sent since its last whole message.
+    unended: Unended,
 }
+
+/// Most that a connection may send without ending a message: no more than all subscriptions, or a few
+/// questions of the longest kind, are on their way at a time.
+const MAX_UNENDED: u64 = 8 << 20;
 
 /// Which connections are open: pure.
 #[derive(Debug, Default)]
@@ -71,6 +79,7 @@ impl Places {
             order: self.comers,
             spoke: false,
             ended: false,
+            unended: Unended::default(),
         };
         self.open.insert(fd, place);
     }
@@ -87,7 +96,20 @@ impl Places {
     fn spoke(&mut self, fd: RawFd) {
         if let Some(place) = self.open.get_mut(&fd) {
             place.spoke = true;
+            place.unended.message();
         }
+    }
+
+    /// The connections in the middle of a message that does not end.
+    fn endless(&mut self, now: Instant, received: impl Fn(RawFd) -> Option<u64>) -> Vec<RawFd> {
+        let mut endless = Vec::new();
+        for (fd, place) in self.open.iter_mut().filter(|(_, place)| !place.ended) {
+            if received(*fd).is_some_and(|bytes| place.unended.is_over(bytes, MAX_UNENDED, now)) {
+                place.ended = true;
+                endless.push(*fd);
+            }
+        }
+        endless
     }
 
     /// The connections that are too many by `rules`: of those that are silent the oldest, of all the
@@ -130,6 +152,8 @@ pub struct Watch {
     rules: PeerRules,
     counts: PeerCounts,
     gone: Vec<RawFd>,
+    /// When it was looked for messages that do not end.
+    measured: Instant,
 }
 
 impl Watch {
@@ -146,6 +170,7 @@ impl Watch {
             rules,
             counts: PeerCounts::default(),
             gone: Vec::new(),
+            measured: Instant::now(),
         })
     }
 
@@ -165,8 +190,17 @@ impl Watch {
         Ok(())
     }
 
-    /// Ends the connections that are too many.
+    /// Ends the connections that are too many, and those that send a message without end: libzmq
+    /// shows a message when it is whole, and holds whatever comes until then. To be called when
+    /// everything that it shows was received.
     pub fn thin_out(&mut self) {
+        let now = Instant::now();
+        if now.saturating_duration_since(self.measured) >= pace(self.places.open.len()) {
+            self.measured = now;
+            for fd in self.places.endless(now, ffi::bytes_received) {
+                self.counts.unruly += u64::from(ffi::end_connection(fd, None));
+            }
+        }
         for fd in self.places.crowd(&self.rules) {
             self.counts.crowded += u64::from(ffi::end_connection(fd, None));
         }

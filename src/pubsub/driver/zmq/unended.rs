@@ -1,0 +1,78 @@
+//! Messages that do not end.
+//!
+//! libzmq's bounds are for frames and for whole messages. A message of ever more frames is neither:
+//! it is held until its last frame comes, out of reach and however much that is. What can be seen is
+//! how many bytes the system has received on a connection since a message was last heard from it.
+
+use std::time::{Duration, Instant};
+
+/// What connections may send beside messages, bytes per second: heartbeats.
+const BESIDE: f64 = 256.0;
+
+/// How often so many connections are measured. Each costs a system call.
+pub fn pace(connections: usize) -> Duration {
+    let connections = u32::try_from(connections).unwrap_or(u32::MAX);
+    Duration::from_millis(100) + Duration::from_micros(50).saturating_mul(connections)
+}
+
+/// What a connection has sent since its last whole message: pure.
+#[derive(Debug, Default)]
+pub struct Unended {
+    /// Whether a message came since the last look.
+    heard: bool,
+    /// Bytes that belong to messages that were heard, or to none, as of the last look.
+    settled: f64,
+    looked: Option<Instant>,
+}
+
+impl Unended {
+    /// A message came.
+    pub fn message(&mut self) {
+        self.heard = true;
+    }
+
+    /// Whether the connection, on which `bytes` have come in all, has sent more than `most` since its
+    /// last message. To be asked when everything that is whole was heard.
+    pub fn is_over(&mut self, bytes: u64, most: u64, now: Instant) -> bool {
+        let since = self.looked.replace(now).unwrap_or(now);
+        let beside = now.saturating_duration_since(since).as_secs_f64() * BESIDE;
+        let bytes = bytes as f64;
+        self.settled = match std::mem::take(&mut self.heard) {
+            true => bytes,
+            false => (self.settled + beside).min(bytes),
+        };
+        bytes - self.settled > most as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_does_not_end_is_over() {
+        let (mut unended, start) = (Unended::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!unended.is_over(900, 1_000, at(0)));
+        assert!(!unended.is_over(1_000, 1_000, at(0)));
+        unended.message();
+        assert!(!unended.is_over(1 << 30, 1_000, at(0)));
+        assert!(!unended.is_over((1 << 30) + 1_000, 1_000, at(0)));
+        assert!(unended.is_over((1 << 30) + 1_001, 1_000, at(0)));
+    }
+
+    #[test]
+    fn heartbeats_do_not_add_up() {
+        let (mut unended, start) = (Unended::default(), Instant::now());
+        for n in 0..100_000 {
+            let now = start + Duration::from_secs(5 * n);
+            assert!(!unended.is_over(300 + 100 * n, 1_000, now), "{n}");
+        }
+        // And are no credit for later.
+        assert!(unended.is_over(
+            300 + 100 * 99_999 + 3_000,
+            1_000,
+            start + Duration::from_secs(500_000)
+        ));
+    }
+}

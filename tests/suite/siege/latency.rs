@@ -1,0 +1,133 @@
+//! How long honest agents wait for events while a publisher is attacked. A measurement, for `make
+//! soak`: attackers, publisher and agent share the machine.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use fanfare::event::Event;
+use fanfare::publisher::client::PublisherClient;
+
+use crate::recovery::cluster::Cluster;
+use crate::rig::agent::over_zmq;
+use crate::rig::peer::python;
+use crate::rig::process::Process;
+use crate::rig::tape::Tape;
+use crate::rig::wait_for;
+
+const KINDS: &[&str] = &[
+    "garbage",
+    "half_open",
+    "slow_loris",
+    "bombs",
+    "flood",
+    "endless",
+    "oversize",
+];
+
+/// How long each is measured, and the time between two events.
+const ROUND: Duration = Duration::from_secs(8);
+const PACE: Duration = Duration::from_millis(2);
+
+/// What a loaded machine adds to the slowest events now and then, whoever attacks.
+const NOISE: Duration = Duration::from_millis(2);
+
+struct Measured {
+    p50: Duration,
+    p99: Duration,
+}
+
+/// Publishes for a while, and waits until everything has come.
+#[track_caller]
+fn measure(client: &PublisherClient, tape: &Tape, round: usize) -> Measured {
+    let (start, mut sent) = (Instant::now(), BTreeMap::new());
+    for number in 0.. {
+        let due = start + PACE * number;
+        if due > start + ROUND {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let key = format!("{round}-{number}");
+        let event = Event::set("t", &key, "1").on("t1");
+        sent.insert(key.clone(), SystemTime::now());
+        client.publish(&event, None).unwrap();
+    }
+    let before: usize = tape.count();
+    let prefix = format!("{round}-");
+    let mut took: Vec<Duration> = Vec::new();
+    wait_for("everything has come", || {
+        let rows = tape.timed_rows();
+        let own = rows.iter().filter(|(row, _)| row.key.starts_with(&prefix));
+        took = own
+            .filter_map(|(row, at)| at.duration_since(*sent.get(&row.key)?).ok())
+            .collect();
+        std::thread::sleep(Duration::from_millis(50));
+        took.len() == sent.len()
+    });
+    assert!(before > 0);
+    took.sort_unstable();
+    let place = |part: usize| took[took.len() * part / 100];
+    Measured {
+        p50: place(50),
+        p99: place(99),
+    }
+}
+
+#[test]
+#[ignore = "a measurement; make soak"]
+fn attacks_at_most_double_the_latency_of_honest_agents() {
+    let mut cluster = Cluster::running("durability = \"os\"\nmax_connections = 4000\n");
+    let tape = Tape::default();
+    let agent = over_zmq(&[&cluster.uri()], &["t1"], vec![tape.handler()]);
+    let client = cluster.host.client();
+    client
+        .publish(&Event::set("t", "first", "1").on("t1"), None)
+        .unwrap();
+    wait_for("the agent hears", || {
+        client
+            .publish(&Event::set("t", "first", "1").on("t1"), None)
+            .unwrap();
+        tape.count() > 0
+    });
+    let (events, sync) = (cluster.host.port.number, cluster.sync.number);
+    let mut worse = Vec::new();
+    let mut calm = measure(&client, &tape, 0);
+    for (number, kind) in KINDS.iter().enumerate() {
+        // It is to take the publisher's time, not the machine's.
+        let mut command = Command::new("nice");
+        let script = python("attacker.py");
+        command
+            .args(["-n", "19"])
+            .arg(script.get_program())
+            .args(script.get_args());
+        command.args([kind, &&*events.to_string(), &&*sync.to_string()]);
+        let attacker = Process::start(command);
+        attacker.out.find("the attack has begun", |line| {
+            line.contains("attacking").then_some(())
+        });
+        let attacked = measure(&client, &tape, 2 * number + 1);
+        let reports = attacker.out.len();
+        drop(attacker);
+        assert!(reports > 3, "{kind}: the attack stood still");
+        let after = measure(&client, &tape, 2 * number + 2);
+        let usual = calm.p99.max(after.p99);
+        eprintln!(
+            "{kind}: p50 {:?}, p99 {:?} under attack; {:?}, {:?} before and {:?}, {:?} after: {:.2} times; \
+             publisher {} kB",
+            attacked.p50,
+            attacked.p99,
+            calm.p50,
+            calm.p99,
+            after.p50,
+            after.p99,
+            attacked.p99.as_secs_f64() / usual.as_secs_f64(),
+            cluster.host.process().peak_kb(),
+        );
+        if attacked.p99 > 2 * usual.max(NOISE) {
+            worse.push(*kind);
+        }
+        calm = after;
+    }
+    assert_eq!(agent.stop(), 0);
+    assert!(worse.is_empty(), "more than doubled by {worse:?}");
+}
