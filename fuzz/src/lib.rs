@@ -17,8 +17,11 @@ use fanfare::publisher::submit;
 use fanfare::security::key::{PublicKey, SecretKey};
 use fanfare::sync::{self, Packed};
 
-/// Every target by the name of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+/// A target by the name of its corpus.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
     ("agent-config", agent_config),
     ("checkpoint", checkpoint),
     ("control", control),

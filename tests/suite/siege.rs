@@ -70,7 +70,7 @@ impl<'a> Siege<'a> {
     /// All is well: agents that were there have everything and were not cut off, and so has one that
     /// comes now. Says what it cost.
     #[track_caller]
-    fn is_over(mut self, mut newcomer: Node) {
+    fn ends(mut self, mut newcomer: Node) {
         self.goes_on();
         newcomer.start();
         newcomer.has(&rows(self.published, KEYS));

@@ -86,7 +86,7 @@ fn subscription_bombs() {
     // libzmq itself cannot let go of such a subscription: it would recurse a million times.
     std::mem::forget(long);
     siege.goes_on();
-    siege.is_over(newcomer);
+    siege.ends(newcomer);
     let said = site.stop();
     assert!(said.count("connections_greedy_total") > 0, "{}", said.0);
 }
@@ -138,7 +138,7 @@ fn a_flood_at_the_sync_service() {
     assert_eq!(large.event(), zmq_sys::ZMQ_EVENT_DISCONNECTED);
     drop(large);
     siege.goes_on();
-    siege.is_over(newcomer);
+    siege.ends(newcomer);
     drop(taken);
     let said = site.stop();
     assert!(said.count("sync_refused_total") > 0, "{}", said.0);

@@ -51,7 +51,7 @@ fn endless_multipart() {
             siege.goes_on();
         }
     }
-    siege.is_over(newcomer);
+    siege.ends(newcomer);
     let said = Said(cluster.host.stop(crate::rig::PATIENCE));
     assert_eq!(said.count("connections_unruly_total"), 2, "{}", said.0);
     assert_eq!(said.count("sync_connections_unruly_total"), 2, "{}", said.0);
@@ -79,6 +79,6 @@ fn oversize() {
         }
         siege.goes_on();
     }
-    siege.is_over(newcomer);
+    siege.ends(newcomer);
     cluster.host.stop(crate::rig::PATIENCE);
 }

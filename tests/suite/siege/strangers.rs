@@ -93,7 +93,7 @@ fn garbage() {
         });
         assert!(sent > round * 100_000, "only {sent} bytes");
     }
-    siege.is_over(newcomer);
+    siege.ends(newcomer);
     let said = site.stop();
     let refused =
         said.count("handshakes_refused_total") + said.count("sync_handshakes_refused_total");
@@ -130,7 +130,7 @@ fn half_open_handshakes_and_bytes_one_by_one() {
         std::thread::sleep(Duration::from_millis(20));
         streams.is_empty() && slow.iter().all(Option::is_none)
     });
-    siege.is_over(newcomer);
+    siege.ends(newcomer);
     let said = site.stop();
     let refused =
         said.count("handshakes_refused_total") + said.count("sync_handshakes_refused_total");

@@ -10,7 +10,7 @@ use super::failed;
 use crate::pubsub::api::PubSubError;
 use crate::pubsub::subscriber::Signal;
 
-const CONNECTED: u32 = zmq_sys::ZMQ_EVENT_CONNECTED as u32;
+const CONNECTED: u32 = zmq_sys::ZMQ_EVENT_CONNECTED;
 const CONNECTED_WITH_HANDSHAKE: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
 pub(super) const REFUSED: u32 =
     zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
