@@ -1,7 +1,7 @@
 //! Messages off a socket. However many frames one has, two are kept.
 //!
-//! What libzmq itself holds of an endless message is out of reach here: it shows a message only
-//! when it is complete.
+//! What libzmq itself holds of an endless message is out of reach here, since it shows a message only
+//! when it is complete; see [`super::unended`].
 
 use zmq::{Message, Socket};
 
