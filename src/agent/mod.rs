@@ -150,7 +150,8 @@ impl Agent {
             None => Vec::new(),
         };
         let patience = parts.sync_timeout;
-        let shared = Arc::new(follower::Shared::new(hub, publishers, patience, kept));
+        let rows = Arc::clone(hub) as Arc<dyn follower::Rows>;
+        let shared = Arc::new(follower::Shared::new(rows, publishers, patience, kept));
         if let Some(options) = parts.checkpoint {
             let folder = options.folder.clone();
             match Checkpoints::start(options, hub, &shared) {
@@ -166,7 +167,7 @@ impl Agent {
         self.followed = Some(Arc::clone(&shared));
         Ok(Arc::new(Followers {
             sink,
-            hub: Arc::clone(hub),
+            rows: Arc::clone(hub) as Arc<dyn follower::Rows>,
             transport: parts.transport,
             options: parts.options,
             legacy_resync: parts.legacy_resync,

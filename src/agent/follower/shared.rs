@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::metrics::RecoveryMetrics;
+use super::rows::Rows;
 use crate::agent::recovery::{Positions, Standing};
-use crate::dispatch::Hub;
 use crate::handler::SyncReason;
 
 /// Publishers whose positions are kept beside those that are followed.
@@ -55,9 +55,8 @@ impl Followed {
 }
 
 /// What the followers share.
-#[derive(Debug)]
 pub struct Shared {
-    hub: Arc<Hub>,
+    rows: Arc<dyn Rows>,
     publishers: Mutex<BTreeMap<String, Arc<Followed>>>,
     /// Publishers that were configured: handlers begin when so many are in sync, and all known.
     expected: usize,
@@ -72,11 +71,16 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Handlers before `hub` wait for `expected` publishers, at most `patience`.
-    pub fn new(hub: &Arc<Hub>, expected: usize, patience: Duration, kept: Vec<Positions>) -> Self {
+    /// Whoever is behind `rows` waits for `expected` publishers, at most `patience`.
+    pub fn new(
+        rows: Arc<dyn Rows>,
+        expected: usize,
+        patience: Duration,
+        kept: Vec<Positions>,
+    ) -> Self {
         let now = Instant::now();
         let shared = Shared {
-            hub: Arc::clone(hub),
+            rows,
             publishers: Mutex::default(),
             expected,
             opens_by: now + patience,
@@ -198,7 +202,7 @@ impl Shared {
 
     fn open(&self, reason: SyncReason) {
         if !self.open.swap(true, Ordering::SeqCst) {
-            self.hub.open(reason);
+            self.rows.open(reason);
         }
     }
 
@@ -208,7 +212,7 @@ impl Shared {
         let mut last = self.resynced.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(*last) >= every {
             *last = now;
-            self.hub.resync(reason);
+            self.rows.resync(reason);
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{SyncMetrics, SyncOptions};
 use crate::sync::request::BadRequest;
 use crate::sync::{Answer, Malformed, Refusal, Request, SnapshotId, VERSION, answer};
 
-/// Questions for heads and replays that may wait for the history.
+/// Questions for heads, topics and replays that may wait for the history.
 const QUESTIONS: usize = 512;
 
 /// What the history is waited for when it cannot answer.
@@ -29,6 +29,7 @@ const BROKEN: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 enum Purpose {
     Heads(Waiter),
+    Topics(Waiter),
     Replay(Key),
     /// Whether the topic's newest snapshot will do, and the beginning of another where not.
     Begin(Arc<str>),
@@ -114,6 +115,10 @@ impl Desk {
                 self.metrics.sync_heads_total.inc();
                 self.heads(waiter, incarnation, topics);
             }
+            Request::Topics { after } => {
+                self.metrics.sync_topics_total.inc();
+                self.topics(waiter, after);
+            }
             Request::Replay {
                 incarnation,
                 topic,
@@ -177,6 +182,10 @@ impl Desk {
                 self.questions -= 1;
                 self.heads_told(&waiter, told);
             }
+            Purpose::Topics(waiter) => {
+                self.questions -= 1;
+                self.topics_told(&waiter, told);
+            }
             Purpose::Replay(key) => {
                 self.questions -= 1;
                 self.replayed(key, told, now);
@@ -215,7 +224,7 @@ impl Desk {
     }
 
     fn question(&mut self, purpose: Purpose, ask: Ask) {
-        if matches!(purpose, Purpose::Heads(_) | Purpose::Replay(_)) {
+        if !matches!(purpose, Purpose::Begin(_) | Purpose::Build(_)) {
             self.questions += 1;
         }
         let ticket = self.next_ticket;
