@@ -236,7 +236,13 @@ impl AgentConfig {
 
     /// What takes more than one key to see.
     fn complete(&mut self, layers: &Layers, known: &Known<'_>, faults: &mut Faults) {
-        self.resolve_publishers(layers, faults);
+        let defaults = Defaults {
+            transport: self.publisher_transport,
+            port: self.publisher_port,
+        };
+        let (listed, notes) = (&self.publishers_ips, &mut self.notes);
+        self.publishers =
+            common::endpoints("publishers_ips", listed, &defaults, layers, faults, notes);
         for endpoint in &self.publishers {
             check_protected(self.security, endpoint, "publishers_ips", layers, faults);
         }
@@ -247,29 +253,5 @@ impl AgentConfig {
             faults.add(layers.locate("reconnect_max"), "reconnect_max", why);
         }
         self.handler = handlers::read(layers, known, faults, &mut self.notes);
-    }
-
-    fn resolve_publishers(&mut self, layers: &Layers, faults: &mut Faults) {
-        let defaults = Defaults {
-            transport: self.publisher_transport,
-            port: self.publisher_port,
-        };
-        // While the transport is not known, an entry without a scheme can mean anything.
-        let unclear = faults.name_any(&["publisher_transport"]);
-        for entry in &self.publishers_ips {
-            if unclear && !entry.contains("://") {
-                continue;
-            }
-            match Endpoint::parse(entry, &defaults) {
-                Ok(endpoint) if self.publishers.contains(&endpoint) => self
-                    .notes
-                    .push(format!("publishers_ips lists {endpoint} more than once")),
-                Ok(endpoint) => self.publishers.push(endpoint),
-                Err(error) => {
-                    let at = layers.locate("publishers_ips");
-                    faults.add(at, "publishers_ips", format_args!("{entry:?}: {error}"));
-                }
-            }
-        }
     }
 }

@@ -31,6 +31,14 @@ pub(super) const PUBLISHER_KEYS: Spec = key(
      \"*\" for those not named. An agent trusts nobody who does not have the key.",
 );
 
+pub(super) const PEER_KEYS: Spec = key(
+    r#"{ "*" = "/etc/fanfare/keys/publisher.key" }"#,
+    Kind::PublicKeys,
+    "The public keys of peers, or the files that hold them, by address as in peers; \"*\" for those\n\
+     not named. A peer knows this publisher by publisher_key: its public part must be among the\n\
+     peer's authorized_keys.",
+);
+
 pub(super) const PUBLISHER_KEY: Spec = key(
     r#""/etc/fanfare/keys/publisher.key_secret""#,
     Kind::Folder(1024),
@@ -97,6 +105,36 @@ impl KeyFault {
     }
 }
 
+/// The keys that the table `key` names, by address in canonical form.
+fn public_keys(
+    key: &'static str,
+    entries: &BTreeMap<String, String>,
+    defaults: &Defaults,
+    faults: &mut Vec<KeyFault>,
+) -> BTreeMap<String, PublicKey> {
+    let mut keys = BTreeMap::new();
+    for (address, text) in entries {
+        let uri = match Endpoint::parse(address, defaults) {
+            _ if address == ANY => ANY.to_owned(),
+            Ok(endpoint) => endpoint.to_string(),
+            Err(error) => {
+                faults.push(KeyFault::new(key, format!("{address:?}: {error}")));
+                continue;
+            }
+        };
+        let read = match Path::new(text).is_absolute() {
+            true => file::read_public(Path::new(text)).map_err(KeyFault::of(key)),
+            false => PublicKey::parse(text)
+                .map_err(|error| KeyFault::new(key, format!("{address:?} {error}"))),
+        };
+        match read {
+            Ok(found) => drop(keys.insert(uri, found)),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    keys
+}
+
 impl AgentConfig {
     /// The keys that links are secured with; `None` with `security = "none"`.
     ///
@@ -111,27 +149,8 @@ impl AgentConfig {
             transport: self.publisher_transport,
             port: self.publisher_port,
         };
-        let mut publishers = BTreeMap::new();
-        for (address, text) in &self.publisher_keys {
-            const KEY: &str = "publisher_keys";
-            let uri = match Endpoint::parse(address, &defaults) {
-                _ if address == ANY => ANY.to_owned(),
-                Ok(endpoint) => endpoint.to_string(),
-                Err(error) => {
-                    faults.push(KeyFault::new(KEY, format!("{address:?}: {error}")));
-                    continue;
-                }
-            };
-            let read = match Path::new(text).is_absolute() {
-                true => file::read_public(Path::new(text)).map_err(KeyFault::of(KEY)),
-                false => PublicKey::parse(text)
-                    .map_err(|error| KeyFault::new(KEY, format!("{address:?} {error}"))),
-            };
-            match read {
-                Ok(key) => drop(publishers.insert(uri, key)),
-                Err(fault) => faults.push(fault),
-            }
-        }
+        let listed = &self.publisher_keys;
+        let publishers = public_keys("publisher_keys", listed, &defaults, &mut faults);
         let secret = file::read_secret(&self.node_key).map_err(KeyFault::of("node_key"));
         match (secret, faults.is_empty()) {
             (Ok(secret), true) => Ok(Some(NodeKeys { secret, publishers })),
@@ -150,6 +169,8 @@ pub struct PublisherKeys {
     pub secret: SecretKey,
     /// Who may connect.
     pub authorized: PathBuf,
+    /// What links to peers are secured with.
+    pub peers: NodeKeys,
 }
 
 impl PublisherConfig {
@@ -170,9 +191,21 @@ impl PublisherConfig {
                 here_only: true,
             });
         }
+        let defaults = Defaults {
+            transport: self.publisher_transport,
+            port: self.publisher_port,
+        };
+        let publishers = match self.peers.is_empty() {
+            true => BTreeMap::new(),
+            false => public_keys("peer_keys", &self.peer_keys, &defaults, &mut faults),
+        };
         let secret = file::read_secret(&self.publisher_key).map_err(KeyFault::of("publisher_key"));
         match (secret, faults.is_empty()) {
             (Ok(secret), true) => Ok(Some(PublisherKeys {
+                peers: NodeKeys {
+                    secret: secret.clone(),
+                    publishers,
+                },
                 secret,
                 authorized: self.authorized_keys.clone(),
             })),

@@ -11,6 +11,7 @@ use crate::handler::socket::SocketMetrics;
 use crate::metrics::{Declared, Kind, Sample};
 use crate::publisher::gate::GateMetrics;
 use crate::publisher::monitor::MonitorMetrics;
+use crate::publisher::peers::PeersMetrics;
 use crate::publisher::requests::RequestMetrics;
 use crate::publisher::service::ServiceMetrics;
 use crate::publisher::sync::SyncMetrics;
@@ -248,6 +249,36 @@ static P_GATE: Family = family(
     &[],
     GateMetrics::DECLARED,
 );
+static P_PEERS: Family = family(
+    "Other publishers that are followed",
+    "fanfare_publisher_peers_",
+    &[],
+    PeersMetrics::DECLARED,
+);
+static P_PEER: Family = family(
+    "Each publisher that is followed",
+    "fanfare_publisher_peer_",
+    &["peer"],
+    LinkMetrics::DECLARED,
+);
+static P_PEER_RECOVERY: Family = family(
+    "Recovery of what a publisher that is followed sent and was missed",
+    "fanfare_publisher_peer_recovery_",
+    &["peer"],
+    RecoveryMetrics::DECLARED,
+);
+static P_PEER_HEARD: Family = family(
+    "Each publisher that is followed",
+    "fanfare_publisher_peer_",
+    &["peer"],
+    HEARD,
+);
+static P_PEER_PROVED: Family = family(
+    "Each publisher that is followed",
+    "fanfare_publisher_peer_",
+    &["peer"],
+    PROVED,
+);
 static P_MONITORS: Family = family(
     "Monitors",
     "fanfare_publisher_monitor_",
@@ -299,6 +330,11 @@ pub static PUBLISHER: &[&Family] = &[
     &P_WORKERS,
     &P_SYNC,
     &P_GATE,
+    &P_PEERS,
+    &P_PEER,
+    &P_PEER_HEARD,
+    &P_PEER_PROVED,
+    &P_PEER_RECOVERY,
     &P_MONITORS,
     &P_CONTROL,
     &P_EXPORTER,
@@ -358,6 +394,7 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
             Part::Workers => &P_WORKERS,
             Part::Sync => &P_SYNC,
             Part::Gate => &P_GATE,
+            Part::Peers => &P_PEERS,
             Part::Monitors => &P_MONITORS,
             Part::Control => &P_CONTROL,
             Part::Exporter => &P_EXPORTER,
@@ -365,6 +402,19 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
             Part::Process => &P_PROCESS,
         };
         groups.push(Group::new(family, &[], samples));
+    }
+    for peer in &report.peers {
+        let uri = peer.uri.as_str();
+        groups.push(Group::new(&P_PEER, &[uri], &peer.counters.0));
+        groups.push(Group::new(&P_PEER_RECOVERY, &[uri], &peer.recovery.0));
+        let ages = [
+            (&P_PEER_HEARD, peer.heard_seconds),
+            (&P_PEER_PROVED, peer.proved_seconds),
+        ];
+        let ages = ages
+            .into_iter()
+            .filter_map(|(family, age)| Some((family, age?)));
+        groups.extend(ages.map(|(family, age)| Group::one(family, &[uri], age)));
     }
     for (topic, subscribers) in &report.subscribers {
         groups.push(Group::one(&P_SUBSCRIBERS, &[topic], *subscribers));

@@ -8,6 +8,7 @@ mod crowd;
 mod narrow;
 mod overflow;
 mod partition;
+mod peers;
 mod restart;
 mod site;
 mod truth;

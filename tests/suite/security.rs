@@ -1,7 +1,7 @@
 //! Strangers: real processes, bare sockets.
 
 mod keys;
-mod site;
+pub mod site;
 mod strangers;
 
 use rustix::process::Signal;

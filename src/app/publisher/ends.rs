@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use crate::agent::follower::ZmqSync;
+use crate::agent::recovery;
 use crate::config::{PublisherConfig, PublisherKeys};
 use crate::event::EventBatch;
 use crate::publisher::gate::{Cuts, Gate, GateOptions};
+use crate::publisher::peers::{self, Heard, Peers};
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
@@ -16,6 +19,7 @@ use crate::pubsub::{
     SubscriberOptions, registry,
 };
 use crate::security::key::SecretKey;
+use crate::security::party::NodeKeys;
 use crate::security::pending;
 
 /// The address that agents are told of.
@@ -98,6 +102,33 @@ pub(super) fn network(
 fn driver(alias: &str, context: &zmq::Context) -> Result<Box<dyn PubSubApi>, String> {
     let driver = registry::find(alias).ok_or_else(|| format!("there is no driver {alias}"))?;
     Ok((driver.make)(context))
+}
+
+/// The publishers that this one follows.
+pub(super) fn peers(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    keys: Option<NodeKeys>,
+    heard: Sender<Heard>,
+) -> Result<Option<Peers>, Box<dyn Error>> {
+    if config.followed.is_empty() {
+        return Ok(None);
+    }
+    let keys = keys.map(Arc::new);
+    let driver = driver(&config.pub_sub_driver, context)?;
+    let subscriber = driver.subscriber(&SubscriberOptions {
+        max_idle_time: config.max_idle_time,
+        max_message_size: config.max_message_size,
+        keys: keys.clone(),
+        ..SubscriberOptions::default()
+    })?;
+    Ok(Some(Peers::start(peers::Parts {
+        subscriber,
+        publishers: config.followed.clone(),
+        transport: Arc::new(ZmqSync::new(context, keys)),
+        options: recovery::Options::default(),
+        heard,
+    })?))
 }
 
 /// The side of the workers that push.

@@ -10,7 +10,7 @@ use crate::config::{Known, PublisherConfig, Sources, load_publisher};
 use crate::control::ControlMetrics;
 use crate::exporter::ExporterMetrics;
 use crate::handler::registry::Registry;
-use crate::status::{Counted, Own, Part, Process, ServiceReport};
+use crate::status::{Counted, Own, Part, PeerReport, Process, ServiceReport};
 use crate::util::pulse::Watched;
 use crate::util::systemd::Notifier;
 
@@ -139,6 +139,7 @@ impl Live {
                 "monitors" => Part::Monitors,
                 "sync" => Part::Sync,
                 "gate" => Part::Gate,
+                "peers" => Part::Peers,
                 _ => Part::Service,
             };
             parts.insert(part, Counted(samples));
@@ -150,6 +151,7 @@ impl Live {
         parts.insert(Part::Exporter, Counted(self.exporter.each()));
         parts.insert(Part::Publisher, Counted(self.own.metrics.each()));
         parts.insert(Part::Process, Counted(Process::each(&self.own)));
+        let (peers, own, now) = (self.wired.peers(), self.wired.id(), Instant::now());
         ServiceReport {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
@@ -162,6 +164,10 @@ impl Live {
             uri: self.wired.uri().to_owned(),
             subscribers,
             topics_not_listed,
+            peers: peers
+                .iter()
+                .map(|peer| PeerReport::new(peer, own, now))
+                .collect(),
             parts,
         }
     }
