@@ -10,6 +10,7 @@ mod ask;
 mod cache;
 mod desk;
 mod door;
+mod oracle;
 mod server;
 mod shelf;
 mod snapshot;
@@ -31,6 +32,7 @@ use crate::util::thread::Thread;
 use crate::util::waker::{self, Commands};
 
 pub use ask::Asked;
+pub use oracle::Oracle;
 
 use self::ask::Told;
 use self::desk::Desk;
