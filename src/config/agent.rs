@@ -114,6 +114,13 @@ settings! {
             "The time between two resyncs of all handlers while a publisher says no hello, a third more\n\
              or less: nothing else covers what such a publisher sent and the agent missed.",
         ),
+        nb_store: String = key(
+            r#""none""#,
+            Kind::Choice(&["none", "embedded"]),
+            "The northbound store from which the rows of publishers that say no hello are read before such\n\
+             a resync. embedded: the file nb.redb in state_dir, which whoever writes it must close again.\n\
+             none: handlers are given the rows that were heard of.",
+        ),
         sync_timeout: Duration = key(
             "10.0",
             Kind::Seconds(0.0, 3600.0),

@@ -4,6 +4,7 @@
 use crate::agent::checkpoint::CheckpointMetrics;
 use crate::agent::discovery::DiscoveryMetrics;
 use crate::agent::follower::RecoveryMetrics;
+use crate::agent::northbound::NorthboundMetrics;
 use crate::control::ControlMetrics;
 use crate::dispatch::LaneMetrics;
 use crate::dispatch::hub::HubMetrics;
@@ -169,6 +170,12 @@ static A_CHECKPOINT: Family = family(
     &[],
     CheckpointMetrics::DECLARED,
 );
+static A_NORTHBOUND: Family = family(
+    "The northbound store",
+    "fanfare_agent_northbound_",
+    &[],
+    NorthboundMetrics::DECLARED,
+);
 static A_LANE: Family = family(
     "Each handler",
     "fanfare_agent_handler_",
@@ -314,6 +321,7 @@ pub static AGENT: &[&Family] = &[
     &A_SOCKET,
     &A_HUB,
     &A_CHECKPOINT,
+    &A_NORTHBOUND,
     &A_DISCOVERY,
     &A_CONTROL,
     &A_EXPORTER,
@@ -348,6 +356,7 @@ pub fn agent(report: &AgentReport) -> Vec<Group> {
         Group::new(&A_PROCESS, &[], &report.process.0),
         Group::new(&A_HUB, &[], &report.replica.0),
         Group::new(&A_CHECKPOINT, &[], &report.checkpoints.0),
+        Group::new(&A_NORTHBOUND, &[], &report.northbound.0),
         Group::new(&A_DISCOVERY, &[], &report.discovery.0),
         Group::new(&A_CONTROL, &[], &report.control.0),
         Group::new(&A_EXPORTER, &[], &report.exporter.0),

@@ -213,7 +213,7 @@ impl Rows for Front {
 
     fn open(&self, _: SyncReason) {}
 
-    fn resync(&self, _: SyncReason) {}
+    fn resync(&self, _: SyncReason, _: Vec<Arc<str>>) {}
 }
 
 struct Sink(Sender<Heard>);

@@ -6,6 +6,7 @@ mod checkpoint;
 pub mod cluster;
 mod crowd;
 mod narrow;
+mod northbound;
 mod overflow;
 mod partition;
 mod peers;

@@ -320,12 +320,16 @@ impl Follow for Follower {
 
     fn legacy(&mut self, now: Instant) {
         self.step(Input::Legacy, now);
-        self.resync_due = Some(now + jittered(self.legacy_resync));
+        self.resync_due = Some(match self.rows.has_store() {
+            true => now,
+            false => now + jittered(self.legacy_resync),
+        });
         self.show(now);
     }
 
     fn topic(&mut self, topic: &str, wanted: bool, now: Instant) {
         let topic: Arc<str> = topic.into();
+        self.shared.topic(&topic, wanted);
         let input = match wanted {
             true => Input::Wanted(topic),
             false => Input::Unwanted(topic),

@@ -19,8 +19,13 @@ pub trait Rows: Send + Sync {
     /// Everything expected is here, or is waited for no longer.
     fn open(&self, reason: SyncReason);
 
-    /// What a legacy publisher sent meanwhile is unknown.
-    fn resync(&self, reason: SyncReason);
+    /// What a legacy publisher sent meanwhile on these topics is unknown.
+    fn resync(&self, reason: SyncReason, topics: Vec<Arc<str>>);
+
+    /// Whether there is a place to learn it from, which is better done at once.
+    fn has_store(&self) -> bool {
+        false
+    }
 }
 
 impl Rows for Hub {
@@ -35,7 +40,7 @@ impl Rows for Hub {
         Hub::open(self, reason);
     }
 
-    fn resync(&self, reason: SyncReason) {
+    fn resync(&self, reason: SyncReason, _: Vec<Arc<str>>) {
         Hub::resync(self, reason);
     }
 }

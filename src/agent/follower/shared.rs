@@ -1,6 +1,6 @@
 //! What the followers of all publishers share: where each stands, and when handlers may begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,9 @@ use crate::handler::SyncReason;
 
 /// Publishers whose positions are kept beside those that are followed.
 const MAX_KEPT: usize = 64;
+
+/// Longer than any time between two resyncs.
+const LONG_AGO: Duration = Duration::from_secs(100_000);
 
 /// One publisher, as seen from outside its reader.
 #[derive(Debug, Default)]
@@ -66,6 +69,8 @@ pub struct Shared {
     /// Positions of an earlier life of this program, and of publishers that are not followed any
     /// more.
     kept: Mutex<Vec<Positions>>,
+    /// Topics that are subscribed to, the same at all publishers.
+    topics: Mutex<BTreeSet<Arc<str>>>,
     /// The last resync that legacy publishers made necessary.
     resynced: Mutex<Instant>,
 }
@@ -79,6 +84,11 @@ impl Shared {
         kept: Vec<Positions>,
     ) -> Self {
         let now = Instant::now();
+        // What a store has is not here yet; what was heard of is.
+        let resynced = match rows.has_store() {
+            true => now.checked_sub(LONG_AGO).unwrap_or(now),
+            false => now,
+        };
         let shared = Shared {
             rows,
             publishers: Mutex::default(),
@@ -86,7 +96,8 @@ impl Shared {
             opens_by: now + patience,
             open: AtomicBool::new(false),
             kept: Mutex::new(kept),
-            resynced: Mutex::new(now),
+            topics: Mutex::default(),
+            resynced: Mutex::new(resynced),
         };
         if expected == 0 {
             shared.open(SyncReason::Started);
@@ -206,13 +217,27 @@ impl Shared {
         }
     }
 
+    fn topics(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic is subscribed to, or is not any more.
+    pub(super) fn topic(&self, topic: &Arc<str>, wanted: bool) {
+        let mut topics = self.topics();
+        match wanted {
+            true => topics.insert(Arc::clone(topic)),
+            false => topics.remove(topic),
+        };
+    }
+
     /// All handlers start over, because nothing else shows what a legacy publisher sent; once for
     /// all that ask for it within `every`.
     pub(super) fn resync(&self, reason: SyncReason, every: Duration, now: Instant) {
         let mut last = self.resynced.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(*last) >= every {
             *last = now;
-            self.rows.resync(reason);
+            let topics = self.topics().iter().cloned().collect();
+            self.rows.resync(reason, topics);
         }
     }
 }
