@@ -37,7 +37,7 @@ const MODULES: &[Module] = &[
     module(1, "sync", &[]),
     module(2, "dispatch", &[]),
     module(2, "agent", &["dispatch"]),
-    module(2, "publisher", &["dispatch"]),
+    module(2, "publisher", &["dispatch", "agent"]),
     module(3, "config", &[]),
     module(3, "status", &[]),
     module(3, "control", &["status"]),

@@ -254,6 +254,7 @@ pub fn serve(folder: &Path, durability: Durability) -> Middle {
         submitted,
         monitored: crossbeam_channel::never(),
         asks: crossbeam_channel::never(),
+        heard: crossbeam_channel::never(),
         sync_endpoint: String::new(),
         cuts: Default::default(),
         bans: Default::default(),

@@ -211,6 +211,7 @@ impl Follower {
                 options: recovery::Options::default(),
                 sync_timeout: PATIENCE,
                 legacy_resync: PATIENCE,
+                northbound: None,
                 checkpoint: folder.map(|folder| checkpoint::Options {
                     folder,
                     every: PATIENCE,

@@ -14,12 +14,14 @@ use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, Sub
 use checkpoint::{CheckpointMetrics, Checkpoints};
 use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
 use follower::{Followed, Followers, SyncTransport};
+use northbound::{Northbound, NorthboundMetrics};
 use topics::Topics;
 
 mod change;
 pub mod checkpoint;
 pub mod discovery;
 pub mod follower;
+pub mod northbound;
 pub mod recovery;
 pub mod topics;
 pub mod vigil;
@@ -55,6 +57,9 @@ pub struct RecoveryParts {
     pub sync_timeout: Duration,
     /// The time between two resyncs while a publisher is legacy; jittered.
     pub legacy_resync: Duration,
+    /// Where rows of publishers that say no hello are read from, before handlers start over; `None`:
+    /// nowhere.
+    pub northbound: Option<northbound::Open>,
     /// Where what is known is kept over a restart; `None`: nowhere.
     pub checkpoint: Option<checkpoint::Options>,
 }
@@ -69,6 +74,7 @@ pub struct Agent {
     desk: Option<Desk>,
     followed: Option<Arc<follower::Shared>>,
     checkpoints: Option<Checkpoints>,
+    northbound: Option<Arc<Northbound>>,
     topics: Topics,
     // Sees late calls until the agent ends.
     lookout: Option<Lookout>,
@@ -101,6 +107,7 @@ impl Agent {
             desk: None,
             followed: None,
             checkpoints: None,
+            northbound: None,
             topics,
             lookout: None,
             stop_timeout: parts.stop_timeout,
@@ -150,7 +157,21 @@ impl Agent {
             None => Vec::new(),
         };
         let patience = parts.sync_timeout;
-        let shared = Arc::new(follower::Shared::new(hub, publishers, patience, kept));
+        let rows: Arc<dyn follower::Rows> = match parts.northbound {
+            None => Arc::clone(hub) as Arc<dyn follower::Rows>,
+            Some(open) => {
+                let started = Northbound::start(hub, open);
+                let started = started.map_err(|error| PubSubError::System {
+                    what: "cannot read the northbound store".into(),
+                    why: error.to_string(),
+                })?;
+                let northbound = Arc::new(started);
+                self.northbound = Some(Arc::clone(&northbound));
+                northbound
+            }
+        };
+        let shared = follower::Shared::new(Arc::clone(&rows), publishers, patience, kept);
+        let shared = Arc::new(shared);
         if let Some(options) = parts.checkpoint {
             let folder = options.folder.clone();
             match Checkpoints::start(options, hub, &shared) {
@@ -166,7 +187,7 @@ impl Agent {
         self.followed = Some(Arc::clone(&shared));
         Ok(Arc::new(Followers {
             sink,
-            hub: Arc::clone(hub),
+            rows,
             transport: parts.transport,
             options: parts.options,
             legacy_resync: parts.legacy_resync,
@@ -184,6 +205,11 @@ impl Agent {
     /// What checkpoints count; `None` where none are kept.
     pub fn checkpoints(&self) -> Option<&Arc<CheckpointMetrics>> {
         self.checkpoints.as_ref().map(|each| &each.metrics)
+    }
+
+    /// What reading the northbound store counts; `None` where there is none.
+    pub fn northbound(&self) -> Option<&Arc<NorthboundMetrics>> {
+        self.northbound.as_ref().map(|each| &each.metrics)
     }
 
     /// The subscriber, to add and remove publishers and topics.

@@ -115,6 +115,13 @@ settings! {
             "The time between two resyncs of all handlers while a publisher says no hello, a third more\n\
              or less: nothing else covers what such a publisher sent and the agent missed.",
         ),
+        nb_store: String = key(
+            r#""none""#,
+            Kind::Choice(&["none", "embedded"]),
+            "The northbound store from which the rows of publishers that say no hello are read before such\n\
+             a resync. embedded: the file nb.redb in state_dir, which whoever writes it must close again.\n\
+             none: handlers are given the rows that were heard of.",
+        ),
         sync_timeout: Duration = key(
             "10.0",
             Kind::Seconds(0.0, 3600.0),
@@ -237,7 +244,13 @@ impl AgentConfig {
 
     /// What takes more than one key to see.
     fn complete(&mut self, layers: &Layers, known: &Known<'_>, faults: &mut Faults) {
-        self.resolve_publishers(layers, faults);
+        let defaults = Defaults {
+            transport: self.publisher_transport,
+            port: self.publisher_port,
+        };
+        let (listed, notes) = (&self.publishers_ips, &mut self.notes);
+        self.publishers =
+            common::endpoints("publishers_ips", listed, &defaults, layers, faults, notes);
         for endpoint in &self.publishers {
             check_protected(self.security, endpoint, "publishers_ips", layers, faults);
         }
@@ -248,29 +261,5 @@ impl AgentConfig {
             faults.add(layers.locate("reconnect_max"), "reconnect_max", why);
         }
         self.handler = handlers::read(layers, known, faults, &mut self.notes);
-    }
-
-    fn resolve_publishers(&mut self, layers: &Layers, faults: &mut Faults) {
-        let defaults = Defaults {
-            transport: self.publisher_transport,
-            port: self.publisher_port,
-        };
-        // While the transport is not known, an entry without a scheme can mean anything.
-        let unclear = faults.name_any(&["publisher_transport"]);
-        for entry in &self.publishers_ips {
-            if unclear && !entry.contains("://") {
-                continue;
-            }
-            match Endpoint::parse(entry, &defaults) {
-                Ok(endpoint) if self.publishers.contains(&endpoint) => self
-                    .notes
-                    .push(format!("publishers_ips lists {endpoint} more than once")),
-                Ok(endpoint) => self.publishers.push(endpoint),
-                Err(error) => {
-                    let at = layers.locate("publishers_ips");
-                    faults.add(at, "publishers_ips", format_args!("{entry:?}: {error}"));
-                }
-            }
-        }
     }
 }

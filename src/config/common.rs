@@ -7,7 +7,7 @@ use super::keys::{Spec, key};
 use super::kind::Kind;
 use super::layers::Layers;
 use super::setting::Setting;
-use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::endpoint::{Defaults, Endpoint};
 
 /// How tcp sockets are secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -105,6 +105,36 @@ pub(super) const STOP_TIMEOUT: Spec = key(
     "How long the daemon takes at most to end in order; what is stuck is then abandoned. Keep it\n\
      below the service manager's limit (TimeoutStopSec).",
 );
+
+/// The addresses that the list `key` names, each once.
+pub(super) fn endpoints(
+    key: &str,
+    entries: &[String],
+    defaults: &Defaults,
+    layers: &Layers,
+    faults: &mut Faults,
+    notes: &mut Vec<String>,
+) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    // While the transport is not known, an entry without a scheme can mean anything.
+    let unclear = faults.name_any(&["publisher_transport"]);
+    for entry in entries {
+        if unclear && !entry.contains("://") {
+            continue;
+        }
+        match Endpoint::parse(entry, defaults) {
+            Ok(endpoint) if endpoints.contains(&endpoint) => {
+                notes.push(format!("{key} lists {endpoint} more than once"));
+            }
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(error) => {
+                let at = layers.locate(key);
+                faults.add(at, key, format_args!("{entry:?}: {error}"));
+            }
+        }
+    }
+    endpoints
+}
 
 /// Multicast has no security, and nothing may be open without the operator having written so.
 pub(super) fn check_protected(

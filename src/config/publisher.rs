@@ -1,5 +1,6 @@
 //! The publisher service's keys.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -153,6 +154,15 @@ settings! {
             Kind::Flag,
             "Whether events are sent by topic. false sends every event to every agent, on topic D.",
         ),
+        peers: Vec<String> = key(
+            "[]",
+            Kind::Addresses,
+            "The other publishers, written as in publishers_ips of the agents. This one then follows them\n\
+             as agents do, so that a snapshot of any one of them has the rows of all, and a change here\n\
+             of what was written there gets a higher version. List all of them on each; an address of\n\
+             this one does no harm. Where the others have [[grant]], this one needs one for \"*\".",
+        ),
+        peer_keys: BTreeMap<String, Vec<String>> = secure::PEER_KEYS,
         security: Security = common::SECURITY,
         publisher_key: PathBuf = secure::PUBLISHER_KEY,
         authorized_keys: PathBuf = secure::AUTHORIZED_KEYS,
@@ -266,6 +276,10 @@ settings! {
         },
         /// Where the sync service listens; `None` where there is none.
         sync: Option<Endpoint> = None,
+        /// `peers` read, each once.
+        followed: Vec<Endpoint> = Vec::new(),
+        /// What was found while reading and is no fault.
+        notes: Vec<String> = Vec::new(),
     }
 }
 
@@ -287,7 +301,9 @@ pub fn load_publisher(sources: &Sources, known: &Known<'_>) -> Result<PublisherC
 impl PublisherConfig {
     /// What is allowed but probably not meant; to be logged at each start.
     pub fn warnings(&self) -> Vec<String> {
-        security_warning(self.security).into_iter().collect()
+        let mut warnings: Vec<String> = security_warning(self.security).into_iter().collect();
+        warnings.extend(self.notes.iter().cloned());
+        warnings
     }
 
     /// What takes more than one key to see.
@@ -309,6 +325,11 @@ impl PublisherConfig {
         self.complete_sync(layers, faults);
         self.grant = grants::read(layers, faults);
         self.check_grants(layers, faults);
+        let (peers, notes) = (&self.peers, &mut self.notes);
+        self.followed = common::endpoints("peers", peers, &defaults, layers, faults, notes);
+        for endpoint in &self.followed {
+            check_protected(self.security, endpoint, "peers", layers, faults);
+        }
         let (security, key) = (self.security, "publisher_bind_address");
         check_protected(security, &self.bind, key, layers, faults);
     }
@@ -319,7 +340,7 @@ impl PublisherConfig {
     }
 
     /// What peers at the network sockets may do.
-    pub fn peers(&self) -> PeerRules {
+    pub fn peer_rules(&self) -> PeerRules {
         PeerRules {
             guarded: !self.grant.is_empty(),
             max_connections: usize::try_from(self.max_connections).unwrap_or(usize::MAX),

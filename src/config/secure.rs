@@ -32,6 +32,14 @@ pub(super) const PUBLISHER_KEYS: Spec = key(
      publisher's key is changed, the old and the new one: { \"*\" = [\"…\", \"…\"] }.",
 );
 
+pub(super) const PEER_KEYS: Spec = key(
+    r#"{ "*" = "/etc/fanfare/keys/publisher.key" }"#,
+    Kind::PublicKeys,
+    "The public keys of peers, or the files that hold them, by address as in peers; \"*\" for those\n\
+     not named. A peer knows this publisher by publisher_key: its public part must be among the\n\
+     peer's authorized_keys.",
+);
+
 pub(super) const PUBLISHER_KEY: Spec = key(
     r#""/etc/fanfare/keys/publisher.key_secret""#,
     Kind::Folder(1024),
@@ -112,6 +120,40 @@ impl KeyFault {
     }
 }
 
+/// The keys that the table `key` names, by address in canonical form.
+fn public_keys(
+    key: &'static str,
+    entries: &BTreeMap<String, Vec<String>>,
+    defaults: &Defaults,
+    faults: &mut Vec<KeyFault>,
+) -> BTreeMap<String, Vec<PublicKey>> {
+    let mut keys = BTreeMap::new();
+    for (address, texts) in entries {
+        let uri = match Endpoint::parse(address, defaults) {
+            _ if address == ANY => ANY.to_owned(),
+            Ok(endpoint) => endpoint.to_string(),
+            Err(error) => {
+                faults.push(KeyFault::new(key, format!("{address:?}: {error}")));
+                continue;
+            }
+        };
+        let mut of_one = Vec::new();
+        for text in texts {
+            let read = match Path::new(text).is_absolute() {
+                true => file::read_public(Path::new(text)).map_err(KeyFault::of(key)),
+                false => PublicKey::parse(text)
+                    .map_err(|error| KeyFault::new(key, format!("{address:?} {error}"))),
+            };
+            match read {
+                Ok(found) => of_one.push(found),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        keys.insert(uri, of_one);
+    }
+    keys
+}
+
 impl AgentConfig {
     /// The keys that links are secured with; `None` with `security = "none"`.
     ///
@@ -126,31 +168,8 @@ impl AgentConfig {
             transport: self.publisher_transport,
             port: self.publisher_port,
         };
-        let mut publishers = BTreeMap::new();
-        for (address, texts) in &self.publisher_keys {
-            const KEY: &str = "publisher_keys";
-            let uri = match Endpoint::parse(address, &defaults) {
-                _ if address == ANY => ANY.to_owned(),
-                Ok(endpoint) => endpoint.to_string(),
-                Err(error) => {
-                    faults.push(KeyFault::new(KEY, format!("{address:?}: {error}")));
-                    continue;
-                }
-            };
-            let mut keys = Vec::new();
-            for text in texts {
-                let read = match Path::new(text).is_absolute() {
-                    true => file::read_public(Path::new(text)).map_err(KeyFault::of(KEY)),
-                    false => PublicKey::parse(text)
-                        .map_err(|error| KeyFault::new(KEY, format!("{address:?} {error}"))),
-                };
-                match read {
-                    Ok(key) => keys.push(key),
-                    Err(fault) => faults.push(fault),
-                }
-            }
-            publishers.insert(uri, keys);
-        }
+        let listed = &self.publisher_keys;
+        let publishers = public_keys("publisher_keys", listed, &defaults, &mut faults);
         let secret = file::read_secret(&self.node_key).map_err(KeyFault::of("node_key"));
         match (secret, faults.is_empty()) {
             (Ok(secret), true) => Ok(Some(NodeKeys::new(secret, publishers))),
@@ -163,12 +182,14 @@ impl AgentConfig {
 }
 
 /// A publisher's side of `security = "curve"`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PublisherKeys {
     /// Its own key.
     pub secret: SecretKey,
     /// Who may connect.
     pub authorized: PathBuf,
+    /// What links to peers are secured with.
+    pub peers: NodeKeys,
 }
 
 impl PublisherConfig {
@@ -189,9 +210,18 @@ impl PublisherConfig {
                 here_only: true,
             });
         }
+        let defaults = Defaults {
+            transport: self.publisher_transport,
+            port: self.publisher_port,
+        };
+        let publishers = match self.peers.is_empty() {
+            true => BTreeMap::new(),
+            false => public_keys("peer_keys", &self.peer_keys, &defaults, &mut faults),
+        };
         let secret = file::read_secret(&self.publisher_key).map_err(KeyFault::of("publisher_key"));
         match (secret, faults.is_empty()) {
             (Ok(secret), true) => Ok(Some(PublisherKeys {
+                peers: NodeKeys::new(secret.clone(), publishers),
                 secret,
                 authorized: self.authorized_keys.clone(),
             })),

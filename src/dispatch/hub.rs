@@ -179,6 +179,18 @@ impl Hub {
         self.publish_to(&mut self.state(), events);
     }
 
+    /// Merges and hands on what `make` makes of the rows as they are: nothing comes between. It holds
+    /// everybody up, so it is to be short. Says how many events those were.
+    pub fn change(&self, make: impl FnOnce(&Replica) -> EventBatch) -> usize {
+        let mut state = self.state();
+        let events = make(&state.replica);
+        let made = events.len();
+        if made > 0 {
+            self.publish_to(&mut state, events);
+        }
+        made
+    }
+
     /// Removes the rows that `gone` picks; says how many. Lets others in between.
     pub fn sweep(&self, gone: impl Fn(&RowKey, &Row) -> bool) -> u64 {
         let mut cursor = self.state().replica.cursor();

@@ -4,6 +4,7 @@
 use crate::agent::checkpoint::CheckpointMetrics;
 use crate::agent::discovery::DiscoveryMetrics;
 use crate::agent::follower::RecoveryMetrics;
+use crate::agent::northbound::NorthboundMetrics;
 use crate::control::ControlMetrics;
 use crate::dispatch::LaneMetrics;
 use crate::dispatch::hub::HubMetrics;
@@ -11,6 +12,7 @@ use crate::handler::socket::SocketMetrics;
 use crate::metrics::{Declared, Kind, Sample};
 use crate::publisher::gate::GateMetrics;
 use crate::publisher::monitor::MonitorMetrics;
+use crate::publisher::peers::PeersMetrics;
 use crate::publisher::permits::PermitMetrics;
 use crate::publisher::requests::RequestMetrics;
 use crate::publisher::service::ServiceMetrics;
@@ -169,6 +171,12 @@ static A_CHECKPOINT: Family = family(
     &[],
     CheckpointMetrics::DECLARED,
 );
+static A_NORTHBOUND: Family = family(
+    "The northbound store",
+    "fanfare_agent_northbound_",
+    &[],
+    NorthboundMetrics::DECLARED,
+);
 static A_LANE: Family = family(
     "Each handler",
     "fanfare_agent_handler_",
@@ -255,6 +263,36 @@ static P_GRANTS: Family = family(
     &[],
     PermitMetrics::DECLARED,
 );
+static P_PEERS: Family = family(
+    "Other publishers that are followed",
+    "fanfare_publisher_peers_",
+    &[],
+    PeersMetrics::DECLARED,
+);
+static P_PEER: Family = family(
+    "Each publisher that is followed",
+    "fanfare_publisher_peer_",
+    &["peer"],
+    LinkMetrics::DECLARED,
+);
+static P_PEER_RECOVERY: Family = family(
+    "Recovery of what a publisher that is followed sent and was missed",
+    "fanfare_publisher_peer_recovery_",
+    &["peer"],
+    RecoveryMetrics::DECLARED,
+);
+static P_PEER_HEARD: Family = family(
+    "Each publisher that is followed",
+    "fanfare_publisher_peer_",
+    &["peer"],
+    HEARD,
+);
+static P_PEER_PROVED: Family = family(
+    "Each publisher that is followed",
+    "fanfare_publisher_peer_",
+    &["peer"],
+    PROVED,
+);
 static P_MONITORS: Family = family(
     "Monitors",
     "fanfare_publisher_monitor_",
@@ -290,6 +328,7 @@ pub static AGENT: &[&Family] = &[
     &A_SOCKET,
     &A_HUB,
     &A_CHECKPOINT,
+    &A_NORTHBOUND,
     &A_DISCOVERY,
     &A_CONTROL,
     &A_EXPORTER,
@@ -307,6 +346,11 @@ pub static PUBLISHER: &[&Family] = &[
     &P_SYNC,
     &P_GATE,
     &P_GRANTS,
+    &P_PEERS,
+    &P_PEER,
+    &P_PEER_HEARD,
+    &P_PEER_PROVED,
+    &P_PEER_RECOVERY,
     &P_MONITORS,
     &P_CONTROL,
     &P_EXPORTER,
@@ -320,6 +364,7 @@ pub fn agent(report: &AgentReport) -> Vec<Group> {
         Group::new(&A_PROCESS, &[], &report.process.0),
         Group::new(&A_HUB, &[], &report.replica.0),
         Group::new(&A_CHECKPOINT, &[], &report.checkpoints.0),
+        Group::new(&A_NORTHBOUND, &[], &report.northbound.0),
         Group::new(&A_DISCOVERY, &[], &report.discovery.0),
         Group::new(&A_CONTROL, &[], &report.control.0),
         Group::new(&A_EXPORTER, &[], &report.exporter.0),
@@ -367,6 +412,7 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
             Part::Sync => &P_SYNC,
             Part::Gate => &P_GATE,
             Part::Grants => &P_GRANTS,
+            Part::Peers => &P_PEERS,
             Part::Monitors => &P_MONITORS,
             Part::Control => &P_CONTROL,
             Part::Exporter => &P_EXPORTER,
@@ -374,6 +420,19 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
             Part::Process => &P_PROCESS,
         };
         groups.push(Group::new(family, &[], samples));
+    }
+    for peer in &report.peers {
+        let uri = peer.uri.as_str();
+        groups.push(Group::new(&P_PEER, &[uri], &peer.counters.0));
+        groups.push(Group::new(&P_PEER_RECOVERY, &[uri], &peer.recovery.0));
+        let ages = [
+            (&P_PEER_HEARD, peer.heard_seconds),
+            (&P_PEER_PROVED, peer.proved_seconds),
+        ];
+        let ages = ages
+            .into_iter()
+            .filter_map(|(family, age)| Some((family, age?)));
+        groups.extend(ages.map(|(family, age)| Group::one(family, &[uri], age)));
     }
     for (topic, subscribers) in &report.subscribers {
         groups.push(Group::one(&P_SUBSCRIBERS, &[topic], *subscribers));

@@ -20,6 +20,7 @@ mod identity;
 mod index;
 mod maintain;
 mod open;
+mod peers;
 mod record;
 mod replay;
 mod rows;
@@ -37,6 +38,7 @@ pub use commit::{Outcome, Submission};
 pub use error::HistoryError;
 pub use identity::boot_id;
 pub use maintain::Maintained;
+pub use peers::Merged;
 pub use record::{Record, RecordBuf, Records};
 pub use replay::Replay;
 
@@ -191,7 +193,9 @@ impl History {
         self.database = None;
         let mut options = self.options.clone();
         options.id = Some(self.state.meta.id);
-        let (database, state) = open::open(&options, &self.sync, now, past)?;
+        let (database, mut state) = open::open(&options, &self.sync, now, past)?;
+        // Those who are followed give their rows once, and not all of them were written.
+        state.merge_all_of(&self.state, now);
         self.database = Some(database);
         self.state = state;
         self.chores = maintain::Chores::new(now);

@@ -9,6 +9,7 @@ pub mod history;
 pub mod json_line;
 pub mod lease;
 pub mod monitor;
+pub mod peers;
 pub mod permits;
 pub mod requests;
 pub mod service;

@@ -4,7 +4,8 @@
 //!  workers (PUSH)  ─▶ reader ───┐
 //!  workers (ack'd) ─▶ requests ─┼─▶ service: version → stamp → journal → send → acknowledge
 //!  monitors ────────────────────┤
-//!  sync service (questions) ────┘
+//!  sync service (questions) ────┤
+//!  peers (rows, not sent) ──────┘
 //! ```
 //!
 //! Events are taken in groups, which share one commit. What cannot be journalled is not sent and
@@ -26,6 +27,7 @@ use super::audience::Audience;
 use super::gate::{Bans, Cuts};
 use super::group::Rules;
 use super::history::History;
+use super::peers::{Heard, PeersMetrics};
 use super::permits::Permits;
 use super::requests::Submitted;
 use super::sync::Asked;
@@ -82,6 +84,8 @@ pub struct Parts {
     pub monitored: Receiver<EventBatch>,
     /// Questions of the sync service about journal and rows.
     pub asks: Receiver<Asked>,
+    /// Rows of other publishers that are followed.
+    pub heard: Receiver<Heard>,
     /// Where agents are told to ask for what they missed, at most 255 bytes; empty: nowhere.
     pub sync_endpoint: String,
     /// When connections are to be ended.
@@ -104,6 +108,8 @@ pub struct Service {
     stop: Sender<Instant>,
     /// What it counts.
     pub metrics: Arc<ServiceMetrics>,
+    /// What it counts of the rows of other publishers.
+    pub peers: Arc<PeersMetrics>,
     /// Who listens.
     pub audience: Arc<Audience>,
     /// Whether its thread gets on: at rest while it waits for events.
@@ -120,11 +126,13 @@ impl Service {
         metrics.state_copied.set(parts.history.was_copied().into());
         let (stop, stopped) = bounded(1);
         let audience = Arc::<Audience>::default();
+        let peers = Arc::<PeersMetrics>::default();
         let pulse = Arc::<Pulse>::default();
         let worker = Worker::new(
             parts,
             stopped,
             Arc::clone(&metrics),
+            Arc::clone(&peers),
             Arc::clone(&audience),
             Arc::clone(&pulse),
         );
@@ -133,6 +141,7 @@ impl Service {
             thread,
             stop,
             metrics,
+            peers,
             audience,
             pulse,
         })

@@ -10,6 +10,7 @@ mod ask;
 mod cache;
 mod desk;
 mod door;
+mod oracle;
 mod pace;
 mod server;
 mod shelf;
@@ -33,6 +34,7 @@ use crate::util::thread::Thread;
 use crate::util::waker::{self, Commands};
 
 pub use ask::Asked;
+pub use oracle::Oracle;
 
 use self::ask::Told;
 use self::desk::Desk;
@@ -45,6 +47,7 @@ crate::metrics! {
     pub struct SyncMetrics {
         sync_heads_total: Counter = "Requests for what has moved.",
         sync_replays_total: Counter = "Requests for missed events.",
+        sync_topics_total: Counter = "Requests for the topics there are.",
         sync_snapshots_total: Counter = "Requests to begin a snapshot.",
         sync_chunks_total: Counter = "Requests for another chunk of a snapshot.",
         sync_refused_total: Counter = "Requests that could not be read, or of another version of the protocol.",

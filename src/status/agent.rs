@@ -42,6 +42,8 @@ pub struct AgentReport {
     pub replica: Counted,
     /// What checkpoints count; nothing where none are kept.
     pub checkpoints: Counted,
+    /// What reading the northbound store counts; nothing where there is none.
+    pub northbound: Counted,
     /// What discovery counts; nothing where it is off.
     pub discovery: Counted,
     /// What the control socket counts.
@@ -186,6 +188,7 @@ impl AgentReport {
             }
         });
         let checkpoints = agent.checkpoints().map(|checkpoints| checkpoints.each());
+        let northbound = agent.northbound().map(|northbound| northbound.each());
         let discovery = agent.discovery().map(|discovery| discovery.metrics.each());
         AgentReport {
             version: env!("CARGO_PKG_VERSION"),
@@ -199,6 +202,7 @@ impl AgentReport {
             handlers: handlers.collect(),
             replica: Counted(agent.hub().metrics.each()),
             checkpoints: Counted(checkpoints.unwrap_or_default()),
+            northbound: Counted(northbound.unwrap_or_default()),
             discovery: Counted(discovery.unwrap_or_default()),
             control: Counted(view.control.clone()),
             exporter: Counted(view.exporter.clone()),

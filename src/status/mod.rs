@@ -9,6 +9,6 @@ mod summary;
 
 pub use agent::{AgentReport, AgentView, HandlerReport, PublisherReport};
 pub use counted::{Counted, Own, OwnMetrics, Process, ProcessMetrics};
-pub use publisher::{Part, RefusedTopic, ServiceReport};
+pub use publisher::{Part, PeerReport, RefusedTopic, ServiceReport};
 pub use rows::{Topic, topics};
 pub use summary::{publisher_summary, summary};

@@ -1,10 +1,13 @@
 //! The publisher service's report.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use serde::Serialize;
 
 use super::counted::Counted;
+use crate::publisher::peers::Peer;
+use crate::store::publisher_row::id_text;
 
 /// How the publisher service is.
 #[derive(Debug, Clone, Serialize)]
@@ -33,6 +36,8 @@ pub struct ServiceReport {
     pub topics_not_listed: u64,
     /// What nodes asked for and may not have by the grants; the last first.
     pub refused: Vec<RefusedTopic>,
+    /// The publishers that it follows.
+    pub peers: Vec<PeerReport>,
     /// What its parts count, by name.
     pub parts: BTreeMap<Part, Counted>,
 }
@@ -52,6 +57,64 @@ pub struct RefusedTopic {
     pub last_seconds: u64,
 }
 
+/// How a publisher is that the service follows.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerReport {
+    /// Its address.
+    pub uri: String,
+    /// `ok` (all its rows are here), `syncing`, `legacy` (it says no hello: its rows are not taken),
+    /// `down`, or `self`: the address leads to the service itself.
+    pub state: &'static str,
+    /// Who it is, 32 hexadecimal digits; none before its first hello.
+    pub publisher_id: Option<String>,
+    /// The number of its unbroken life.
+    pub incarnation: Option<u64>,
+    /// Its last seq as of its last hello.
+    pub seq: Option<u64>,
+    /// Topics that something is missing of.
+    pub topics_behind: u64,
+    /// Seconds since its last hello.
+    pub heard_seconds: Option<u64>,
+    /// Seconds since the moment as of which everything is proved to be here.
+    pub proved_seconds: Option<u64>,
+    /// What its reader counts.
+    pub counters: Counted,
+    /// What the recovery of what was missed counts.
+    pub recovery: Counted,
+}
+
+impl PeerReport {
+    /// How `peer` is at `now`, for the service with the id `own`.
+    pub fn new(peer: &Peer, own: &str, now: Instant) -> Self {
+        let followed = peer.followed.as_ref();
+        let standing = followed.map(|followed| followed.standing());
+        let standing = standing.unwrap_or_default();
+        let metrics = &peer.source.metrics;
+        let id = standing.life.map(|life| id_text(&life.publisher));
+        let state = match (metrics.live.get(), metrics.legacy.get()) {
+            (0, _) => "down",
+            _ if id.as_deref() == Some(own) => "self",
+            (_, 1) => "legacy",
+            _ if standing.in_sync => "ok",
+            _ => "syncing",
+        };
+        let age = |at: Option<Instant>| Some(now.saturating_duration_since(at?).as_secs());
+        let recovery = followed.map(|followed| followed.metrics.each());
+        PeerReport {
+            uri: peer.source.uri.clone(),
+            state,
+            publisher_id: id,
+            incarnation: standing.life.map(|life| life.incarnation),
+            seq: standing.life.map(|_| standing.head),
+            topics_behind: standing.behind as u64,
+            heard_seconds: age(standing.hello_at),
+            proved_seconds: age(standing.proved),
+            counters: Counted(metrics.each()),
+            recovery: Counted(recovery.unwrap_or_default()),
+        }
+    }
+}
+
 /// A part of a publisher service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -68,6 +131,8 @@ pub enum Part {
     Gate,
     /// Who may have which topics.
     Grants,
+    /// The rows of other publishers.
+    Peers,
     /// What is polled, and the lease.
     Monitors,
     /// The control socket.

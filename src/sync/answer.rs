@@ -9,12 +9,13 @@
 //! | 5 `Lapsed` | |
 //! | 6 `RetryAfter` | milliseconds 4 |
 //! | 7 `Refused` | code 1 (1 `Version`, 2 `Malformed`, 3 `Forbidden`), length 1, reason |
+//! | 8 `Topics` | incarnation 8, mark 1 (1: there are more), count of topics 2, then per topic: length 1, topic |
 //!
 //! Events are as [`super::Packed`] says. The service makes all but the head once and sends it to
 //! all who ask for the same.
 
 use super::{Answer, MAX_REASON, Malformed, Packed, Refusal, VERSION};
-use super::{head, read_topics, write_topics};
+use super::{head, read_names, read_topics, write_names, write_topics};
 use crate::util::printable;
 use crate::util::reader::Reader;
 
@@ -25,6 +26,7 @@ const ROWS: u8 = 4;
 const LAPSED: u8 = 5;
 const RETRY_AFTER: u8 = 6;
 const REFUSED: u8 = 7;
+const TOPICS: u8 = 8;
 
 /// Where the tag of an answer stands.
 const TAG_AT: std::ops::Range<usize> = 2..super::HEAD_LEN;
@@ -82,6 +84,16 @@ pub fn encode(tag: u64, answer: &Answer, out: &mut Vec<u8>) {
             }
             rows.encode(out);
         }
+        Answer::Topics {
+            incarnation,
+            topics,
+            more,
+        } => {
+            head(TOPICS, tag, out);
+            numbers(&[*incarnation], out);
+            out.push((*more).into());
+            write_names(topics, out);
+        }
         Answer::Lapsed => head(LAPSED, tag, out),
         Answer::RetryAfter(millis) => {
             head(RETRY_AFTER, tag, out);
@@ -129,6 +141,15 @@ pub fn decode(bytes: &[u8]) -> Result<(u64, Answer), Malformed> {
             incarnation: reader.u64()?,
         },
         ROWS => rows(&mut reader)?,
+        TOPICS => Answer::Topics {
+            incarnation: reader.u64()?,
+            more: match reader.u8()? {
+                0 => false,
+                1 => true,
+                other => return Err(Malformed::Mark(other)),
+            },
+            topics: read_names(&mut reader)?,
+        },
         LAPSED => Answer::Lapsed,
         RETRY_AFTER => Answer::RetryAfter(reader.u32()?),
         REFUSED => Answer::Refused {

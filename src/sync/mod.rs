@@ -15,6 +15,8 @@
 //!   names the snapshot; the others are asked for by that name and their number. A snapshot is
 //!   *fuzzy*: its rows are at least as new as `seq`, some may be newer. What follows `seq` is to be
 //!   replayed (or was held), and since the last version wins, the result is the same.
+//! * [`Request::Topics`]: the names of all topics that have rows, a page of them: what a publisher
+//!   asks that follows another one.
 //!
 //! # Whom an answer is for
 //!
@@ -75,6 +77,11 @@ pub enum Request {
         /// Which chunk of which snapshot; `None` for the first one of whichever the service likes.
         chunk: Option<(SnapshotId, u32)>,
     },
+    /// Which topics have rows, by name.
+    Topics {
+        /// The last name the client was told; empty at first.
+        after: String,
+    },
 }
 
 /// Names one snapshot of one topic within one run of the service.
@@ -133,6 +140,15 @@ pub enum Answer {
         /// The rows: `set` or, for tombstones, `delete`.
         rows: Packed,
     },
+    /// To [`Request::Topics`].
+    Topics {
+        /// The publisher's incarnation.
+        incarnation: u64,
+        /// The next names, at most [`MAX_TOPICS`].
+        topics: Vec<String>,
+        /// Whether there are others after them.
+        more: bool,
+    },
     /// The snapshot named is not kept any more: ask for a new one.
     Lapsed,
     /// Too much is asked for just now: ask again in this time, milliseconds.
@@ -158,7 +174,7 @@ pub enum Refusal {
     Forbidden,
 }
 
-/// Most topics in one [`Request::Heads`].
+/// Most topics in one [`Request::Heads`], and in one [`Answer::Topics`].
 pub const MAX_TOPICS: usize = 1024;
 
 /// Longest text of a refusal, bytes.
@@ -246,6 +262,20 @@ fn read_topics(reader: &mut Reader<'_>) -> Result<Vec<(String, u64)>, Malformed>
         topics.push((read_topic(reader)?, reader.u64()?));
     }
     Ok(topics)
+}
+
+fn write_names(topics: &[String], out: &mut Vec<u8>) {
+    let topics = &topics[..topics.len().min(MAX_TOPICS)];
+    out.extend((topics.len() as u16).to_be_bytes());
+    topics.iter().for_each(|topic| write_topic(topic, out));
+}
+
+fn read_names(reader: &mut Reader<'_>) -> Result<Vec<String>, Malformed> {
+    let count = usize::from(reader.u16()?);
+    if count > MAX_TOPICS {
+        return Err(Malformed::Topics(count));
+    }
+    (0..count).map(|_| read_topic(reader)).collect()
 }
 
 /// A digest of rows that does not depend on their order: the sum of the FNV-1a hashes of their wire

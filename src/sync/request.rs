@@ -5,11 +5,13 @@
 //! | 1 `Heads` | incarnation 8, count of topics 2, then per topic: length 1, topic, seq 8 |
 //! | 2 `Replay` | incarnation 8, after 8, length 1, topic |
 //! | 3 `Snapshot` | length 1, topic, mark 1; where that is 1: id 8, chunk 4; where it is 0 nothing |
+//! | 4 `Topics` | length 1, topic (none at first: length 0) |
 //!
 //! A request has at most [`super::MAX_REQUEST`] bytes.
 
 use super::{HEAD_LEN, Malformed, Request, VERSION};
 use super::{head, read_topic, read_topics, write_topic, write_topics};
+use crate::event::topic::MAX_TOPIC_LEN;
 use crate::util::reader::Reader;
 
 /// Why bytes are no request, and what can still be told the client.
@@ -25,6 +27,7 @@ pub struct BadRequest {
 const HEADS: u8 = 1;
 const REPLAY: u8 = 2;
 const SNAPSHOT: u8 = 3;
+const TOPICS: u8 = 4;
 
 /// Writes a request into `out`, which is emptied first and keeps its memory. Topics beyond
 /// [`super::MAX_TOPICS`] are left out.
@@ -56,6 +59,10 @@ pub fn encode(tag: u64, request: &Request, out: &mut Vec<u8>) {
                 out.extend(id.to_be_bytes());
                 out.extend(chunk.to_be_bytes());
             }
+        }
+        Request::Topics { after } => {
+            head(TOPICS, tag, out);
+            write_topic(after, out);
         }
     }
 }
@@ -93,6 +100,12 @@ fn read(reader: &mut Reader<'_>) -> Result<Request, Malformed> {
                 0 => None,
                 1 => Some((reader.u64()?, reader.u32()?)),
                 other => return Err(Malformed::Mark(other)),
+            },
+        },
+        TOPICS => Request::Topics {
+            after: match reader.short_text()? {
+                after if after.len() <= MAX_TOPIC_LEN => after,
+                after => return Err(Malformed::Topic(after.len())),
             },
         },
         other => return Err(Malformed::Kind(other)),

@@ -99,7 +99,7 @@ fn faults_are_told_apart() {
         bytes[at] = byte;
         refused(&bytes)
     };
-    assert_eq!(broken(1, 4), Malformed::Kind(4));
+    assert_eq!(broken(1, 5), Malformed::Kind(5));
     assert_eq!(broken(18, 5), Malformed::Topics(5 * 256 + 1));
     assert_eq!(broken(19, 2), ReadError::Truncated.into());
     assert_eq!(broken(19, 0), ReadError::TrailingBytes.into());

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use fanfare::agent::recovery::{Life, Options, Positions, Recovery, Sweep, name_hash};
+use fanfare::agent::recovery::{Life, Options, Positions, Recovery, Sweep};
 use fanfare::event::EventBatch;
-use fanfare::replica::{Replica, Row};
+use fanfare::replica::{Replica, Row, RowKey};
 use fastrand::Rng;
 
 use crate::network::Conn;
@@ -124,14 +124,7 @@ impl Agent {
     /// Removes what a complete snapshot lacks; says how many rows.
     pub fn sweep(&mut self, sweep: &Sweep, now: Instant) -> usize {
         let goes = |row: &Row, key: &str| {
-            let Some(stamp) = row.stamp else { return false };
-            let newer = stamp.incarnation == sweep.life.incarnation && stamp.seq > sweep.seq;
-            !row.is_tombstone()
-                && *row.topic == *sweep.topic
-                && stamp.publisher == sweep.life.publisher
-                && stamp.incarnation >= sweep.complete_since
-                && !newer
-                && !sweep.has.contains(&name_hash("lport", key))
+            !row.is_tombstone() && sweep.ends(&RowKey::new("lport", key), row)
         };
         self.remove(goes, now)
     }

@@ -44,6 +44,7 @@ fn name_of(note: &Note) -> &'static str {
         Note::NewIncarnation => "note: NewIncarnation",
         Note::OtherPublisher => "note: OtherPublisher",
         Note::CannotRepair => "note: CannotRepair",
+        Note::TopicNotFollowed => "note: TopicNotFollowed",
     }
 }
 
@@ -102,6 +103,7 @@ impl World {
                     let cursor = cursor.or_insert(sweep.seq);
                     *cursor = sweep.seq.max(*cursor);
                 }
+                Action::Topics(topics) => panic!("nobody asked for topics: {topics:?}"),
                 Action::Ask(tag, request) => {
                     self.say(|| format!("a{agent}.{slot} > {tag}: {request:?}"));
                     self.agents[agent].asked += 1;

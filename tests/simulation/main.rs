@@ -11,6 +11,7 @@
 mod agent;
 mod chaos;
 mod checks;
+mod contract;
 mod counts;
 mod network;
 mod publisher;

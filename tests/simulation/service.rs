@@ -87,6 +87,7 @@ pub fn answer(
             }
             answer
         }
+        Request::Topics { .. } => unreachable!("an agent knows its topics"),
         Request::Replay { .. } => Answer::Gone {
             incarnation: publisher.incarnation,
         },

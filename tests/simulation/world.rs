@@ -103,6 +103,7 @@ impl World {
             heads_every: Duration::from_secs(*rng.choice(&[5, 45, 36_000]).unwrap()),
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(2),
+            all_topics: 0,
         };
         let agents = (0..rng.usize(1..4)).map(|_| {
             let wanted = TOPICS

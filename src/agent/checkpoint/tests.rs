@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::agent::follower::Rows;
 use crate::agent::recovery::Life;
 use crate::event::Stamp;
 
@@ -40,7 +41,12 @@ fn written(folder: &Path) -> Vec<Positions> {
         },
         topics: vec![("t1".into(), 2), ("D".into(), 0)],
     }];
-    let shared = Arc::new(Shared::new(&hub, 0, Duration::ZERO, positions.clone()));
+    let shared = Arc::new(Shared::new(
+        Arc::clone(&hub) as Arc<dyn Rows>,
+        0,
+        Duration::ZERO,
+        positions.clone(),
+    ));
     let options = Options {
         folder: folder.into(),
         every: Duration::from_secs(3600),

@@ -30,6 +30,7 @@ crate::metrics! {
         new_incarnations_total: Counter = "Times the publisher could not prove that it lost nothing and began anew.",
         other_publishers_total: Counter = "Times another publisher answered at the same address.",
         twins_total: Counter = "Times another address was found to lead to a publisher with the same id.",
+        topics_not_followed_total: Counter = "Times the publisher was found to have more topics than are followed.",
         unrepaired_total: Counter = "Losses that nothing could be done about: the publisher has no sync service.",
     }
 }
@@ -89,6 +90,13 @@ impl RecoveryMetrics {
             Note::OtherPublisher => (
                 &self.other_publishers_total,
                 Some((Warn, "another publisher answers here now")),
+            ),
+            Note::TopicNotFollowed => (
+                &self.topics_not_followed_total,
+                Some((
+                    Error,
+                    "it has more topics than are followed: the others are not",
+                )),
             ),
             Note::CannotRepair => (
                 &self.unrepaired_total,

@@ -2,6 +2,7 @@
 
 mod line;
 mod metrics;
+mod rows;
 mod shared;
 
 use std::os::fd::BorrowedFd;
@@ -10,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::recovery::{Action, Input, Life, Note, Options, Recovery, Sweep, name_hash};
-use crate::dispatch::Hub;
+use super::recovery::{Action, Input, Life, Note, Options, Recovery};
 use crate::event::EventBatch;
 use crate::event::hello::Hello;
 use crate::handler::SyncReason;
@@ -24,6 +24,7 @@ use crate::util::rate::RateLimit;
 
 pub use line::{Line, SyncTransport, ZmqSync};
 pub use metrics::RecoveryMetrics;
+pub use rows::Rows;
 pub use shared::{Followed, Shared};
 
 /// Answers taken in one turn: the reader must come back to its link.
@@ -44,7 +45,7 @@ pub struct Followers {
     /// Where events go.
     pub sink: Arc<dyn Callback>,
     /// Where rows are.
-    pub hub: Arc<Hub>,
+    pub rows: Arc<dyn Rows>,
     /// How to reach sync services.
     pub transport: Arc<dyn SyncTransport>,
     /// Bounds and times.
@@ -70,7 +71,7 @@ impl Callback for Followers {
             followed: self.shared.join(&source.uri),
             source: Arc::clone(source),
             sink: Arc::clone(&self.sink),
-            hub: Arc::clone(&self.hub),
+            rows: Arc::clone(&self.rows),
             transport: Arc::clone(&self.transport),
             shared: Arc::clone(&self.shared),
             legacy_resync: self.legacy_resync,
@@ -92,7 +93,7 @@ struct Follower {
     followed: Arc<Followed>,
     source: Arc<Source>,
     sink: Arc<dyn Callback>,
-    hub: Arc<Hub>,
+    rows: Arc<dyn Rows>,
     transport: Arc<dyn SyncTransport>,
     shared: Arc<Shared>,
     legacy_resync: Duration,
@@ -161,19 +162,21 @@ impl Follower {
                 self.line = None;
             }
             Action::Sweep(sweep) => {
-                let swept = self.sweep(&sweep);
+                let topic = Arc::clone(&sweep.topic);
+                let swept = self.rows.sweep(sweep);
                 if swept > 0 {
                     self.followed.metrics.rows_swept_total.add(swept);
                     self.say(
                         log::Level::Info,
                         format_args!(
                             "{swept} rows of topic {} exist no longer",
-                            printable::name(&sweep.topic, 64)
+                            printable::name(&topic, 64)
                         ),
                         now,
                     );
                 }
             }
+            Action::Topics(topics) => self.rows.topics(topics),
             Action::Resync(reason) => self.shared.resync(reason, Duration::ZERO, now),
             Action::Forbidden(topic) => {
                 let topic = printable::name(&topic, 128);
@@ -197,20 +200,6 @@ impl Follower {
                 }
             }
         }
-    }
-
-    fn sweep(&self, sweep: &Sweep) -> u64 {
-        let life = sweep.life;
-        self.hub.sweep(|name, row| {
-            row.topic == sweep.topic
-                && row.stamp.is_some_and(|stamp| {
-                    let newer = stamp.incarnation == life.incarnation && stamp.seq > sweep.seq;
-                    stamp.publisher == life.publisher
-                        && stamp.incarnation >= sweep.complete_since
-                        && !newer
-                })
-                && !sweep.has.contains(&name_hash(&name.table, &name.key))
-        })
     }
 
     fn open(&mut self, now: Instant) {
@@ -347,12 +336,16 @@ impl Follow for Follower {
 
     fn legacy(&mut self, now: Instant) {
         self.step(Input::Legacy, now);
-        self.resync_due = Some(now + jittered(self.legacy_resync));
+        self.resync_due = Some(match self.rows.has_store() {
+            true => now,
+            false => now + jittered(self.legacy_resync),
+        });
         self.show(now);
     }
 
     fn topic(&mut self, topic: &str, wanted: bool, now: Instant) {
         let topic: Arc<str> = topic.into();
+        self.shared.topic(&topic, wanted);
         let input = match wanted {
             true => Input::Wanted(topic),
             false => Input::Unwanted(topic),

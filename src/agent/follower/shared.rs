@@ -1,17 +1,20 @@
 //! What the followers of all publishers share: where each stands, and when handlers may begin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::metrics::RecoveryMetrics;
+use super::rows::Rows;
 use crate::agent::recovery::{Positions, Standing};
-use crate::dispatch::Hub;
 use crate::handler::SyncReason;
 
 /// Publishers whose positions are kept beside those that are followed.
 const MAX_KEPT: usize = 64;
+
+/// Longer than any time between two resyncs.
+const LONG_AGO: Duration = Duration::from_secs(100_000);
 
 /// One publisher, as seen from outside its reader.
 #[derive(Debug, Default)]
@@ -62,9 +65,8 @@ impl Followed {
 }
 
 /// What the followers share.
-#[derive(Debug)]
 pub struct Shared {
-    hub: Arc<Hub>,
+    rows: Arc<dyn Rows>,
     publishers: Mutex<BTreeMap<String, Arc<Followed>>>,
     /// Publishers that were configured: handlers begin when so many are in sync, and all known.
     expected: usize,
@@ -74,22 +76,35 @@ pub struct Shared {
     /// Positions of an earlier life of this program, and of publishers that are not followed any
     /// more.
     kept: Mutex<Vec<Positions>>,
+    /// Topics that are subscribed to, the same at all publishers.
+    topics: Mutex<BTreeSet<Arc<str>>>,
     /// The last resync that legacy publishers made necessary.
     resynced: Mutex<Instant>,
 }
 
 impl Shared {
-    /// Handlers before `hub` wait for `expected` publishers, at most `patience`.
-    pub fn new(hub: &Arc<Hub>, expected: usize, patience: Duration, kept: Vec<Positions>) -> Self {
+    /// Whoever is behind `rows` waits for `expected` publishers, at most `patience`.
+    pub fn new(
+        rows: Arc<dyn Rows>,
+        expected: usize,
+        patience: Duration,
+        kept: Vec<Positions>,
+    ) -> Self {
         let now = Instant::now();
+        // What a store has is not here yet; what was heard of is.
+        let resynced = match rows.has_store() {
+            true => now.checked_sub(LONG_AGO).unwrap_or(now),
+            false => now,
+        };
         let shared = Shared {
-            hub: Arc::clone(hub),
+            rows,
             publishers: Mutex::default(),
             expected,
             opens_by: now + patience,
             open: AtomicBool::new(false),
             kept: Mutex::new(kept),
-            resynced: Mutex::new(now),
+            topics: Mutex::default(),
+            resynced: Mutex::new(resynced),
         };
         if expected == 0 {
             shared.open(SyncReason::Started);
@@ -205,8 +220,21 @@ impl Shared {
 
     fn open(&self, reason: SyncReason) {
         if !self.open.swap(true, Ordering::SeqCst) {
-            self.hub.open(reason);
+            self.rows.open(reason);
         }
+    }
+
+    fn topics(&self) -> MutexGuard<'_, BTreeSet<Arc<str>>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A topic is subscribed to, or is not any more.
+    pub(super) fn topic(&self, topic: &Arc<str>, wanted: bool) {
+        let mut topics = self.topics();
+        match wanted {
+            true => topics.insert(Arc::clone(topic)),
+            false => topics.remove(topic),
+        };
     }
 
     /// All handlers start over, because nothing else shows what a legacy publisher sent; once for
@@ -215,7 +243,8 @@ impl Shared {
         let mut last = self.resynced.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_duration_since(*last) >= every {
             *last = now;
-            self.hub.resync(reason);
+            let topics = self.topics().iter().cloned().collect();
+            self.rows.resync(reason, topics);
         }
     }
 }

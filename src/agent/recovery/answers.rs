@@ -50,6 +50,12 @@ impl Recovery {
                 Next::Retry
             }
             (Job::Heads(_), Answer::Heads { behind, .. }) => self.heads(&behind, out),
+            (Job::Topics(after), Answer::Topics { topics, more, .. }) => {
+                match self.listed(after, topics, more, out) {
+                    true => Next::On,
+                    false => Next::Bad,
+                }
+            }
             (Job::Topic(name), answer) => self.of_topic(name, answer, now, out),
             _ => Next::Bad,
         };
@@ -127,6 +133,7 @@ impl Recovery {
         let (Answer::Heads { incarnation, .. }
         | Answer::Events { incarnation, .. }
         | Answer::Gone { incarnation }
+        | Answer::Topics { incarnation, .. }
         | Answer::Rows { incarnation, .. }) = answer
         else {
             return true;

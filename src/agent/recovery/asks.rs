@@ -16,6 +16,8 @@ pub(super) enum Job {
     Topic(Arc<str>),
     /// Which of these topics have moved on.
     Heads(Vec<Arc<str>>),
+    /// Which topics there are after this one.
+    Topics(String),
 }
 
 /// A service that asks for more patience than this is not believed.

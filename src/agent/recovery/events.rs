@@ -117,6 +117,7 @@ impl Recovery {
         if self.round_due && self.round == 0 {
             self.begin_round(now);
         }
+        self.begin_listing();
         let Some(life) = self.life else { return };
         while let Some(job) = self.asks.next() {
             let request = match &job {
@@ -126,6 +127,9 @@ impl Recovery {
                         .iter()
                         .filter_map(|name| Some((name.to_string(), self.topics.get(name)?.last)))
                         .collect(),
+                },
+                Job::Topics(after) => Request::Topics {
+                    after: after.clone(),
                 },
                 Job::Topic(name) => {
                     let Some(topic) = self.topics.get_mut(name) else {

@@ -21,6 +21,7 @@
 mod answers;
 mod asks;
 mod events;
+mod listing;
 mod standing;
 mod topic;
 
@@ -33,9 +34,11 @@ use fastrand::Rng;
 use crate::event::EventBatch;
 use crate::event::hello::{Hello, topic_hash};
 use crate::handler::SyncReason;
+use crate::replica::{Row, RowKey};
 use crate::sync::{Answer, Request};
 
 use asks::Asks;
+use listing::Listing;
 pub use standing::{Life, Positions, Standing};
 use topic::Topic;
 
@@ -54,6 +57,9 @@ pub struct Options {
     pub retry_min: Duration,
     /// See `retry_min`.
     pub retry_max: Duration,
+    /// Whether the publisher is followed on every topic it has, not only on those that are wanted: it
+    /// is asked which there are. At most so many; 0: only those that are wanted.
+    pub all_topics: usize,
 }
 
 impl Default for Options {
@@ -65,6 +71,7 @@ impl Default for Options {
             heads_every: Duration::from_secs(45),
             retry_min: Duration::from_millis(200),
             retry_max: Duration::from_secs(30),
+            all_topics: 0,
         }
     }
 }
@@ -108,6 +115,8 @@ pub enum Action {
     Endpoint(Option<String>),
     /// Remove the rows that a complete snapshot lacks.
     Sweep(Sweep),
+    /// Subscribe to these, which the publisher has; they are wanted from now on.
+    Topics(Vec<Arc<str>>),
     /// All handlers must start over: what a legacy publisher sent meanwhile is unknown.
     Resync(SyncReason),
     /// Count and log it.
@@ -129,6 +138,22 @@ pub struct Sweep {
     pub seq: u64,
     /// The rows it has, by [`name_hash`].
     pub has: std::collections::HashSet<u64>,
+}
+
+impl Sweep {
+    /// Whether this row exists no longer.
+    pub fn ends(&self, name: &RowKey, row: &Row) -> bool {
+        let life = self.life;
+        row.topic == self.topic
+            && row.stamp.is_some_and(|stamp| {
+                // A row of a later incarnation may have come through another publisher that has it.
+                let newer = (stamp.incarnation, stamp.seq) > (life.incarnation, self.seq);
+                stamp.publisher == life.publisher
+                    && stamp.incarnation >= self.complete_since
+                    && !newer
+            })
+            && !self.has.contains(&name_hash(&name.table, &name.key))
+    }
 }
 
 /// What an operator wants to hear of, and counters count.
@@ -166,6 +191,8 @@ pub enum Note {
     OtherPublisher,
     /// Something was missed and there is no sync service to ask.
     CannotRepair,
+    /// The publisher has more topics than are followed.
+    TopicNotFollowed,
 }
 
 /// A name of a row within a sweep. A collision keeps a row that should go, so it is wide and seeded.
@@ -220,6 +247,7 @@ pub struct Recovery {
     proved: Option<Instant>,
     /// Topics that are not live.
     behind: usize,
+    listing: Listing,
 }
 
 impl Recovery {
@@ -245,6 +273,7 @@ impl Recovery {
             hello_at: None,
             proved: None,
             behind: 0,
+            listing: Listing::default(),
         }
     }
 
@@ -359,6 +388,8 @@ impl Recovery {
         self.covered = 0;
         (self.unsure, self.round_due, self.round) = (false, false, 0);
         self.asks.forget();
+        self.listing = Listing::default();
+        self.list();
         let names: Vec<Arc<str>> = self.topics.keys().cloned().collect();
         self.topics.clear();
         (self.behind, self.held_bytes) = (0, 0);
@@ -390,6 +421,7 @@ impl Recovery {
         let tells_all = hello.since <= self.covered && !hello.overflow;
         if hello.head != self.covered && !tells_all {
             self.doubt();
+            self.list();
         }
         self.covered = self.covered.max(hello.head);
         if self.heads_due.is_none() {
@@ -400,6 +432,9 @@ impl Recovery {
         let moved: Vec<(Arc<str>, u64)> = names
             .filter_map(|name| Some((Arc::clone(name), *recent.get(&topic_hash(name))?)))
             .collect();
+        if self.options.all_topics > 0 && moved.len() < recent.len() {
+            self.list();
+        }
         for (name, last) in moved {
             self.claim(&name, last, out);
         }
@@ -450,6 +485,7 @@ impl Recovery {
             // still under way, the next one begins when it ends.
             self.round_due = true;
             self.put_off_heads(now);
+            self.list();
         }
         for _ in 0..self.asks.wake(now) {
             out.push(Action::Note(Note::Unanswered));
@@ -465,7 +501,7 @@ impl Recovery {
         if !self.connected {
             return false;
         }
-        self.legacy || (self.greeted && !self.unsure && self.behind == 0)
+        self.legacy || (self.greeted && !self.unsure && self.behind == 0 && !self.listing.is_open())
     }
 
     /// Notes since when it is proved to be current.

@@ -2,6 +2,7 @@
 //! waited, and publishers without a sync service or without hellos.
 
 mod asking;
+mod listing;
 mod lives;
 mod patience;
 mod rig;

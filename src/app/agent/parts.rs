@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::agent::follower::ZmqSync;
-use crate::agent::{Parts, RecoveryParts, checkpoint, recovery};
+use crate::agent::{Parts, RecoveryParts, checkpoint, northbound, recovery};
 use crate::config::{AgentConfig, HandlerConfig};
 use crate::dispatch::lane::Build;
 use crate::dispatch::{Filter, LaneOptions, SeatOptions};
@@ -13,6 +13,8 @@ use crate::handler::registry::Registry;
 use crate::pubsub::endpoint::Defaults;
 use crate::pubsub::{SubscriberOptions, registry};
 use crate::security::party::NodeKeys;
+use crate::store;
+use crate::store::registry::StoreOptions;
 use crate::util::group;
 
 /// An agent's parts.
@@ -67,11 +69,21 @@ fn recovery(
         },
         sync_timeout: config.sync_timeout,
         legacy_resync: config.db_sync_time,
+        northbound: northbound(config),
         checkpoint: state_dir(config).map(|folder| checkpoint::Options {
             folder,
             every: config.checkpoint_interval,
         }),
     }
+}
+
+/// How the northbound store is opened, where there is one.
+fn northbound(config: &AgentConfig) -> Option<northbound::Open> {
+    let driver = store::registry::find(&config.nb_store)?;
+    let options = StoreOptions {
+        state_dir: config.state_dir.clone(),
+    };
+    Some(Box::new(move || (driver.open)(&options)))
 }
 
 /// Where checkpoints are kept; without a folder that can be written the agent works, and loads all

@@ -50,7 +50,7 @@ impl Paint {
 /// The tone of a state as reports have it.
 pub fn tone(state: &str) -> Tone {
     match state {
-        "ok" => Tone::Good,
+        "ok" | "self" => Tone::Good,
         "legacy" | "syncing" | "behind" | "late" | "new" => Tone::Poor,
         _ => Tone::Bad,
     }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::ask::{Target, Wanted, failed};
-use super::screen::{Paint, Table, Tone, number, text, time};
-use super::status::{finish, head, list};
+use super::screen::{Paint, Table, Tone, number, text, time, tone};
+use super::status::{age, finish, head, list};
 use crate::control::Request;
 
 /// Topics that are shown.
@@ -71,6 +71,11 @@ fn render(report: &Value, paint: Paint) -> String {
         figures.row(None, vec![what.into(), number(&parts[part][name])]);
     }
     out.push_str(&figures.render(paint));
+    let peers = peers(list(&report["peers"])).render(paint);
+    if !peers.is_empty() {
+        out.push('\n');
+        out.push_str(&peers);
+    }
     let mut topics = Table::new(&["TOPIC", "SUBSCRIBERS"]);
     let listed = list(&report["subscribers"]);
     for entry in listed.iter().take(TOPICS) {
@@ -112,4 +117,39 @@ fn render(report: &Value, paint: Paint) -> String {
         out.push_str(&table);
     }
     out
+}
+
+/// The publishers that are followed.
+fn peers(peers: &[Value]) -> Table {
+    let mut table = Table::new(&[
+        "PEER",
+        "STATE",
+        "INCARNATION",
+        "SEQ",
+        "BEHIND",
+        "HEARD",
+        "PROVED",
+        "GAPS",
+        "REPLAYS",
+        "SNAPSHOTS",
+    ]);
+    for peer in peers {
+        let (state, recovery) = (text(&peer["state"]), &peer["recovery"]);
+        table.row(
+            Some((1, tone(&state))),
+            vec![
+                text(&peer["uri"]),
+                state,
+                number(&peer["incarnation"]),
+                number(&peer["seq"]),
+                number(&peer["topics_behind"]),
+                age(&peer["heard_seconds"]),
+                age(&peer["proved_seconds"]),
+                number(&recovery["gaps_total"]),
+                number(&recovery["replays_total"]),
+                number(&recovery["snapshots_total"]),
+            ],
+        );
+    }
+    table
 }

@@ -173,7 +173,8 @@ fn error(handler: &Value) -> String {
     format!("{} ({age} ago)", printable::text(error, 120))
 }
 
-fn age(seconds: &Value) -> String {
+/// A number of seconds for people.
+pub fn age(seconds: &Value) -> String {
     seconds.as_u64().map_or("-".into(), time)
 }
 

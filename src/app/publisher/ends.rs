@@ -7,9 +7,12 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::enough_for;
+use crate::agent::follower::ZmqSync;
+use crate::agent::recovery;
 use crate::config::{PublisherConfig, PublisherKeys};
 use crate::event::EventBatch;
 use crate::publisher::gate::{Bans, Cuts, Gate, GateOptions};
+use crate::publisher::peers::{self, Heard, Peers};
 use crate::publisher::permits::Permits;
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
@@ -18,6 +21,7 @@ use crate::pubsub::{
     SubscriberApi, SubscriberOptions, registry,
 };
 use crate::security::key::SecretKey;
+use crate::security::party::NodeKeys;
 use crate::security::pending;
 use crate::util::descriptors;
 use crate::util::users::Users;
@@ -42,13 +46,13 @@ pub(super) fn reachable(config: &PublisherConfig) -> String {
 }
 
 /// What agents may do; no more connections than there are descriptors for.
-fn peers(config: &PublisherConfig) -> PeerRules {
-    let mut peers = config.peers();
+fn peer_rules(config: &PublisherConfig) -> PeerRules {
+    let mut rules = config.peer_rules();
     let most = enough_for(descriptors::allowed());
-    peers.max_connections = peers
+    rules.max_connections = rules
         .max_connections
         .min(usize::try_from(most).unwrap_or(usize::MAX));
-    peers
+    rules
 }
 
 /// The side of agents that missed something.
@@ -70,7 +74,7 @@ pub(super) fn sync_service(
         key,
         cuts,
         permits: Arc::clone(permits),
-        peers: peers(config),
+        peers: peer_rules(config),
         ..SyncOptions::default()
     };
     Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
@@ -110,7 +114,7 @@ pub(super) fn network(
         subscriptions: true,
         linger: config.stop_timeout / 2,
         key,
-        peers: peers(config),
+        peers: peer_rules(config),
     })?;
     publisher.initialize()?;
     Ok(publisher)
@@ -119,6 +123,33 @@ pub(super) fn network(
 fn driver(alias: &str, context: &zmq::Context) -> Result<Box<dyn PubSubApi>, String> {
     let driver = registry::find(alias).ok_or_else(|| format!("there is no driver {alias}"))?;
     Ok((driver.make)(context))
+}
+
+/// The publishers that this one follows.
+pub(super) fn peers(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    keys: Option<NodeKeys>,
+    heard: Sender<Heard>,
+) -> Result<Option<Peers>, Box<dyn Error>> {
+    if config.followed.is_empty() {
+        return Ok(None);
+    }
+    let keys = keys.map(Arc::new);
+    let driver = driver(&config.pub_sub_driver, context)?;
+    let subscriber = driver.subscriber(&SubscriberOptions {
+        max_idle_time: config.max_idle_time,
+        max_message_size: config.max_message_size,
+        keys: keys.clone(),
+        ..SubscriberOptions::default()
+    })?;
+    Ok(Some(Peers::start(peers::Parts {
+        subscriber,
+        publishers: config.followed.clone(),
+        transport: Arc::new(ZmqSync::new(context, keys)),
+        options: recovery::Options::default(),
+        heard,
+    })?))
 }
 
 /// The side of the workers that push.

@@ -10,7 +10,7 @@ use crate::config::{Known, PublisherConfig, Sources, load_publisher};
 use crate::control::ControlMetrics;
 use crate::exporter::ExporterMetrics;
 use crate::handler::registry::Registry;
-use crate::status::{Counted, Own, Part, Process, RefusedTopic, ServiceReport};
+use crate::status::{Counted, Own, Part, PeerReport, Process, RefusedTopic, ServiceReport};
 use crate::util::pulse::Watched;
 use crate::util::systemd::Notifier;
 
@@ -159,6 +159,7 @@ impl Live {
                 "sync" => Part::Sync,
                 "gate" => Part::Gate,
                 "grants" => Part::Grants,
+                "peers" => Part::Peers,
                 _ => Part::Service,
             };
             parts.insert(part, Counted(samples));
@@ -170,6 +171,7 @@ impl Live {
         parts.insert(Part::Exporter, Counted(self.exporter.each()));
         parts.insert(Part::Publisher, Counted(self.own.metrics.each()));
         parts.insert(Part::Process, Counted(Process::each(&self.own)));
+        let (peers, own, now) = (self.wired.peers(), self.wired.id(), Instant::now());
         ServiceReport {
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
@@ -183,6 +185,10 @@ impl Live {
             subscribers,
             topics_not_listed,
             refused: self.refused(),
+            peers: peers
+                .iter()
+                .map(|peer| PeerReport::new(peer, own, now))
+                .collect(),
             parts,
         }
     }

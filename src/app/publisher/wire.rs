@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{bounded, unbounded};
 
-use super::ends::{gate, ingress, network, reachable, sync_service};
+use super::ends::{self, gate, ingress, network, reachable, sync_service};
 use crate::config::{KeyFault, PublisherConfig};
 use crate::metrics::Sample;
 use crate::publisher::gate::{Bans, Cuts, Gate, GateMetrics};
@@ -19,6 +19,7 @@ use crate::publisher::group::Rules;
 use crate::publisher::history::{self, History, Moment};
 use crate::publisher::lease::Identity;
 use crate::publisher::monitor::{MonitorMetrics, MonitorOptions, Monitors};
+use crate::publisher::peers::{self, Peer, Peers};
 use crate::publisher::permits::Permits;
 use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
 use crate::publisher::service::{self, Service};
@@ -26,6 +27,7 @@ use crate::publisher::submit::request_path;
 use crate::publisher::sync::{SyncMetrics, SyncService};
 use crate::publisher::version::VersionField;
 use crate::pubsub::{Source, SubscriberApi};
+use crate::replica::Row;
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
@@ -37,6 +39,7 @@ use crate::util::users::Users;
 pub struct Wired {
     workers: Option<Box<dyn SubscriberApi>>,
     clients: Option<Requests>,
+    peers: Option<Peers>,
     sync: Option<SyncService>,
     synced: Option<Arc<SyncMetrics>>,
     requests: Arc<RequestMetrics>,
@@ -126,7 +129,7 @@ impl Wired {
         let bans = Bans::default();
         let gate = gate(config, context, keys.as_ref(), &bans)?;
         let cuts = gate.as_ref().map_or_else(Cuts::default, Gate::cuts);
-        let key = keys.map(|keys| keys.secret);
+        let (key, peer_keys) = keys.map(|keys| (keys.secret, keys.peers)).unzip();
 
         let permits = Arc::new(Permits::new(config.grants()));
         let publisher = network(config, context, key.clone())?;
@@ -135,6 +138,7 @@ impl Wired {
         let (monitored_to, monitored) = bounded(MONITORED_WAITING);
         // Not bounded here: the sync service bounds how much it asks.
         let (ask_to, asks) = unbounded();
+        let (heard_to, heard) = peers::channel();
         let service = Service::start(service::Parts {
             publisher,
             history,
@@ -142,6 +146,7 @@ impl Wired {
             submitted,
             monitored,
             asks,
+            heard,
             sync_endpoint: config.sync_told(),
             cuts: cuts.clone(),
             bans,
@@ -174,6 +179,7 @@ impl Wired {
             submit_to,
         )?;
         let sync = sync_service(config, context, ask_to, (key, cuts), &permits)?;
+        let peers = ends::peers(config, context, peer_keys, heard_to)?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
         let store = (store.open)(&StoreOptions {
@@ -199,6 +205,7 @@ impl Wired {
             workers,
             requests: Arc::clone(&clients.metrics),
             clients: Some(clients),
+            peers,
             synced: sync.as_ref().map(|sync| Arc::clone(&sync.metrics)),
             sync,
             monitored: Arc::clone(monitors.metrics()),
@@ -216,7 +223,7 @@ impl Wired {
     /// Stops everything that brings events, while the service still takes them, then the service,
     /// then the socket its answers go through. Says whether all was done by `deadline`.
     pub fn stop_by(&mut self, deadline: Instant) -> bool {
-        self.sync = None;
+        (self.sync, self.peers) = (None, None);
         if let Some(workers) = &mut self.workers {
             workers.close();
         }
@@ -230,6 +237,11 @@ impl Wired {
     pub fn sources(&self) -> Vec<Arc<Source>> {
         let workers = self.workers.as_ref();
         workers.map_or_else(Vec::new, |workers| workers.sources())
+    }
+
+    /// The publishers that are followed.
+    pub fn peers(&self) -> Vec<Peer> {
+        self.peers.as_ref().map_or_else(Vec::new, Peers::each)
     }
 
     /// Looks for nodes that were authorised, or are so no longer.
@@ -270,7 +282,7 @@ impl Wired {
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 6] {
+    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 7] {
         let gated = self.gated.as_ref();
         let synced = self.synced.as_ref();
         [
@@ -278,6 +290,7 @@ impl Wired {
             ("monitors", self.monitored.each()),
             ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
             ("service", self.service.metrics.each()),
+            ("peers", self.service.peers.each()),
             ("gate", gated.map_or_else(Vec::new, |gated| gated.each())),
             ("grants", self.permits.metrics.each()),
         ]
@@ -313,6 +326,12 @@ fn current_rows(history: &History, tables: &[String]) -> HashMap<String, BTreeMa
         .collect();
     for name in rows.keys(wanted) {
         let row = rows.get(&name.table, &name.key);
+        // What another publisher published is not missing from this host's store.
+        let own = |row: &&Row| {
+            row.stamp
+                .is_some_and(|stamp| stamp.publisher == history.id())
+        };
+        let row = row.filter(own);
         if let (Some(value), Some(table)) = (
             row.and_then(|row| row.value.clone()),
             known.get_mut(&*name.table),

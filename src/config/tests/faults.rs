@@ -191,7 +191,7 @@ fn publisher_values_are_checked() {
         ),
         (
             "topics = []",
-            "unknown key; the nearest known one is `grant`",
+            "unknown key; the nearest known one is `peers`",
         ),
     ] {
         let key = line.split(" = ").next().unwrap();

@@ -18,7 +18,7 @@ fn the_tables_of_several_files_add_up_and_a_list_replaces_them() {
         ..Case::default()
     };
     let config = case.load(load_publisher).unwrap();
-    assert!(config.peers().guarded);
+    assert!(config.peer_rules().guarded);
     let judge = |config: &PublisherConfig, prefix: &[u8]| config.grants().judge(Some("n1"), prefix);
     assert_eq!(judge(&config, b"t1\0"), Judgement::Granted);
     assert_eq!(judge(&config, b"lab-7\0"), Judgement::Granted);
@@ -40,7 +40,7 @@ fn the_tables_of_several_files_add_up_and_a_list_replaces_them() {
         ..Case::default()
     };
     let config = none.load(load_publisher).unwrap();
-    assert!(config.grants().is_open() && !config.peers().guarded);
+    assert!(config.grants().is_open() && !config.peer_rules().guarded);
 }
 
 #[test]

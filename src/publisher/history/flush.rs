@@ -7,16 +7,16 @@ use super::record;
 use super::rows;
 use super::state::State;
 use super::store::{ROWS, TOPICS, row_key};
-use crate::event::codec;
+use crate::event::{Stamp, codec};
 use crate::replica::RowKey;
 
 /// Names of the rows that changed since they were last written.
 pub(super) fn dirty_rows(state: &State) -> Vec<RowKey> {
-    let since = state.meta.rows_seq;
-    let changed = |seq: u64| seq > since;
-    state
-        .rows
-        .keys_any(|row| row.stamp.is_none_or(|stamp| changed(stamp.seq)))
+    let (id, since) = (state.meta.id, state.meta.rows_seq);
+    let changed = |stamp: Stamp| stamp.publisher == id && stamp.seq > since;
+    let mut names = state.rows.keys_any(|row| row.stamp.is_none_or(changed));
+    names.extend(state.peers.dirty.iter().cloned());
+    names
 }
 
 /// Writes all rows and topics that changed since the last time.

@@ -94,6 +94,11 @@ impl Index {
         self.rows.get(topic).map_or(0, BTreeSet::len)
     }
 
+    /// The topics after `after` that have rows, in no order.
+    pub(super) fn topics(&self, after: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.rows.keys().filter(move |topic| ***topic > *after)
+    }
+
     /// Takes in all rows.
     pub(super) fn read(&mut self, rows: &Replica) {
         for name in rows.keys_any(|_| true) {

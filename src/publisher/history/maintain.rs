@@ -1,5 +1,6 @@
 //! Chores: rows to the database, the journal trimmed, what is too old forgotten.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -187,13 +188,20 @@ impl History {
         }
         let behind = state.head - state.meta.rows_seq;
         let waited = now.instant.saturating_duration_since(chores.flushed);
-        let due = (behind > 0 || !chores.expired.is_empty()) && waited >= FLUSH_EVERY;
+        let merged = state.peers.dirty.len();
+        let changed = behind > 0 || merged > 0 || !chores.expired.is_empty();
+        let due = changed && waited >= FLUSH_EVERY;
         let blocks = behind > 0 && state.floor > state.meta.rows_seq && self.trim_due(now);
-        if !(due || blocks || behind >= FLUSH_EVENTS || chores.expired.len() >= SLICE) {
+        if !(due
+            || blocks
+            || behind + merged as u64 >= FLUSH_EVENTS
+            || chores.expired.len() >= SLICE)
+        {
             return;
         }
         let mut rows = dirty_rows(state);
         rows.append(&mut self.chores.expired);
+        self.state.peers.dirty = HashSet::new();
         self.chores.flush = Some(Flush {
             upto: self.state.head,
             rows,

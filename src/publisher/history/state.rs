@@ -8,11 +8,12 @@ use redb::{ReadableTable, WriteTransaction};
 
 use super::error::Fault;
 use super::index::{self, Index};
+use super::peers::Peers;
 use super::record::{Record, Records};
 use super::store::{JOURNAL, Meta, PRODUCERS, ROWS, TOPICS};
 use super::{Moment, ProducerId};
 use crate::event::{Action, Event, Stamp, codec};
-use crate::replica::Replica;
+use crate::replica::{Replica, Verdict};
 
 pub(super) type Map<K, V> = HashMap<K, V, foldhash::quality::RandomState>;
 
@@ -32,6 +33,7 @@ pub(super) struct State {
     pub(super) heads: Map<Arc<str>, u64>,
     pub(super) producers: Map<ProducerId, Producer>,
     pub(super) index: Index,
+    pub(super) peers: Peers,
     pub(super) head: u64,
     pub(super) floor: u64,
     /// Bytes of all blobs.
@@ -48,6 +50,7 @@ impl State {
             heads: Map::default(),
             producers: Map::default(),
             index: Index::default(),
+            peers: Peers::default(),
             head: meta.base,
             floor: meta.base + 1,
             bytes: 0,
@@ -144,11 +147,11 @@ impl State {
     }
 
     /// Merges an event into the rows, and keeps the index.
-    pub(super) fn take(&mut self, event: &Event<'_>, now: Instant) {
+    pub(super) fn take(&mut self, event: &Event<'_>, now: Instant) -> Verdict {
         let topic = event.topic_or_all();
         let row = self.rows.get_any(event.table, event.key);
         let moves = index::moves(row, topic).map(|from| from.cloned());
-        self.rows.apply(event, now);
+        let verdict = self.rows.apply(event, now);
         if let Some(from) = moves
             && let Some(row) = self.rows.get_any(event.table, event.key)
             && *row.topic == *topic
@@ -156,6 +159,7 @@ impl State {
         {
             self.index.placed(name, topic, from.as_deref());
         }
+        verdict
     }
 
     /// Ends the row that `event` brings to another topic, on the one where it stands.
@@ -184,7 +188,7 @@ impl State {
 
 impl Moment {
     /// The instant of a wall-clock time that is not after this moment; this moment where it is.
-    fn instant_of(&self, unix_micros: u64) -> Instant {
+    pub(super) fn instant_of(&self, unix_micros: u64) -> Instant {
         let age = Duration::from_micros(self.unix_micros.saturating_sub(unix_micros));
         self.instant.checked_sub(age).unwrap_or(self.instant)
     }

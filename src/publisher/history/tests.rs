@@ -3,6 +3,7 @@
 mod crash;
 pub(super) mod faults;
 mod model;
+mod peers;
 mod rules;
 
 use std::path::Path;

@@ -15,6 +15,8 @@ pub(super) struct Content<'a> {
     value: Option<&'a str>,
     /// Where it stands; no part of the comparison.
     topic: &'a str,
+    /// Whether it is of this publisher; no part of the comparison.
+    ours: bool,
 }
 
 impl<'a> Content<'a> {
@@ -39,6 +41,7 @@ pub(super) fn stored_content<'s>(state: &'s State, table: &str, key: &str) -> Op
         deleted: row.is_tombstone(),
         value: row.value.as_deref(),
         topic: &row.topic,
+        ours: row.stamp?.publisher == state.meta.id,
     })
 }
 
@@ -55,6 +58,7 @@ pub(super) fn judge<'a>(
         deleted,
         value: event.value,
         topic: event.topic_or_all(),
+        ours: true,
     };
     let Some(stored) = stored else {
         return Ok(content(given.unwrap_or(now.unix_micros)));
@@ -75,6 +79,8 @@ pub(super) fn judge<'a>(
     }
     match theirs.cmp(&(stored.version, stored.deleted, stored.value)) {
         Ordering::Greater => Ok(content(given)),
+        // What only another publisher has promised to keep is not acknowledged as done.
+        Ordering::Equal if !stored.ours => Ok(content(given)),
         Ordering::Equal => Err(Outcome::Duplicate),
         Ordering::Less => Err(Outcome::Older {
             known: stored.version,

@@ -97,6 +97,7 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
         submitted,
         monitored,
         asks: crossbeam_channel::never(),
+        heard: crossbeam_channel::never(),
         sync_endpoint: "tcp://*:8867".into(),
         cuts: Default::default(),
         bans: Default::default(),
@@ -350,7 +351,14 @@ fn at_the_end_clients_are_sent_away_and_the_rest_is_published() {
         .send(batch([Event::set("t", "pushed", "1")]))
         .unwrap();
     let metrics = Arc::new(ServiceMetrics::default());
-    let mut worker = Worker::new(parts, stopped, metrics, Arc::default(), Arc::default());
+    let mut worker = Worker::new(
+        parts,
+        stopped,
+        metrics,
+        Arc::default(),
+        Arc::default(),
+        Arc::default(),
+    );
     drop(stop);
     worker.finish(soon());
     match front.answer() {
@@ -504,4 +512,50 @@ fn a_hello_lists_what_moved_since_the_last_and_says_when_it_was_more() {
     }
     // Told once.
     assert!(hellos.last().unwrap().recent.is_empty());
+}
+
+/// Rows of other publishers need no journal: those who bring them do not wait for a broken disk, and
+/// nothing of them is lost when it is well again.
+#[test]
+fn rows_of_peers_are_taken_while_nothing_is_accepted() {
+    let (mut parts, rig) = parts(true, false);
+    let (heard, inbox) = crate::publisher::peers::channel();
+    parts.heard = inbox;
+    let mut service = Service::start(parts).unwrap();
+    let (metrics, peers) = (Arc::clone(&service.metrics), Arc::clone(&service.peers));
+    warm_up(&rig, &metrics);
+    rig.disk.faults.fail_last_sync();
+    rig.pushed
+        .send(batch([Event::set("t", "own", "1").on("x")]))
+        .unwrap();
+    within("it stalls", || metrics.stalled.get() == 1);
+    assert!(rig.disk.faults.hits() > 0);
+    let keys: Vec<String> = (0..200).map(|number| format!("k{number}")).collect();
+    for (seq, key) in (1..).zip(&keys) {
+        let stamp = Stamp {
+            publisher: [8; 16],
+            incarnation: 3,
+            seq,
+            prev: seq - 1,
+            version: seq,
+            unix_micros: Moment::now().unix_micros,
+        };
+        let event = Event {
+            stamp: Some(stamp),
+            ..Event::set("t", key, "theirs").on("y")
+        };
+        let rows = crate::publisher::peers::Heard::Rows(batch([event]));
+        heard.send_timeout(rows, PATIENCE).unwrap();
+    }
+    within("all are taken", || peers.rows_changed_total.get() == 200);
+    assert_eq!(metrics.stalled.get(), 1);
+    rig.disk.faults.heal();
+    within("it goes on", || metrics.stalled.get() == 0);
+    within("its own is sent", || rig.events().len() == 2);
+    assert!(service.stop_by(soon()));
+    let history = rig.history();
+    assert_eq!(history.topic_rows("y"), 200);
+    assert_eq!(history.head(), 2, "they are no events of this one");
+    let row = history.rows().get("t", "k0").unwrap();
+    assert_eq!(row.stamp.unwrap().publisher, [8; 16]);
 }

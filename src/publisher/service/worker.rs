@@ -14,6 +14,7 @@ use crate::publisher::audience::Audience;
 use crate::publisher::group::{Group, Rules};
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, HistoryError, Moment, Outcome, Replay};
+use crate::publisher::peers::{Inbox, PeersMetrics};
 use crate::publisher::requests::Submitted;
 use crate::publisher::submit::Reply;
 use crate::publisher::sync::Asked;
@@ -46,6 +47,7 @@ pub(super) struct Worker {
     submitted: Receiver<Submitted>,
     monitored: Receiver<EventBatch>,
     asks: Receiver<Asked>,
+    peers: Inbox,
     stopped: Receiver<Instant>,
     rules: Rules,
     metrics: Arc<ServiceMetrics>,
@@ -62,6 +64,7 @@ impl Worker {
         parts: Parts,
         stopped: Receiver<Instant>,
         metrics: Arc<ServiceMetrics>,
+        peers: Arc<PeersMetrics>,
         audience: Arc<Audience>,
         pulse: Arc<Pulse>,
     ) -> Self {
@@ -85,6 +88,7 @@ impl Worker {
             submitted: parts.submitted,
             monitored: parts.monitored,
             asks: parts.asks,
+            peers: Inbox::new(parts.heard, peers),
             stopped,
             rules: parts.rules,
             metrics,
@@ -107,6 +111,7 @@ impl Worker {
             }
             self.fill();
             self.commit();
+            self.peers.turn(&mut self.history);
             self.answer_asks();
             self.tick();
         };
@@ -156,6 +161,7 @@ impl Worker {
         let due = self.network.due().min(now + tick);
         let stalled = self.stall.until();
         let due = stalled.map_or(due, |until| due.min(until));
+        let due = if self.peers.is_busy() { now } else { due };
         // While nothing can be accepted, workers and monitors wait in their queues.
         let (closed, none) = (stalled.is_some(), never());
         let pushed = if closed { &none } else { &self.pushed };
@@ -178,6 +184,7 @@ impl Worker {
                 Ok(asked) => self.answer(asked),
                 Err(_) => self.asks = never(),
             },
+            recv(self.peers.heard()) -> heard => self.peers.take(heard.ok(), &mut self.history),
             default(due.saturating_duration_since(now)) => {}
         }
         None

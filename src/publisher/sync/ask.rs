@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::publisher::history::{History, HistoryError, Replay};
 use crate::replica::RowKey;
-use crate::sync::Packed;
+use crate::sync::{MAX_TOPICS, Packed};
 use crate::util::waker::Commands;
 
 use super::Command;
@@ -30,6 +30,15 @@ pub(super) struct Position {
     pub seq: u64,
     /// How many rows it has: one that goes to another topic leaves no event on this.
     pub rows: usize,
+    /// How often rows of other publishers changed it: those have no seq here.
+    pub merges: u64,
+}
+
+impl Position {
+    /// Whether a replay leads from here to `now`.
+    fn replayable_to(&self, now: &Position) -> bool {
+        (self.incarnation, self.merges) == (now.incarnation, now.merges)
+    }
 }
 
 /// One question.
@@ -46,12 +55,16 @@ pub(super) enum Ask {
         topic: Arc<str>,
         after: u64,
     },
-    /// The next names of rows of a topic. `known` is what a snapshot has already.
+    /// The next names of rows of a topic. `known` is what a snapshot has already, which will do where it
+    /// is `fresh` and only events of this publisher have come since: they are replayed.
     Names {
         topic: Arc<str>,
         after: Option<RowKey>,
         known: Option<Position>,
+        fresh: bool,
     },
+    /// The next topics that have rows, by name.
+    Topics { after: String },
     /// These rows, where they are still on the topic.
     Rows { topic: Arc<str>, names: Vec<RowKey> },
 }
@@ -81,8 +94,16 @@ pub(super) enum Told {
         names: Vec<(RowKey, usize)>,
         more: bool,
     },
+    /// A page of topics.
+    Topics {
+        incarnation: u64,
+        topics: Vec<String>,
+        more: bool,
+    },
     /// Nothing has moved since what is known.
     Unmoved,
+    /// What is known will do.
+    WillDo,
     /// The rows.
     Rows { incarnation: u64, rows: Packed },
     /// The rows have outgrown a chunk.
@@ -158,14 +179,19 @@ impl Ask {
                 topic,
                 after,
                 known,
+                fresh,
             } => {
                 let position = Position {
                     incarnation: now,
                     seq: history.topic_head(topic),
                     rows: history.topic_rows(topic),
+                    merges: history.topic_merges(topic),
                 };
                 if *known == Some(position) {
                     return Ok(Told::Unmoved);
+                }
+                if *fresh && known.is_some_and(|known| known.replayable_to(&position)) {
+                    return Ok(Told::WillDo);
                 }
                 let names = history.names(topic, after.as_ref(), NAMES);
                 Told::Names {
@@ -173,6 +199,14 @@ impl Ask {
                     complete_since: history.complete_since(),
                     more: names.len() == NAMES,
                     names,
+                }
+            }
+            Ask::Topics { after } => {
+                let (topics, more) = history.topics(after, MAX_TOPICS);
+                Told::Topics {
+                    incarnation: now,
+                    topics,
+                    more,
                 }
             }
             Ask::Rows { topic, names } => {

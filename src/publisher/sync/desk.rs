@@ -19,7 +19,7 @@ use super::{SyncMetrics, SyncOptions};
 use crate::sync::request::BadRequest;
 use crate::sync::{Answer, Malformed, Refusal, Request, SnapshotId, VERSION, answer};
 
-/// Questions for heads and replays that may wait for the history.
+/// Questions for heads, topics and replays that may wait for the history.
 const QUESTIONS: usize = 512;
 
 /// What the history is waited for when it cannot answer.
@@ -33,6 +33,7 @@ type Heads = Vec<(String, u64)>;
 enum Purpose {
     /// With the topics that the client may not have.
     Heads(Waiter, Heads),
+    Topics(Waiter),
     Replay(Key),
     /// Whether the topic's newest snapshot will do, and the beginning of another where not.
     Begin(Arc<str>),
@@ -124,6 +125,10 @@ impl Desk {
                 self.metrics.sync_heads_total.inc();
                 self.heads(waiter, incarnation, (topics, forbidden));
             }
+            Request::Topics { after } => {
+                self.metrics.sync_topics_total.inc();
+                self.topics(waiter, after);
+            }
             Request::Replay {
                 incarnation,
                 topic,
@@ -210,6 +215,10 @@ impl Desk {
                 self.questions -= 1;
                 self.heads_told(&waiter, told, forbidden);
             }
+            Purpose::Topics(waiter) => {
+                self.questions -= 1;
+                self.topics_told(&waiter, told);
+            }
             Purpose::Replay(key) => {
                 self.questions -= 1;
                 self.replayed(key, told, now);
@@ -248,7 +257,7 @@ impl Desk {
     }
 
     fn question(&mut self, purpose: Purpose, ask: Ask) {
-        if matches!(purpose, Purpose::Heads(..) | Purpose::Replay(_)) {
+        if !matches!(purpose, Purpose::Begin(_) | Purpose::Build(_)) {
             self.questions += 1;
         }
         let ticket = self.next_ticket;

@@ -268,6 +268,10 @@ fn granted(
             };
             some.then_some((request, forbidden))
         }
+        // Names of topics are for those who may have all of them.
+        Request::Topics { .. } => permits
+            .request(&grants, node, "")
+            .then_some((request, Vec::new())),
         Request::Replay { ref topic, .. } | Request::Snapshot { ref topic, .. } => {
             let may = permits.request(&grants, node, topic);
             may.then_some((request, Vec::new()))

@@ -112,6 +112,7 @@ impl Snapshot {
                 topic,
                 after: Some(after.clone()),
                 known: None,
+                fresh: false,
             },
             (None, Some(names)) if self.made.len() <= wanted => Ask::Rows {
                 topic,

@@ -354,3 +354,73 @@ fn what_is_kept_is_bounded() {
     rig.desk.tick(rig.now);
     assert!(rig.metrics.sync_cache_bytes.get() <= limit as u64);
 }
+
+/// Rows of other publishers have no seq here, and still make an old snapshot an old one.
+#[test]
+fn a_snapshot_has_what_was_merged_since_the_last_one() {
+    let mut rig = Rig::new(SyncOptions::default());
+    rig.publish("x", 0..3, "1");
+    let (first, _) = rig.snapshot(1);
+    rig.now += Duration::from_secs(2);
+    assert_eq!(rig.snapshot(1), (first, 3), "nothing has moved");
+    let stamp = crate::event::Stamp {
+        publisher: [9; 16],
+        incarnation: 1,
+        seq: 1,
+        prev: 0,
+        version: u64::MAX,
+        unix_micros: 1,
+    };
+    // The number of rows stays.
+    let event = Event {
+        stamp: Some(stamp),
+        ..Event::set("t", "k0", "theirs").on("x")
+    };
+    let merged = rig
+        .history
+        .merge(&[event].into_iter().collect(), Moment::now());
+    assert_eq!(merged.changed, 1);
+    // What it sent itself is replayed, and does without another snapshot for a while; what others sent
+    // is not.
+    rig.now += Duration::from_millis(500);
+    let (second, rows) = rig.snapshot(1);
+    assert_eq!(rows, 3);
+    assert_ne!(second, first);
+    rig.publish("x", 0..1, "2");
+    rig.now += Duration::from_millis(500);
+    assert_eq!(rig.snapshot(1), (second, 3));
+    rig.now += Duration::from_secs(2);
+    assert_ne!(rig.snapshot(1).0, second);
+}
+
+#[test]
+fn topics_are_listed_in_pages() {
+    let mut rig = Rig::new(SyncOptions::default());
+    let count = crate::sync::MAX_TOPICS + 5;
+    let names: Vec<String> = (0..count).map(|number| format!("t{number:05}")).collect();
+    let group = names.iter().map(|name| Event::set("t", name, "1").on(name));
+    let group: Vec<_> = group.map(Submission::of).collect();
+    rig.history.commit(&group, Moment::now()).unwrap();
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        rig.request(
+            1,
+            1,
+            Request::Topics {
+                after: after.clone(),
+            },
+        );
+        rig.answer();
+        let Answer::Topics { topics, more, .. } = rig.only() else {
+            panic!("no topics");
+        };
+        all.extend(topics);
+        after = all.last().unwrap().clone();
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(all.len(), count);
+    assert!(all.is_sorted());
+    assert_eq!(rig.metrics.sync_topics_total.get(), 2);
+}

@@ -129,6 +129,7 @@ fn agent(context: &zmq::Context, uri: &str) -> Agent {
             options: recovery::Options::default(),
             sync_timeout: Duration::from_secs(120),
             legacy_resync: Duration::from_secs(3600),
+            northbound: None,
             checkpoint: None,
         }),
         handlers: vec![LaneOptions::new("nothing", wide(), build)],

@@ -176,3 +176,50 @@ fn an_event_that_is_not_stamped_goes_on_as_it_is() {
     let out = rig.step(Input::Events([plain].into_iter().collect()));
     assert!(matches!(out.as_slice(), [Action::Apply(batch)] if batch.len() == 1));
 }
+
+/// A row of the publisher's next life may have come through another one that has it: a snapshot of the
+/// life before does not end it.
+#[test]
+fn a_snapshot_ends_nothing_that_is_newer() {
+    use crate::replica::Replica;
+    let sweep = Sweep {
+        life: life(5),
+        topic: "t".into(),
+        complete_since: 4,
+        seq: 10,
+        has: [name_hash("t", "has")].into(),
+    };
+    let ends = |key: &str, topic: &str, publisher: [u8; 16], incarnation: u64, seq: u64| {
+        let stamp = crate::event::Stamp {
+            publisher,
+            incarnation,
+            seq,
+            prev: 0,
+            version: 1,
+            unix_micros: 1,
+        };
+        let event = crate::event::Event {
+            stamp: Some(stamp),
+            ..crate::event::Event::set("t", key, "v").on(topic)
+        };
+        let mut replica = Replica::new();
+        replica.apply(&event, Instant::now());
+        let name = replica.name("t", key).unwrap();
+        let row = replica.get("t", key).unwrap();
+        sweep.ends(&name, row)
+    };
+    for (incarnation, seq, expected) in [
+        (5, 10, true),
+        (5, 11, false),
+        (4, 99, true),
+        // Not vouched for.
+        (3, 1, false),
+        (6, 1, false),
+    ] {
+        let found = ends("k", "t", PUBLISHER, incarnation, seq);
+        assert_eq!(found, expected, "{incarnation}, {seq}");
+    }
+    assert!(!ends("has", "t", PUBLISHER, 5, 1));
+    assert!(!ends("k", "other", PUBLISHER, 5, 1));
+    assert!(!ends("k", "t", [1; 16], 5, 1));
+}

@@ -20,6 +20,7 @@ pub fn options() -> Options {
         heads_every: Duration::from_secs(45),
         retry_min: Duration::from_millis(200),
         retry_max: Duration::from_secs(30),
+        all_topics: 0,
     }
 }
 

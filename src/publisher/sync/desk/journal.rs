@@ -1,4 +1,4 @@
-//! Heads and missed events.
+//! Heads, topics and missed events.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,6 +49,32 @@ impl Desk {
             incarnation,
             head,
             behind,
+        };
+        self.answer(waiter, &answer);
+    }
+
+    pub(super) fn topics(&mut self, waiter: Waiter, after: String) {
+        if self.may_wait(&waiter) && self.may_ask(&waiter) {
+            self.waiters.wait(&waiter);
+            self.question(Purpose::Topics(waiter), Ask::Topics { after });
+        }
+    }
+
+    pub(super) fn topics_told(&mut self, waiter: &Waiter, told: Told) {
+        self.waiters.done(waiter);
+        let Told::Topics {
+            incarnation,
+            topics,
+            more,
+        } = told
+        else {
+            return self.retry(waiter, BROKEN);
+        };
+        self.incarnation = incarnation;
+        let answer = Answer::Topics {
+            incarnation,
+            topics,
+            more,
         };
         self.answer(waiter, &answer);
     }

@@ -9,9 +9,14 @@ use crate::publisher::sync::snapshot::Snapshot;
 use crate::publisher::sync::waiters::Waiter;
 use crate::sync::{Answer, Refusal, SnapshotId};
 
-/// A snapshot is given to whoever asks within this time, whatever has moved since. What did is
-/// replayed.
+/// A snapshot is given to whoever asks within this time, whatever this publisher has sent since: that
+/// is replayed.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// The same, whatever rows of other publishers have changed, which is not replayed: who loads it is as
+/// one who loaded it so much earlier. A topic that others change all the time is not read anew for
+/// each client that comes.
+const SETTLED: Duration = Duration::from_millis(100);
 
 impl Desk {
     pub(super) fn begin(&mut self, waiter: Waiter, topic: Arc<str>, now: Instant) {
@@ -19,8 +24,10 @@ impl Desk {
             return;
         }
         let newest = self.shelf.newest(&topic);
-        let fresh = newest
-            .filter(|(_, newest)| now.saturating_duration_since(newest.current) < FRESH)
+        let age = newest.map(|(_, newest)| now.saturating_duration_since(newest.current));
+        let fresh = age.is_some_and(|age| age < FRESH);
+        let settled = newest
+            .filter(|_| age.is_some_and(|age| age < SETTLED))
             .map(|(id, _)| id);
         let known = newest.map(|(_, newest)| newest.position());
         // What is being fetched cannot be dropped; another is begun when there is room for it.
@@ -28,7 +35,7 @@ impl Desk {
             let chunks = self.chunks.keys().copied();
             self.shelf.full_of(self.admission.open().chain(chunks))
         };
-        if fresh.is_none() && full() {
+        if !fresh && full() {
             return self.retry(&waiter, BROKEN);
         }
         if let Err(wait) = self.admission.begin(&waiter.client, now) {
@@ -36,7 +43,7 @@ impl Desk {
         }
         self.metrics.sync_admitted_total.inc();
         self.waiters.wait(&waiter);
-        if let Some(id) = fresh {
+        if let Some(id) = settled {
             return self.join(waiter, id, now);
         }
         if let Some(others) = self.beginning.get_mut(&topic) {
@@ -48,6 +55,7 @@ impl Desk {
             topic: Arc::clone(&topic),
             after: None,
             known,
+            fresh,
         };
         self.question(Purpose::Begin(topic), ask);
     }
@@ -141,6 +149,7 @@ impl Desk {
                 self.shelf.with(id, |snapshot| snapshot.current = now);
                 id
             }
+            (Told::WillDo, Some(id)) => id,
             (
                 Told::Names {
                     position,

@@ -1,0 +1,408 @@
+//! The northbound store, read where a publisher says no hello: what such a publisher sent and the agent
+//! missed is nowhere else (design §4).
+//!
+//! A thread of its own reads all rows, since a store may take its time. They are compared with the
+//! replica's as those were before it was read: a row that has changed meanwhile is newer than what was
+//! read. Rows with a stamp are left alone, as their publisher has them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::Deserialize;
+
+use super::follower::Rows;
+use super::recovery::Sweep;
+use crate::dispatch::Hub;
+use crate::event::{Event, EventBatch, SEND_ALL};
+use crate::handler::SyncReason;
+use crate::replica::{Replica, Row, RowKey};
+use crate::store::{NbStore, StoreError};
+use crate::util::thread::Thread;
+
+crate::metrics! {
+    /// What reading the northbound store counts.
+    pub struct NorthboundMetrics {
+        reads_total: Counter = "Times all rows of the northbound store were read.",
+        reads_failed_total: Counter = "Times it could not be read.",
+        reads_empty_total: Counter = "Times it had no row at all, which is not believed.",
+        rows_changed_total: Counter = "Rows taken over because the replica had another state of them.",
+        rows_removed_total: Counter = "Rows removed because the store does not have them.",
+    }
+}
+
+/// Opens the store: before each reading, so that an agent keeps no hold of it.
+pub type Open = Box<dyn Fn() -> Result<Arc<dyn NbStore>, StoreError> + Send>;
+
+/// Rows compared under the hub's lock at once.
+const SLICE: usize = 256;
+
+/// How long `Drop` waits for the thread, which a store may hold up.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// What is to be read.
+struct Asked {
+    reason: SyncReason,
+    topics: Vec<Arc<str>>,
+}
+
+/// An agent's rows, which are compared with the northbound store before handlers start over. Dropping
+/// it ends its thread.
+pub struct Northbound {
+    hub: Arc<Hub>,
+    asked: Sender<Asked>,
+    thread: Thread,
+    /// What it counts.
+    pub metrics: Arc<NorthboundMetrics>,
+}
+
+impl Northbound {
+    /// Starts the thread that reads.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(hub: &Arc<Hub>, open: Open) -> std::io::Result<Self> {
+        // One that waits covers all that ask meanwhile.
+        let (asked, inbox) = bounded(1);
+        let metrics = Arc::<NorthboundMetrics>::default();
+        let reader = Reader {
+            hub: Arc::clone(hub),
+            open,
+            inbox,
+            metrics: Arc::clone(&metrics),
+        };
+        Ok(Northbound {
+            hub: Arc::clone(hub),
+            asked,
+            thread: Thread::spawn("northbound", move || reader.run())?,
+            metrics,
+        })
+    }
+}
+
+impl Drop for Northbound {
+    fn drop(&mut self) {
+        (self.asked, _) = bounded(0);
+        if !self.thread.join_by(Instant::now() + PATIENCE) {
+            log::warn!("the northbound store is still being read: left behind");
+        }
+    }
+}
+
+impl Rows for Northbound {
+    fn sweep(&self, sweep: Sweep) -> u64 {
+        Rows::sweep(&*self.hub, sweep)
+    }
+
+    fn topics(&self, topics: Vec<Arc<str>>) {
+        Rows::topics(&*self.hub, topics);
+    }
+
+    fn open(&self, reason: SyncReason) {
+        Rows::open(&*self.hub, reason);
+    }
+
+    fn resync(&self, reason: SyncReason, topics: Vec<Arc<str>>) {
+        if self.asked.try_send(Asked { reason, topics }).is_err() {
+            log::debug!("the northbound store is about to be read anyway");
+        }
+    }
+
+    fn has_store(&self) -> bool {
+        true
+    }
+}
+
+/// The thread.
+struct Reader {
+    hub: Arc<Hub>,
+    open: Open,
+    inbox: Receiver<Asked>,
+    metrics: Arc<NorthboundMetrics>,
+}
+
+/// A row of the store: its value, and the topic it stands on.
+struct Stored {
+    value: String,
+    topic: String,
+}
+
+impl Reader {
+    fn run(self) {
+        for asked in &self.inbox {
+            self.metrics.reads_total.inc();
+            let before = before(&self.hub);
+            match self.read() {
+                Ok(stored) if stored.is_empty() => {
+                    self.metrics.reads_empty_total.inc();
+                    log::warn!("the northbound store is empty: no row is removed for that");
+                }
+                Ok(stored) => self.merge(&before, &stored, &asked.topics),
+                Err(error) => {
+                    self.metrics.reads_failed_total.inc();
+                    log::warn!("handlers start over with the rows that were heard of: {error}");
+                }
+            }
+            self.hub.resync(asked.reason);
+        }
+    }
+
+    fn read(&self) -> Result<HashMap<RowKey, Stored>, StoreError> {
+        let store = (self.open)()?;
+        let mut stored = HashMap::new();
+        for table in store.tables()? {
+            for key in store.keys(&table)? {
+                // One that is gone by now is gone.
+                if let Some(value) = store.get(&table, &key)? {
+                    let topic = topic(&value);
+                    stored.insert(RowKey::new(&table, &key), Stored { value, topic });
+                }
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Makes the rows that are as they were `before` those of the store.
+    fn merge(
+        &self,
+        before: &HashMap<RowKey, String>,
+        stored: &HashMap<RowKey, Stored>,
+        topics: &[Arc<str>],
+    ) {
+        let wanted = |topic: &str| topics.iter().any(|wanted| **wanted == *topic);
+        let stored_here: Vec<_> = stored
+            .iter()
+            .filter(|(_, row)| wanted(&row.topic))
+            .collect();
+        for slice in stored_here.chunks(SLICE) {
+            let changed = self.hub.change(|replica| {
+                let mut events = EventBatch::new();
+                for (name, row) in slice {
+                    if is_as_before(replica, name, before) && !is_same(replica, name, row) {
+                        let event = Event::set(&name.table, &name.key, &row.value);
+                        events.push(&event.on(&row.topic));
+                    }
+                }
+                events
+            });
+            self.metrics.rows_changed_total.add(changed as u64);
+        }
+        let here = |name: &&RowKey| stored.get(*name).is_some_and(|row| wanted(&row.topic));
+        let gone: Vec<_> = before.keys().filter(|name| !here(name)).collect();
+        for slice in gone.chunks(SLICE) {
+            let removed = self.hub.change(|replica| {
+                let mut events = EventBatch::new();
+                for name in slice {
+                    if let Some(row) = replica.get(&name.table, &name.key)
+                        && is_as_before(replica, name, before)
+                    {
+                        events.push(&Event::delete(&name.table, &name.key).on(&row.topic));
+                    }
+                }
+                events
+            });
+            self.metrics.rows_removed_total.add(removed as u64);
+        }
+    }
+}
+
+/// The rows that came without a stamp, and their values.
+fn before(hub: &Hub) -> HashMap<RowKey, String> {
+    let mut rows = HashMap::new();
+    let mut cursor = hub.with_replica(Replica::cursor);
+    let mut more = true;
+    while more {
+        more = hub.with_replica(|replica| {
+            replica.walk(&mut cursor, SLICE, |name, row| {
+                if row.stamp.is_none() {
+                    rows.insert(name.clone(), row.value.clone().unwrap_or_default());
+                }
+            })
+        });
+    }
+    rows
+}
+
+/// Whether the row is one without a stamp, or none, and was the same before.
+fn is_as_before(replica: &Replica, name: &RowKey, before: &HashMap<RowKey, String>) -> bool {
+    let before = before.get(name).map(String::as_str);
+    match replica.get_any(&name.table, &name.key) {
+        Some(Row { stamp: Some(_), .. }) => false,
+        Some(row) => Some(row.value.as_deref().unwrap_or_default()) == before,
+        None => before.is_none(),
+    }
+}
+
+fn is_same(replica: &Replica, name: &RowKey, stored: &Stored) -> bool {
+    replica.get(&name.table, &name.key).is_some_and(|row| {
+        row.value.as_deref() == Some(&stored.value) && *row.topic == *stored.topic
+    })
+}
+
+/// Where a row stands: the member `topic` of its JSON value, as Dragonflow's objects have it.
+fn topic(value: &str) -> String {
+    #[derive(Deserialize)]
+    struct Object {
+        topic: Option<String>,
+    }
+    let object: Option<Object> = serde_json::from_str(value).ok();
+    let topic = object.and_then(|object| object.topic);
+    topic
+        .filter(|topic| !topic.is_empty())
+        .unwrap_or_else(|| SEND_ALL.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Stamp;
+    use crate::store::driver::memory::MemoryStore;
+
+    fn within(what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    struct Rig {
+        hub: Arc<Hub>,
+        store: MemoryStore,
+        northbound: Northbound,
+    }
+
+    impl Rig {
+        fn new(events: &[Event<'_>]) -> Rig {
+            let (hub, store) = (Hub::new(), MemoryStore::new());
+            hub.publish(events.iter().copied().collect());
+            let opened = store.clone();
+            let open: Open = Box::new(move || Ok(Arc::new(opened.clone()) as Arc<dyn NbStore>));
+            Rig {
+                northbound: Northbound::start(&hub, open).unwrap(),
+                hub,
+                store,
+            }
+        }
+
+        fn resync(&self) {
+            let before = self.hub.metrics.resyncs_asked_total.get();
+            self.northbound
+                .resync(SyncReason::Requested, vec!["D".into(), "t1".into()]);
+            within("handlers start over", || {
+                self.hub.metrics.resyncs_asked_total.get() > before
+            });
+        }
+
+        fn value(&self, key: &str) -> Option<String> {
+            self.hub
+                .with_replica(|replica| replica.get("t", key)?.value.clone())
+        }
+    }
+
+    #[test]
+    fn the_replica_ends_with_the_rows_of_the_store() {
+        let stamp = Stamp {
+            publisher: [1; 16],
+            incarnation: 1,
+            seq: 1,
+            prev: 0,
+            version: 1,
+            unix_micros: 1,
+        };
+        let stamped = |key| Event {
+            stamp: Some(stamp),
+            ..Event::set("t", key, "stamped")
+        };
+        let rig = Rig::new(&[
+            Event::set("t", "old", "1"),
+            Event::set("t", "gone", "1").on("t1"),
+            Event::set("t", "same", "1"),
+            stamped("theirs"),
+            stamped("theirs too"),
+        ]);
+        let elsewhere = r#"{"topic": "t2"}"#;
+        let here = r#"{"topic": "t1"}"#;
+        for (key, value) in [
+            ("old", "2"),
+            ("same", "1"),
+            ("new", here),
+            ("elsewhere", elsewhere),
+            ("theirs", "older"),
+        ] {
+            rig.store.set("t", key, value).unwrap();
+        }
+        rig.resync();
+        assert_eq!(rig.value("old").as_deref(), Some("2"));
+        assert_eq!(rig.value("same").as_deref(), Some("1"));
+        assert_eq!(rig.value("new").as_deref(), Some(here));
+        assert_eq!(rig.value("gone"), None);
+        assert_eq!(rig.value("elsewhere"), None);
+        for key in ["theirs", "theirs too"] {
+            assert_eq!(rig.value(key).as_deref(), Some("stamped"));
+        }
+        let metrics = &rig.northbound.metrics;
+        assert_eq!(metrics.rows_changed_total.get(), 2);
+        assert_eq!(metrics.rows_removed_total.get(), 1);
+        rig.hub
+            .with_replica(|replica| assert_eq!(*replica.get("t", "new").unwrap().topic, *"t1"));
+        // Moved to a topic that is not wanted here.
+        rig.store.set("t", "new", elsewhere).unwrap();
+        rig.resync();
+        assert_eq!(rig.value("new"), None);
+    }
+
+    #[test]
+    fn a_store_that_fails_or_is_empty_removes_nothing_and_handlers_start_over() {
+        let rig = Rig::new(&[Event::set("t", "k", "1")]);
+        rig.resync();
+        assert_eq!(rig.northbound.metrics.reads_empty_total.get(), 1);
+        rig.store.set("t", "other", "1").unwrap();
+        rig.store.fail_next(100);
+        rig.resync();
+        assert_eq!(rig.northbound.metrics.reads_failed_total.get(), 1);
+        assert_eq!(rig.value("k").as_deref(), Some("1"));
+        rig.store.fail_next(0);
+        rig.resync();
+        assert_eq!(rig.value("k"), None);
+    }
+
+    #[test]
+    fn what_changed_while_the_store_was_read_is_newer() {
+        let rig = Rig::new(&[
+            Event::set("t", "changes", "1"),
+            Event::set("t", "ends", "1"),
+            Event::set("t", "stays", "1"),
+        ]);
+        let stored = |value: &str| Stored {
+            value: value.into(),
+            topic: "D".into(),
+        };
+        let before = before(&rig.hub);
+        let read: HashMap<_, _> = ["changes", "ends", "stays"]
+            .map(|key| (RowKey::new("t", key), stored("read")))
+            .into();
+        rig.hub.publish(
+            [
+                Event::set("t", "changes", "2"),
+                Event::delete("t", "ends"),
+                Event::set("t", "comes", "2"),
+            ]
+            .into_iter()
+            .collect(),
+        );
+        let (_, inbox) = bounded(1);
+        let reader = Reader {
+            hub: Arc::clone(&rig.hub),
+            open: Box::new(|| Ok(Arc::new(MemoryStore::new()) as Arc<dyn NbStore>)),
+            inbox,
+            metrics: Arc::default(),
+        };
+        reader.merge(&before, &read, &["D".into()]);
+        assert_eq!(rig.value("changes").as_deref(), Some("2"));
+        assert_eq!(rig.value("ends"), None);
+        assert_eq!(rig.value("comes").as_deref(), Some("2"));
+        assert_eq!(rig.value("stays").as_deref(), Some("read"));
+    }
+}
