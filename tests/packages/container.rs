@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -303,20 +304,22 @@ fn a_failed_test_leaves_nothing_of_its_machine() {
     let Some(debs) = packages::folder() else {
         return;
     };
-    let traces = std::sync::Mutex::new(None);
+    let seen = Mutex::new(None);
     let failed = std::panic::catch_unwind(|| {
         let machine = Container::boot(&debs);
         machine.install(&["fanfare-agent"]);
         // One that does not go by itself, and one that this test started.
         machine.ok("systemd-run --quiet sh -c 'trap \"\" TERM; sleep 1000; sleep 1000'");
-        let _beside = machine.spawn("trap '' TERM; sleep 1000; sleep 1000");
-        let seen = Traces::of(&machine);
-        assert!(seen.left().len() >= 4, "{:?}", seen.left());
-        *traces.lock().unwrap() = Some(seen);
+        let beside = machine.spawn("trap '' TERM; sleep 1000; sleep 1000");
+        let traces = Traces::of(&machine);
+        assert!(traces.left().len() >= 4, "{:?}", traces.left());
+        *seen.lock().unwrap() = Some((traces, beside));
         machine.ok("false");
     });
     assert!(failed.is_err());
-    let left = traces.into_inner().unwrap().unwrap().left();
+    let (traces, mut beside) = seen.into_inner().unwrap().unwrap();
+    assert!(!beside.wait().unwrap().success());
+    let left = traces.left();
     assert!(left.is_empty(), "{left:?}");
 }
 
