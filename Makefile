@@ -15,11 +15,11 @@ $(foreach name,$(filter FANFARE_%,$(.VARIABLES)),$(eval unexport $(name)))
 
 # To build, and to test beside that. A package counts as there when its check succeeds.
 BUILD_PACKAGES := libzmq3-dev pkg-config
-TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck dnsmasq-base
+TEST_PACKAGES := python3-zmq python3-msgpack iproute2 nftables strace shellcheck dnsmasq-base systemd
 BENCH_PACKAGES := etcd-server
 # To make packages (rpm finds out what an rpm requires), and to test those.
 PACKAGING_PACKAGES := rpm binutils
-PACKAGING_TEST_PACKAGES := systemd-container dbus lintian rpmlint man-db
+PACKAGING_TEST_PACKAGES := systemd-container dbus lintian rpmlint man-db iproute2 curl python3
 
 # $(call install,PACKAGES): those of them that are missing.
 define install
@@ -164,7 +164,7 @@ lint: deps deps-test ## format, clippy (benches too), rustdoc, shell scripts
 	@$(CARGO) fmt --check
 	@$(CARGO) clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
-	@shellcheck .ci/run $(QUICKSTART)/run.sh examples/pipe/handler.sh
+	@shellcheck .ci/run $(QUICKSTART)/run.sh examples/pipe/handler.sh tests/packages/machine.sh
 
 .PHONY: fmt
 fmt: ## formats the sources

@@ -1,12 +1,15 @@
 systemd-sysusers fanfare-publisher.conf
 systemd-tmpfiles --create fanfare-publisher.conf || :
+# The tool is in both packages: the one that was here first gives it. See also %postun.
 own=/usr/libexec/fanfare-publisher/fanfare
 share=/usr/share/fanfare-publisher
-update-alternatives --install /usr/bin/fanfare fanfare "$own" 40 \
-	--slave /usr/share/man/man1/fanfare.1.gz fanfare.1.gz "$share/fanfare.1.gz" \
-	--slave /usr/share/bash-completion/completions/fanfare fanfare.bash "$share/fanfare.bash" \
-	--slave /usr/share/zsh/site-functions/_fanfare fanfare.zsh "$share/fanfare.zsh" \
-	--slave /usr/share/fish/vendor_completions.d/fanfare.fish fanfare.fish "$share/fanfare.fish"
+give() { [ -e "$2" ] || ln -sf "$1" "$2"; }
+mkdir -p /usr/share/zsh/site-functions /usr/share/fish/vendor_completions.d
+give "$own" /usr/bin/fanfare
+give "$share/fanfare.1.gz" /usr/share/man/man1/fanfare.1.gz
+give "$share/fanfare.bash" /usr/share/bash-completion/completions/fanfare
+give "$share/fanfare.zsh" /usr/share/zsh/site-functions/_fanfare
+give "$share/fanfare.fish" /usr/share/fish/vendor_completions.d/fanfare.fish
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || :
 	# Whether it starts with the machine is the distribution's policy: see systemd.preset(5).

@@ -2,6 +2,8 @@
 
 pub mod agent;
 pub mod ctl;
+#[cfg(test)]
+mod documents;
 mod keys;
 mod logging;
 #[cfg(test)]

@@ -1,66 +1,59 @@
 //! A machine of its own: systemd as PID 1 over this host's root, every change in a temporary folder.
 //!
-//! Nothing is left behind whatever ends the test. The overlay is mounted in a mount namespace of the
-//! container's own and goes with it; the container is killed when the test's thread ends; only the
-//! temporary folder remains when the test is killed.
+//! Nothing is left behind whatever ends the test: `machine.sh` keeps the machine until the pipe to the
+//! test is closed, which it also is when the test is killed, and then takes it down.
 
 use std::fs;
-use std::path::Path;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
-
-use tempfile::TempDir;
 
 use crate::packages;
 
 /// How long anything may take; the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running machine with the packages in its folder /packages.
 pub struct Container {
-    nspawn: Child,
+    /// `machine.sh`, which takes everything down when its standard input ends.
+    keeper: Child,
     /// PID 1 of the machine, as this host sees it.
     init: u32,
-    folder: TempDir,
+    name: String,
+    folder: PathBuf,
 }
 
 impl Container {
-    /// A machine with the debs of `debs` in /packages; nothing is installed.
+    /// A machine with the packages of `debs` in /packages; nothing is installed.
     pub fn boot(debs: &Path) -> Container {
-        let folder = tempfile::Builder::new()
-            .prefix("fanfare-machine-")
-            .tempdir()
-            .unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for name in ["upper/packages", "work", "root"] {
-            fs::create_dir_all(path(name)).unwrap();
-        }
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("fanfare-{}-{count:02}", std::process::id());
+        let folder = std::env::temp_dir().join(&name);
+        let packages = folder.join("upper/packages");
+        fs::create_dir_all(&packages).unwrap();
         for package in ["fanfare-agent", "fanfare-publisher"] {
-            let deb = packages::find(debs, package, ".deb");
-            fs::copy(&deb, path("upper/packages").join(deb.file_name().unwrap())).unwrap();
+            for kind in [".deb", ".rpm"] {
+                let file = packages::find(debs, package, kind);
+                fs::copy(&file, packages.join(file.file_name().unwrap())).unwrap();
+            }
         }
-        let script = format!(
-            "mount -t overlay overlay -o lowerdir=/,upperdir={upper},workdir={work} {root}\n\
-             # Images of containers forbid packages to start services.\n\
-             rm -f {root}/usr/sbin/policy-rc.d\n\
-             exec systemd-nspawn --quiet --directory={root} --machine={name} --boot --register=no \
-               --keep-unit --private-network --link-journal=no --console=pipe",
-            upper = path("upper").display(),
-            work = path("work").display(),
-            root = path("root").display(),
-            name = format_args!("fanfare-{}", std::process::id()),
-        );
-        let nspawn = Command::new("unshare")
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/packages/machine.sh");
+        let keeper = Command::new("unshare")
             .args(["--mount", "--propagation", "private"])
-            .args(["setpriv", "--pdeathsig", "KILL", "sh", "-euc", &script])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
+            .arg(script)
+            .args([&folder, Path::new(&name)])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
         let mut container = Container {
-            nspawn,
+            keeper,
             init: 0,
+            name,
             folder,
         };
         container.init = container.wait_for_init();
@@ -72,7 +65,10 @@ impl Container {
     }
 
     fn wait_for_init(&mut self) -> u32 {
-        let nspawn = self.nspawn.id();
+        let mut told = String::new();
+        let mut out = BufReader::new(self.keeper.stdout.take().unwrap());
+        out.read_line(&mut told).unwrap();
+        let nspawn: u32 = told.trim().parse().expect("machine.sh tells a number");
         let children = format!("/proc/{nspawn}/task/{nspawn}/children");
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -89,9 +85,9 @@ impl Container {
                     return pid;
                 }
             }
-            if let Some(status) = self.nspawn.try_wait().unwrap() {
-                panic!("the machine does not start: {status}");
-            }
+            let stat = fs::read_to_string(format!("/proc/{nspawn}/stat")).unwrap_or_default();
+            let ended = stat.is_empty() || stat.contains(") Z");
+            assert!(!ended, "the machine does not start");
             assert!(Instant::now() < deadline, "the machine has no PID 1");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -100,12 +96,7 @@ impl Container {
     fn command(&self, script: &str) -> Command {
         let mut command = Command::new("nsenter");
         command
-            .args([
-                "--target",
-                &self.init.to_string(),
-                "--all",
-                "--wd=/packages",
-            ])
+            .args(["--target", &self.init.to_string(), "--all"])
             .args([
                 "env",
                 "-i",
@@ -114,7 +105,8 @@ impl Container {
             ])
             .args(["DEBIAN_FRONTEND=noninteractive", "HOME=/root", "TERM=dumb"])
             .args(["timeout", "--kill-after=5", &PATIENCE.as_secs().to_string()])
-            .args(["bash", "-euo", "pipefail", "-c", script])
+            .args(["bash", "-euo", "pipefail", "-c"])
+            .arg(format!("cd /packages\n{script}"))
             .stdin(Stdio::null());
         command
     }
@@ -204,6 +196,24 @@ impl Container {
         ))
     }
 
+    /// A cable to another machine, and an address at each end.
+    #[track_caller]
+    pub fn connect(&self, address: &str, other: &Container, its: &str) {
+        let (here, there) = (self.init.to_string(), other.init.to_string());
+        packages::output(
+            Command::new("ip")
+                .args([
+                    "link", "add", "name", "cable", "netns", &here, "type", "veth",
+                ])
+                .args(["peer", "name", "cable", "netns", &there]),
+        );
+        for (machine, address) in [(self, address), (other, its)] {
+            machine.ok(&format!(
+                "ip address add {address}/24 dev cable && ip link set cable up"
+            ));
+        }
+    }
+
     /// Both packages, talking to each other in plain text.
     #[track_caller]
     pub fn with_both(debs: &Path, more: &str) -> Container {
@@ -221,11 +231,137 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // PID 1 and everything below it go with nspawn, the overlay with its mount namespace.
-        let killed = self.nspawn.kill().and_then(|()| self.nspawn.wait());
-        if let Err(error) = killed {
-            eprintln!("the machine is not gone: {error}");
+        drop(self.keeper.stdin.take());
+        let status = self.keeper.wait();
+        let left = Traces::of(self).when_gone();
+        let gone = status.as_ref().is_ok_and(|status| status.success()) && left.is_empty();
+        if !gone {
+            eprintln!("the machine is not gone: {status:?}, {left:?}");
+            assert!(std::thread::panicking(), "a machine is not gone");
         }
-        let _ = &self.folder;
     }
+}
+
+/// By what a machine can be seen from this host.
+struct Traces {
+    name: String,
+    init: u32,
+    folder: PathBuf,
+}
+
+impl Traces {
+    fn of(machine: &Container) -> Traces {
+        Traces {
+            name: machine.name.clone(),
+            init: machine.init,
+            folder: machine.folder.clone(),
+        }
+    }
+
+    /// What there still is after a moment, in which the host's PID 1 takes note of the dead.
+    fn when_gone(&self) -> Vec<PathBuf> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let left = self.left();
+            if left.is_empty() || Instant::now() >= deadline {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What there still is of it: processes, control groups, mounts, files.
+    fn left(&self) -> Vec<PathBuf> {
+        let mut paths = vec![
+            PathBuf::from(format!("/run/systemd/nspawn/propagate/{}", self.name)),
+            self.folder.clone(),
+        ];
+        if self.init != 0 {
+            paths.push(PathBuf::from(format!("/proc/{}", self.init)));
+        }
+        for hierarchy in ["", "unified/", "systemd/"] {
+            paths.push(format!("/sys/fs/cgroup/{hierarchy}{}", self.name).into());
+        }
+        paths.retain(|path| path.exists());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        if mounts.contains(&self.name) {
+            paths.push("/proc/self/mountinfo".into());
+        }
+        // Whoever runs in it, wherever: its root is the machine's.
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let inside = processes.map(|entry| entry.path()).filter(|path| {
+            let command = fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+            let groups = fs::read_to_string(path.join("cgroup")).unwrap_or_default();
+            groups.contains(&self.name) || command.contains(&self.name)
+        });
+        paths.extend(inside);
+        paths
+    }
+}
+
+#[test]
+fn a_failed_test_leaves_nothing_of_its_machine() {
+    let Some(debs) = packages::folder() else {
+        return;
+    };
+    let seen = Mutex::new(None);
+    let failed = std::panic::catch_unwind(|| {
+        let machine = Container::boot(&debs);
+        machine.install(&["fanfare-agent"]);
+        // One that does not go by itself, and one that this test started.
+        machine.ok("systemd-run --quiet sh -c 'trap \"\" TERM; sleep 1000; sleep 1000'");
+        let beside = machine.spawn("trap '' TERM; sleep 1000; sleep 1000");
+        let traces = Traces::of(&machine);
+        assert!(traces.left().len() >= 4, "{:?}", traces.left());
+        *seen.lock().unwrap() = Some((traces, beside));
+        machine.ok("false");
+    });
+    assert!(failed.is_err());
+    let (traces, mut beside) = seen.into_inner().unwrap().unwrap();
+    assert!(!beside.wait().unwrap().success());
+    let left = traces.left();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Only run by the test below, which kills it.
+#[test]
+#[ignore = "waits to be killed"]
+fn a_test_that_is_killed() {
+    let Some(debs) = packages::folder() else {
+        return;
+    };
+    let machine = Container::boot(&debs);
+    println!("machine {} {}", machine.name, machine.init);
+    std::thread::sleep(PATIENCE);
+}
+
+#[test]
+fn a_killed_test_leaves_nothing_of_its_machine() {
+    if packages::folder().is_none() {
+        return;
+    }
+    let mut test = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture"])
+        .arg("container::a_test_that_is_killed")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(test.stdout.take().unwrap()).lines();
+    let told = lines
+        .map_while(Result::ok)
+        .find_map(|line| Some(line.split_once("machine fanfare-")?.1.to_owned()))
+        .expect("it has booted a machine");
+    let (name, init) = told.split_once(' ').unwrap();
+    let name = format!("fanfare-{name}");
+    let traces = Traces {
+        init: init.parse().unwrap(),
+        folder: std::env::temp_dir().join(&name),
+        name,
+    };
+    assert!(traces.left().len() >= 4, "{:?}", traces.left());
+    test.kill().unwrap();
+    test.wait().unwrap();
+    let left = traces.when_gone();
+    assert!(left.is_empty(), "{left:?}");
 }

@@ -31,7 +31,9 @@ fn one_that_hangs_is_killed_and_comes_back() {
         );
         assert_ne!(machine.property(unit, "MainPID"), pid);
         let journal = machine.ok(&format!("journalctl --quiet --no-pager -u {unit}"));
-        assert!(journal.contains("Watchdog timeout"), "{journal}");
+        for text in ["Watchdog timeout", "Failed with result 'watchdog'"] {
+            assert!(journal.contains(text), "{text}:\n{journal}");
+        }
     }
     machine.until(
         "both are in step",
@@ -43,6 +45,46 @@ fn one_that_hangs_is_killed_and_comes_back() {
     for unit in ["fanfare-agent", "fanfare-publisher"] {
         assert_eq!(machine.property(unit, "NRestarts"), "1");
     }
+}
+
+/// Type=notify: what is ordered after the unit waits for as much as `ready` says.
+#[test]
+fn it_is_up_when_ready_says_so() {
+    let Some(debs) = packages::folder() else {
+        return;
+    };
+    let machine = Container::with_both(&debs, "");
+    let state = |unit: &str| machine.property(unit, "ActiveState");
+    machine.ok("systemctl stop fanfare-publisher fanfare-agent");
+    // "started", the default: it need not be in step.
+    machine.ok("systemctl start fanfare-agent");
+    assert_eq!(state("fanfare-agent"), "active");
+    assert!(machine.fails("fanfare status").contains("not in step"));
+    machine.until(
+        "the service manager is told why",
+        "systemctl show --value -p StatusText fanfare-agent | grep '0 of 1 publishers connected.*not in step'",
+    );
+
+    machine.write("/etc/fanfare/conf.d/60-ready.toml", "ready = \"in-sync\"");
+    machine.write(
+        "/etc/systemd/system/follower.service",
+        "[Unit]\nAfter=fanfare-agent.service\nRequires=fanfare-agent.service\n\
+         [Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/usr/bin/fanfare status",
+    );
+    machine.ok("systemctl stop fanfare-agent && systemctl daemon-reload");
+    machine.ok("systemctl start --no-block follower");
+    machine.until(
+        "the agent tries",
+        "systemctl show -p SubState -p StatusText fanfare-agent | tr '\n' ' ' | grep 'not in step.*SubState=start'",
+    );
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    let waiting = (state("fanfare-agent"), state("follower"));
+    assert_eq!(waiting, ("activating".into(), "inactive".into()));
+
+    machine.ok("systemctl start fanfare-publisher");
+    machine.until("what waited runs", "systemctl is-active follower");
+    assert_eq!(state("fanfare-agent"), "active");
+    assert_eq!(machine.property("fanfare-agent", "NRestarts"), "0");
 }
 
 #[test]

@@ -25,6 +25,8 @@ const OF_THE_DISTRIBUTOR: &[&str] = &[
     "no-packager-tag",
     "no-group-tag",
     "invalid-buildhost",
+    "no-buildhost-tag",
+    "no-changelogname-tag",
 ];
 
 #[test]

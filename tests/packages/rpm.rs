@@ -1,7 +1,9 @@
-//! The rpms, unpacked into a folder: this host runs its own distribution.
+//! The rpms: unpacked into a folder, and installed with their scripts into a machine that has another
+//! kind of packages otherwise.
 
 use std::process::Command;
 
+use crate::container::Container;
 use crate::packages::{self, output};
 
 #[test]
@@ -50,4 +52,48 @@ fn the_programs_of_the_rpms_run() {
             assert!(root.path().join(&file).is_file(), "{file}");
         }
     }
+}
+
+#[test]
+fn the_rpms_run_when_installed_and_leave_when_removed() {
+    let Some(folder) = packages::folder() else {
+        return;
+    };
+    let machine = Container::boot(&folder);
+    machine.write(
+        "/etc/fanfare/conf.d/50-test.toml",
+        "security = \"none\"\ntopics = [\"t1\"]",
+    );
+    // Libraries are another package manager's here.
+    for name in ["fanfare-agent", "fanfare-publisher"] {
+        machine.ok(&format!("rpm --force-debian --nodeps -i {name}-*.rpm"));
+    }
+    machine.ok("systemctl start fanfare-publisher fanfare-agent");
+    machine.until(
+        "both are in step",
+        "fanfare publisher status && fanfare status",
+    );
+    for unit in ["fanfare-agent", "fanfare-publisher"] {
+        assert_eq!(machine.property(unit, "UnitFileState"), "enabled");
+        let user = machine.property(unit, "MainPID");
+        let user = machine.ok(&format!("ps -o user= -p {user}"));
+        assert_eq!(user.trim(), "fanfare");
+    }
+    machine.ok("fanfare publish --table t --key k --value 1 --topic t1");
+    machine.until("the row arrives", "test \"$(fanfare get t k)\" = 1");
+
+    // The first leaves: the tool is the other's then.
+    machine.ok("readlink -f /usr/bin/fanfare | grep fanfare-agent");
+    machine.ok("rpm --force-debian -e fanfare-agent");
+    machine.ok("! systemctl is-active fanfare-agent && fanfare publisher status");
+    machine.ok(
+        "readlink -f /usr/bin/fanfare | grep fanfare-publisher; test -s \"$(man -w 1 fanfare)\"",
+    );
+    machine.ok("rpm --force-debian -e fanfare-publisher");
+    machine.ok("! systemctl is-active fanfare-publisher; test -s /var/lib/fanfare/publisher.redb");
+    let left = machine.ok(
+        "find /usr -name '*fanfare*' -not -path '/usr/src/*' -not -path '*/site-packages/*'; \
+         find /etc/systemd -name 'fanfare*'",
+    );
+    assert_eq!(left, "");
 }

@@ -1,6 +1,7 @@
 //! The units' sandboxes: tight, and wide enough for what the daemons do.
 
 use std::path::Path;
+use std::process::Command;
 
 use crate::container::Container;
 use crate::packages;
@@ -30,6 +31,32 @@ fn the_units_are_well_formed_and_little_exposed() {
             "sed /SystemCallFilter/d {path} >/tmp/{unit}.service; \
              systemd-analyze security --no-pager --offline=yes --threshold={THRESHOLD} /tmp/{unit}.service"
         ));
+    }
+}
+
+/// What can be told without packages: the same of the units as they stand in the sources, with programs
+/// that are there.
+#[test]
+fn the_units_of_the_sources_are_well_formed_and_little_exposed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (unit, program) in UNITS.iter().zip([
+        env!("CARGO_BIN_EXE_fanfare-agent"),
+        env!("CARGO_BIN_EXE_fanfare-publisher"),
+    ]) {
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("packaging/{unit}.service"));
+        let text = std::fs::read_to_string(source).unwrap();
+        let text = text.replace(&format!("/usr/bin/{unit}"), program);
+        assert!(text.contains(program));
+        let path = folder.path().join(format!("{unit}.service"));
+        std::fs::write(&path, text).unwrap();
+        let analyze = |arguments: &[&str]| {
+            let mut command = Command::new("systemd-analyze");
+            packages::output(command.args(arguments).arg(&path))
+        };
+        assert_eq!(analyze(&["verify", "--man=no"]), "");
+        let threshold = format!("--threshold={THRESHOLD}");
+        analyze(&["security", "--no-pager", "--offline=yes", &threshold]);
     }
 }
 
