@@ -71,7 +71,7 @@ doctest: build # the examples in the sources and in the documents
 .PHONY: smoke
 smoke: build
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; mkdir "$$dir/tmp"; \
-	TMPDIR=$$dir/tmp RUN_SECONDS=6 $(QUICKSTART)/run.sh "$(TARGET_DIR)/debug" \
+	TMPDIR=$$dir/tmp RUN_SECONDS=10 $(QUICKSTART)/run.sh "$(TARGET_DIR)/debug" \
 		</dev/null >"$$dir/out" 2>&1 || { cat "$$dir/out"; exit 1; }; \
 	for text in 'set table=lport key=red-web-1' 'connection lost' 'missing: none' \
 		'delete table=lport key=red-web-2' '"blue-db-2": {' 'rows.json as the agent left it'; do \

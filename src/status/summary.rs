@@ -32,10 +32,13 @@ pub fn summary(
     lines
 }
 
-/// One line for the workers' side and one for each part of the publisher service.
+/// One line for the workers' side and one for each part of the publisher service that counted
+/// anything.
 pub fn publisher_summary(sources: &[Arc<Source>], parts: &[(&str, Vec<Sample>)]) -> Vec<String> {
     let mut lines: Vec<String> = sources.iter().map(|source| publisher(source)).collect();
-    lines.extend(parts.iter().map(|(name, samples)| line(name, samples)));
+    let counted = |samples: &[Sample]| samples.iter().any(|sample| sample.value > 0);
+    let parts = parts.iter().filter(|(_, samples)| counted(samples));
+    lines.extend(parts.map(|(name, samples)| line(name, samples)));
     lines
 }
 
