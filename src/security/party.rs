@@ -17,7 +17,7 @@ pub struct NodeKeys {
     /// Its own.
     pub secret: SecretKey,
     publishers: BTreeMap<String, Vec<PublicKey>>,
-    /// How often a publisher, by address, was not reached with the key whose turn it was.
+    /// Whose turn it is of the keys that a publisher, by address, is known by.
     turns: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -47,9 +47,15 @@ impl NodeKeys {
         known.get(turn.checked_rem(known.len())?)
     }
 
-    /// The publisher at `uri` was not reached: if it is known by several keys, the next one has its
-    /// turn. A client can try one only, and is not told that it is the wrong one.
-    pub fn not_reached(&self, uri: &str) {
+    /// Whose turn it is with the publisher at `uri`.
+    pub fn turn(&self, uri: &str) -> usize {
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.get(uri).copied().unwrap_or(0)
+    }
+
+    /// The publisher at `uri` was reached, or not, with the key whose turn this was: it keeps it, or
+    /// the next one has it. A client can try one only, and is not told that it is the wrong one.
+    pub fn tried(&self, uri: &str, turn: usize, reached: bool) {
         if self.known(uri).len() < 2 {
             return;
         }
@@ -57,8 +63,8 @@ impl NodeKeys {
         if turns.len() >= MAX_TURNS {
             turns.clear();
         }
-        let turn = turns.entry(uri.to_owned()).or_default();
-        *turn = turn.wrapping_add(1);
+        let next = turn.wrapping_add(usize::from(!reached));
+        turns.insert(uri.to_owned(), next);
     }
 }
 
@@ -77,17 +83,20 @@ mod tests {
         let keys = NodeKeys::new(SecretKey::random().unwrap(), publishers.into());
         let tried = |uri: &str| {
             let tried = keys.of_publisher(uri).copied();
-            keys.not_reached(uri);
+            keys.tried(uri, keys.turn(uri), false);
             tried
         };
         let of = |uri| [tried(uri), tried(uri), tried(uri)];
         assert_eq!(of("tcp://c:1"), [Some(key(1)), Some(key(2)), Some(key(1))]);
+        // What is heard of late changes nothing.
+        keys.tried("tcp://c:1", 3, true);
+        assert_eq!(keys.of_publisher("tcp://c:1"), Some(&key(2)));
         // One does not depend on another.
         assert_eq!(keys.of_publisher("tcp://d:1"), Some(&key(1)));
         assert_eq!(of("tcp://a:1"), [Some(key(3)); 3]);
         assert_eq!(of("tcp://b:1"), [None; 3]);
         for n in 0..3 * MAX_TURNS {
-            keys.not_reached(&format!("tcp://{n}:1"));
+            keys.tried(&format!("tcp://{n}:1"), 0, false);
         }
         assert!(keys.turns.lock().unwrap().len() <= MAX_TURNS);
     }

@@ -20,17 +20,17 @@ fn who_says_nothing_keeps_nobody_out() {
             silent.push(TcpStream::connect(("127.0.0.1", port)).unwrap());
         }
     }
-    let counted = until("the silent ones are ended", || {
+    until("the silent ones are ended", || {
         let parts = site.report()["parts"].clone();
         let ended = [
             &parts["service"]["connections_crowded_total"],
             &parts["sync"]["sync_connections_crowded_total"],
         ];
         let enough = ended.iter().all(|count| count.as_u64() >= Some(44));
-        enough.then_some(parts)
+        // libzmq finds out a little later.
+        let open = parts["service"]["connections"].as_u64().unwrap();
+        (enough && open <= 20).then_some(())
     });
-    let open = counted["service"]["connections"].as_u64().unwrap();
-    assert!(open <= 20, "{open}");
     let mut node = site.node("n1");
     node.has(&rows(20, 100));
     let counted = node.stop();

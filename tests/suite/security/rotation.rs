@@ -56,6 +56,16 @@ impl Load {
         });
     }
 
+    /// Waits until a node has something that is published from now on.
+    #[track_caller]
+    fn reaches(&self, node: &Node) {
+        let so_far = self.published.load(Ordering::SeqCst);
+        wait_for("the node hears of new events", || {
+            let rows = node.rows();
+            rows.get("t").is_some_and(|rows| rows.len() as u64 > so_far)
+        });
+    }
+
     /// Ends it; gives the number of all acknowledged events.
     fn end(self) -> u64 {
         self.end.store(true, Ordering::SeqCst);
@@ -109,6 +119,7 @@ fn the_key_of_a_publisher_is_changed_under_load() {
     let before = format!("\"*\" = {old:?}");
     let both = trusts(&[&old, &new]);
     for node in &mut nodes {
+        load.reaches(node);
         restart(node, true, &before, &both);
         load.goes_on();
     }
@@ -138,6 +149,7 @@ fn the_key_of_a_publisher_is_changed_under_load() {
     }
     // 4. Nobody trusts the old one any more.
     for node in &mut nodes {
+        load.reaches(node);
         restart(node, false, &both, &trusts(&[&new]));
         load.goes_on();
     }
@@ -169,6 +181,8 @@ fn the_key_of_a_node_is_changed_under_load() {
     let load = Load::on(&site);
     load.goes_on();
 
+    load.reaches(&node);
+    load.reaches(&beside);
     // 1. A new pair, on the node.
     keygen(&["--node", "n1"], &folder);
     // 2. The publisher knows the node by it.

@@ -32,10 +32,9 @@ pub struct ZmqLink {
     /// Given out once, where there is no monitor.
     up: Option<Signal>,
     frames: Frames,
-    /// What the publisher is known by, and under which address.
-    keys: Option<(Arc<NodeKeys>, String)>,
-    /// Whether the publisher was reached.
-    reached: bool,
+    /// What the publisher is known by, under which address, and whose turn it was; until it is known
+    /// whether it was reached.
+    keys: Option<(Arc<NodeKeys>, String, usize)>,
     /// What the publisher has sent since its last whole message, and how much that may be.
     unended: Unended,
     max_unended: u64,
@@ -54,6 +53,10 @@ impl ZmqLink {
         let cannot = || failed(format!("cannot open a socket for {uri}"));
         let mut socket = context.socket(zmq::SUB).map_err(cannot())?;
         configure(&socket, options).map_err(cannot())?;
+        let keys = options.keys.clone().map(|keys| {
+            let turn = keys.turn(registered);
+            (keys, registered.to_owned(), turn)
+        });
         curve::connects(&socket, options.keys.as_deref(), registered, endpoint)?;
         let multicast = matches!(endpoint, Endpoint::Epgm { .. });
         let monitor = if multicast {
@@ -77,11 +80,7 @@ impl ZmqLink {
             monitor_ready: true,
             up: multicast.then_some(Signal::Up),
             frames: Frames::new(),
-            keys: options
-                .keys
-                .clone()
-                .map(|keys| (keys, registered.to_owned())),
-            reached: false,
+            keys,
             unended: Unended::default(),
             // Two frames of the longest that libzmq takes in.
             max_unended: (2 * HARD_LIMIT_FACTOR).saturating_mul(options.max_message_size) as u64,
@@ -116,6 +115,14 @@ fn close(socket: &mut Socket, uri: &str) {
 }
 
 impl ZmqLink {
+    /// It is known whether the publisher was reached. At once, not only when the link is dropped:
+    /// the next one is opened before that.
+    fn settle(&mut self, reached: bool) {
+        if let Some((keys, registered, turn)) = self.keys.take() {
+            keys.tried(&registered, turn, reached);
+        }
+    }
+
     /// Ends the connection if the publisher sends a message without end. Says whether it is to be
     /// measured again, in a while.
     fn measure(&mut self) -> bool {
@@ -144,9 +151,7 @@ impl ZmqLink {
 
 impl Drop for ZmqLink {
     fn drop(&mut self) {
-        if let Some((keys, registered)) = self.keys.take_if(|_| !self.reached) {
-            keys.not_reached(&registered);
-        }
+        self.settle(false);
         close(&mut self.socket, &self.uri);
     }
 }
@@ -170,7 +175,9 @@ impl Link for ZmqLink {
         let received = self.frames.receive(&self.socket, &self.uri)?;
         if !matches!(received, Received::Nothing) {
             // Under load nothing else tells.
-            self.reached = true;
+            if let Some((keys, registered, turn)) = self.keys.take() {
+                keys.tried(&registered, turn, true);
+            }
             self.unended.message();
         }
         Ok(received)
@@ -185,7 +192,9 @@ impl Link for ZmqLink {
         }
         let signal = monitor.next()?;
         self.monitor_ready = signal.is_some();
-        self.reached |= signal == Some(Signal::Up);
+        if let Some(signal) = &signal {
+            self.settle(*signal == Signal::Up);
+        }
         Ok(signal)
     }
 
