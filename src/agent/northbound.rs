@@ -194,7 +194,9 @@ impl Reader {
             let removed = self.hub.change(|replica| {
                 let mut events = EventBatch::new();
                 for name in slice {
+                    // On a topic that was not asked about when this was ordered, nothing is known.
                     if let Some(row) = replica.get(&name.table, &name.key)
+                        && wanted(&row.topic)
                         && is_as_before(replica, name, before)
                     {
                         events.push(&Event::delete(&name.table, &name.key).on(&row.topic));

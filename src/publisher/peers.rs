@@ -10,6 +10,7 @@
 
 mod inbox;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +47,11 @@ pub enum Heard {
 
 /// Topics that one publisher is followed on.
 const MAX_TOPICS: usize = 10_000;
+
+/// Topics that are subscribed to, at all publishers alike. Until a hello comes that is done in two
+/// forms, and a publisher ends a connection with more subscriptions than `max_subscriptions`, 10,000
+/// unless configured. What happens on other topics is found by hellos, and fetched.
+const MAX_SUBSCRIBED: usize = 4_000;
 
 /// Batches that may wait for the service; its thread takes them whatever happens.
 const WAITING: usize = 16;
@@ -175,12 +181,16 @@ fn subscribe(
     topics: &Receiver<Vec<Arc<str>>>,
     stopped: &Receiver<()>,
 ) {
+    let mut known = HashSet::new();
     loop {
         crossbeam_channel::select! {
             recv(stopped) -> _ => break,
             recv(topics) -> names => match names {
                 Ok(names) => {
                     for name in names {
+                        if known.len() >= MAX_SUBSCRIBED || !known.insert(Arc::clone(&name)) {
+                            continue;
+                        }
                         if let Err(error) = subscriber.register_topic(&name) {
                             log::error!("a topic of another publisher is not followed: {error}");
                         }

@@ -95,13 +95,14 @@ pub trait PublisherApi: Send {
 
     /// Shows the changes of subscriptions since the last call, without waiting. Where
     /// [`PeerRules::guarded`] is set, one that is added takes effect only if `see` says so; where it
-    /// is not, what `see` says counts for nothing. A driver without subscriptions shows nothing.
+    /// is not, what `see` says counts for nothing. A driver without subscriptions shows nothing. Must
+    /// not take long, whatever peers send: says whether there are more to be shown.
     fn subscriptions(
         &mut self,
         see: &mut dyn FnMut(&Subscription<'_>) -> bool,
-    ) -> Result<(), PubSubError> {
+    ) -> Result<bool, PubSubError> {
         let _ = see;
-        Ok(())
+        Ok(false)
     }
 
     /// Whether subscriptions take effect only with leave from now on. Counts after the next

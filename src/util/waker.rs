@@ -81,6 +81,7 @@ impl<T> Commands<T> {
                 // Without its byte the mark would silence the bell for ever.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
+                    self.rung.store(false, Ordering::Release);
                     log::debug!("the owner of a bell has ended: {error}");
                     return;
                 }

@@ -326,8 +326,9 @@ impl Follow for Follower {
                 // What ended the one connection may have ended the other, and there may be nothing
                 // that says so: a question on it would cost a whole `ask_timeout`.
                 self.line = None;
-                self.step(Input::Lost, now);
-                Input::Down
+                // In this order: nothing is asked, on a new line to the old address, that was lost.
+                self.step(Input::Down, now);
+                Input::Lost
             }
         };
         self.step(input, now);

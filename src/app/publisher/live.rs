@@ -241,7 +241,13 @@ impl Live {
     fn take(&mut self, new: PublisherConfig) {
         let mut later = self.config.differs(&new);
         if later.contains(&"grant") {
-            self.wired.permits().set(new.grants());
+            match self.wired.proves() || new.grants().is_open() {
+                true => self.wired.permits().set(new.grants()),
+                false => log::error!(
+                    "grants take effect at the next start: as this process was started, nobody \
+                     proves who it is"
+                ),
+            }
         }
         if later.contains(&"log_level") {
             match self.level.is_fixed() {

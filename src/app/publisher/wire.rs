@@ -26,6 +26,7 @@ use crate::publisher::service::{self, Service};
 use crate::publisher::submit::request_path;
 use crate::publisher::sync::{SyncMetrics, SyncService};
 use crate::publisher::version::VersionField;
+use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{Source, SubscriberApi};
 use crate::replica::Row;
 use crate::store::publisher_row::id_text;
@@ -48,6 +49,8 @@ pub struct Wired {
     service: Service,
     gated: Option<Arc<GateMetrics>>,
     permits: Arc<Permits>,
+    /// Whether nodes prove who they are.
+    proves: bool,
     // After all that it guards.
     gate: Option<Gate>,
     id: String,
@@ -131,6 +134,7 @@ impl Wired {
         let cuts = gate.as_ref().map_or_else(Cuts::default, Gate::cuts);
         let (key, peer_keys) = keys.map(|keys| (keys.secret, keys.peers)).unzip();
 
+        let proves = key.is_some() && matches!(config.bind, Endpoint::Tcp { .. });
         let permits = Arc::new(Permits::new(config.grants()));
         let publisher = network(config, context, key.clone())?;
         let (pushed_to, pushed) = bounded(PUSHED_WAITING);
@@ -214,6 +218,7 @@ impl Wired {
             gated: gate.as_ref().map(|gate| Arc::clone(&gate.metrics)),
             gate,
             permits,
+            proves,
             id,
             uri,
             _locks: [lock, id_lock],
@@ -254,6 +259,11 @@ impl Wired {
     /// Who may have which topics.
     pub fn permits(&self) -> &Permits {
         &self.permits
+    }
+
+    /// Whether grants may be put in force: as it was started, whatever the configuration says now.
+    pub fn proves(&self) -> bool {
+        self.proves
     }
 
     /// Who admits nodes, if anybody has to be admitted.

@@ -7,11 +7,12 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::state::{Map, State};
 use super::version::normal;
 use super::{History, Moment, rows};
-use crate::event::{Action, Event, EventBatch, topic};
+use crate::event::{Action, Event, EventBatch, Stamp, topic};
 use crate::replica::{Row, RowKey, Verdict};
 
 /// What became of the events of another publisher.
@@ -35,21 +36,24 @@ pub(super) struct Peers {
 }
 
 impl State {
-    /// Merges a row of another publisher; whether it is the newest state now.
-    fn merge(&mut self, event: &Event<'_>, now: Moment) -> bool {
-        let at = event
-            .stamp
-            .map_or(now.instant, |stamp| now.instant_of(stamp.unix_micros));
+    /// Merges a row of another publisher, which came to be at `at`; whether it is the newest state now.
+    fn merge(&mut self, event: &Event<'_>, at: Instant) -> bool {
+        let topic = event.topic_or_all();
+        let before = self.rows.get_any(event.table, event.key);
+        let left = before
+            .filter(|row| *row.topic != *topic)
+            .map(|row| Arc::clone(&row.topic));
         if self.take(event, at) != Verdict::Applied {
             return false;
         }
         if let Some(name) = self.rows.name(event.table, event.key) {
             self.peers.dirty.insert(name);
         }
-        let topic = event.topic_or_all();
-        match self.peers.changes.get_mut(topic) {
-            Some(changes) => *changes += 1,
-            None => drop(self.peers.changes.insert(topic.into(), 1)),
+        for topic in left.as_deref().into_iter().chain([topic]) {
+            match self.peers.changes.get_mut(topic) {
+                Some(changes) => *changes += 1,
+                None => drop(self.peers.changes.insert(topic.into(), 1)),
+            }
         }
         true
     }
@@ -58,12 +62,19 @@ impl State {
     pub(super) fn merge_all_of(&mut self, old: &State, now: Moment) {
         // A number that was used must not come to stand for other rows.
         self.peers.changes = old.peers.changes.clone();
-        let (id, dirty) = (old.meta.id, &old.peers.dirty);
-        let foreign = |row: &Row| row.stamp.is_some_and(|stamp| stamp.publisher != id);
-        let names = old.rows.keys_any(foreign);
-        for name in names.iter().chain(dirty) {
+        // Own ones of a life that this one does not vouch for came back from others too, and the journal
+        // may have them no more.
+        let (id, since) = (self.meta.id, self.meta.complete_since);
+        let kept = |row: &Row| {
+            let theirs = |stamp: Stamp| stamp.publisher != id || stamp.incarnation < since;
+            row.stamp.is_some_and(theirs)
+        };
+        for name in old.rows.keys_any(kept) {
             if let Some(row) = old.rows.get_any(&name.table, &name.key) {
-                self.merge(&rows::event(name, row), now);
+                let at = row
+                    .stamp
+                    .map_or(now.instant, |stamp| now.instant_of(stamp.unix_micros));
+                self.merge(&rows::event(&name, row), at);
             }
         }
     }
@@ -75,9 +86,12 @@ impl History {
     pub fn merge(&mut self, events: &EventBatch, now: Moment) -> Merged {
         let mut merged = Merged::default();
         for event in events.iter() {
+            let at = event
+                .stamp
+                .map_or(now.instant, |stamp| now.instant_of(stamp.unix_micros));
             if !self.is_foreign_row(&event) {
                 merged.left_out += 1;
-            } else if self.state.merge(&normal(&event), now) {
+            } else if self.state.merge(&normal(&event), at) {
                 merged.changed += 1;
             } else {
                 merged.known += 1;
@@ -121,7 +135,8 @@ impl History {
                 stamp: row.stamp,
                 ..Event::delete(&name.table, &name.key).on(topic)
             };
-            ended += u64::from(self.state.merge(&delete, now));
+            // It is gone from now on, however old the row was.
+            ended += u64::from(self.state.merge(&delete, now.instant));
         }
         let next = names.into_iter().next_back();
         (ended, next)

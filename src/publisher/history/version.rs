@@ -41,7 +41,10 @@ pub(super) fn stored_content<'s>(state: &'s State, table: &str, key: &str) -> Op
         deleted: row.is_tombstone(),
         value: row.value.as_deref(),
         topic: &row.topic,
-        ours: row.stamp?.publisher == state.meta.id,
+        // One of a life that is not vouched for came back from another publisher.
+        ours: row.stamp.is_some_and(|stamp| {
+            stamp.publisher == state.meta.id && stamp.incarnation >= state.meta.complete_since
+        }),
     })
 }
 

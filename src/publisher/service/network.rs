@@ -44,6 +44,8 @@ pub(super) struct Network {
     must_cut: bool,
     /// Whether the address is to be opened again.
     closed: bool,
+    /// Whether there are more subscriptions to be seen.
+    more: bool,
     permits: Arc<Permits>,
     bans: Bans,
     /// The grants in force here, and their number.
@@ -79,6 +81,7 @@ impl Network {
             cuts,
             must_cut: false,
             closed: false,
+            more: false,
             grants: permits.current(),
             permits,
             bans,
@@ -230,6 +233,11 @@ impl Network {
         }
     }
 
+    /// Whether there are more subscriptions to be seen, after the events that wait.
+    pub(super) fn has_more(&self) -> bool {
+        self.more
+    }
+
     /// Whether the address is to be opened again, soon.
     pub(super) fn is_closed(&self) -> bool {
         self.closed
@@ -261,6 +269,7 @@ impl Network {
             }
             true
         });
+        self.more = matches!(seen, Ok(true));
         if let Err(error) = seen
             && let Some(permit) = self.complaints.permit(now)
         {

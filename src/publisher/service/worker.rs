@@ -158,7 +158,10 @@ impl Worker {
         } else {
             TICK
         };
-        let due = self.network.due().min(now + tick);
+        let due = match self.network.has_more() {
+            true => now,
+            false => self.network.due().min(now + tick),
+        };
         let stalled = self.stall.until();
         let due = stalled.map_or(due, |until| due.min(until));
         let due = if self.peers.is_busy() { now } else { due };

@@ -5,7 +5,7 @@ use zmq::Socket;
 use super::SyncOptions;
 use crate::publisher::gate::Cuts;
 use crate::pubsub::driver::zmq::watch::{Sender, Watch};
-use crate::pubsub::driver::zmq::{bind, curve, failed, ffi};
+use crate::pubsub::driver::zmq::{bind, bound_port, curve, failed, ffi};
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerCounts, PubSubError};
 use crate::sync::MAX_REQUEST;
@@ -104,7 +104,7 @@ impl Door {
     /// call.
     pub fn peers(&mut self) -> Result<PeerCounts, PubSubError> {
         self.watch.look()?;
-        self.watch.thin_out();
+        self.watch.thin_out(true);
         // Nothing is kept for a connection.
         self.watch.gone();
         Ok(self.watch.take())
@@ -134,7 +134,8 @@ fn make(
         .and_then(|socket| configure(&socket, &uri, options).map(|()| socket))
         .map_err(failed(format!("cannot open a socket for {uri}")))?;
     curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
-    let watch = Watch::of(context, &socket, options.peers)?;
+    let port = bound_port(endpoint);
+    let watch = Watch::of(context, &socket, options.peers, port)?;
     Ok((socket, watch))
 }
 

@@ -330,7 +330,7 @@ impl PublisherApi for MemoryPublisher {
     fn subscriptions(
         &mut self,
         see: &mut dyn FnMut(&Subscription<'_>) -> bool,
-    ) -> Result<(), PubSubError> {
+    ) -> Result<bool, PubSubError> {
         for prefix in self
             .network
             .state()
@@ -344,7 +344,7 @@ impl PublisherApi for MemoryPublisher {
                 node: None,
             });
         }
-        Ok(())
+        Ok(false)
     }
 
     fn close(&mut self) {

@@ -328,6 +328,24 @@ fn grants_without_keys_start_nothing() {
     }
 }
 
+/// A service that was started without keys knows of nobody who it is: what a peer says of itself would
+/// count, and honest agents would have nothing.
+#[test]
+fn grants_are_not_put_in_force_where_nobody_proves_who_it_is() {
+    let mut host = crate::service::host::Host::running("security = \"none\"");
+    host.more = format!("security = \"curve\"\n{GRANTS}");
+    // Writes the file.
+    host.command();
+    let process = host.process();
+    process.signal(Signal::HUP);
+    process.err.find("it says so", |line| {
+        line.contains("grants take effect at the next start")
+            .then_some(())
+    });
+    let said = host.stop(crate::rig::PATIENCE);
+    assert!(!said.contains("grants_changed_total"), "{said}");
+}
+
 /// Agents are not held up by having to be let in: the first rows come as fast as without grants.
 #[test]
 fn leave_costs_a_joining_agent_no_time() {

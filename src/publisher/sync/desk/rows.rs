@@ -30,12 +30,7 @@ impl Desk {
             .filter(|_| age.is_some_and(|age| age < SETTLED))
             .map(|(id, _)| id);
         let known = newest.map(|(_, newest)| newest.position());
-        // What is being fetched cannot be dropped; another is begun when there is room for it.
-        let full = || {
-            let chunks = self.chunks.keys().copied();
-            self.shelf.full_of(self.admission.open().chain(chunks))
-        };
-        if !fresh && full() {
+        if !fresh && self.is_full() {
             return self.retry(&waiter, BROKEN);
         }
         if let Err(wait) = self.admission.begin(&waiter.client, now) {
@@ -141,7 +136,16 @@ impl Desk {
         }
     }
 
+    /// Whether all room is taken by what is being fetched, which cannot be dropped: another snapshot is
+    /// begun when there is room for it.
+    fn is_full(&self) -> bool {
+        let chunks = self.chunks.keys().copied();
+        self.shelf.full_of(self.admission.open().chain(chunks))
+    }
+
     pub(super) fn begun(&mut self, topic: Arc<str>, told: Told, now: Instant) {
+        // The newest one was thought to do, and does not: a peer has changed the topic meanwhile.
+        let full = self.is_full();
         let waiters = self.beginning.remove(&topic).unwrap_or_default();
         let known = self.shelf.newest(&topic).map(|(id, _)| id);
         let id = match (told, known) {
@@ -158,7 +162,7 @@ impl Desk {
                     more,
                 },
                 _,
-            ) => {
+            ) if !full => {
                 self.incarnation = position.incarnation;
                 let id = self.next_snapshot;
                 self.next_snapshot = id.wrapping_add(1);

@@ -165,10 +165,10 @@ pub fn fd(socket: &zmq::Socket) -> zmq::Result<BorrowedFd<'_>> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Ends the connection that `fd` is, of the peer at this address where it is known; says whether it
-/// did. libzmq has no call that ends one connection of a bound socket; its I/O thread finds it ended.
+/// Ends the connection that `fd` is, of the peer at this address to this port of ours, where these are
+/// known; says whether it did. libzmq has no call that ends one connection of a bound socket; its I/O thread finds it ended.
 /// The caller has made sure that libzmq has not reported the connection's end.
-pub fn end_connection(fd: RawFd, peer: Option<IpAddr>) -> bool {
+pub fn end_connection(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
     if fd < 0 {
         return false;
     }
@@ -177,7 +177,14 @@ pub fn end_connection(fd: RawFd, peer: Option<IpAddr>) -> bool {
     // rests on.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     // Another socket that has the number by now is spared where that shows: one that listens has no
-    // peer, and most have another.
+    // peer, most have another, and all but those to the same port are to another.
+    let ours = || {
+        let own = rustix::net::getsockname(fd).ok();
+        own.and_then(|own| Some(SocketAddr::try_from(own).ok()?.port()))
+    };
+    if port.is_some() && ours() != port {
+        return false;
+    }
     let found = rustix::net::getpeername(fd);
     let same = match (found, peer) {
         (Err(_), _) => false,

@@ -138,7 +138,8 @@ impl ZmqLink {
             // Not over tcp: a process of this host, which may be trusted so far.
             return false;
         };
-        if self.unended.is_over(bytes, self.max_unended, now) && ffi::end_connection(fd, None) {
+        if self.unended.is_over(bytes, self.max_unended, now) && ffi::end_connection(fd, None, None)
+        {
             log::error!(
                 "{}: sent {} bytes of a message that does not end; its connection is ended",
                 self.uri,

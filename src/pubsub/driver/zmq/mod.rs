@@ -178,6 +178,14 @@ pub(crate) fn bind(
     }
 }
 
+/// The port that a socket bound to `endpoint` has, where it is known before.
+pub(crate) fn bound_port(endpoint: &Endpoint) -> Option<u16> {
+    match endpoint {
+        Endpoint::Tcp { port, .. } if *port > 0 => Some(*port),
+        _ => None,
+    }
+}
+
 /// As [`wait`], for sockets that are only received from: to be called when a receive on `socket` and
 /// on `monitor` has just said that nothing is waiting. libzmq's own poll takes half a dozen system
 /// calls more for each event. Says whether `monitor` has something to say.

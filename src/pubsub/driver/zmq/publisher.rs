@@ -1,12 +1,13 @@
 //! The sending side: a PUB or XPUB socket.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use zmq::Socket;
 
 use super::seats::Seats;
 use super::watch::{Sender, Watch};
-use super::{bind, configure_multicast, curve, failed, ffi};
+use super::{bind, bound_port, configure_multicast, curve, failed, ffi};
 use crate::event::topic;
 use crate::pubsub::api::{PeerCounts, PubSubError, PublisherApi, PublisherOptions, Subscription};
 use crate::pubsub::endpoint::Endpoint;
@@ -31,8 +32,12 @@ pub struct ZmqPublisher {
 /// Longest message of a subscriber, bytes: a subscription, the longest topic in it, and room.
 const MAX_SUBSCRIPTION: i64 = 1024;
 
-/// Changes of subscriptions that are taken in one go.
-const ROUND: usize = 20_000;
+/// How long changes of subscriptions are taken in one go, while events wait. An agent with a thousand
+/// topics is done in two or three.
+const SLICE: Duration = Duration::from_micros(500);
+
+/// Changes of subscriptions that are taken before the clock is looked at.
+const ROUND: usize = 32;
 
 impl ZmqPublisher {
     pub fn new(context: zmq::Context, options: PublisherOptions) -> Self {
@@ -101,7 +106,8 @@ impl ZmqPublisher {
             &self.options.endpoint,
         )?;
         if self.tells_subscriptions() || self.options.key.is_some() {
-            let watch = Watch::of(&self.context, &socket, self.options.peers)?;
+            let port = bound_port(&self.options.endpoint);
+            let watch = Watch::of(&self.context, &socket, self.options.peers, port)?;
             self.watch = Some(watch);
         }
         (self.seats, self.in_step) = (Seats::default(), true);
@@ -310,19 +316,24 @@ impl PublisherApi for ZmqPublisher {
         socket.send(payload, 0).map_err(cannot)
     }
 
-    fn subscriptions(&mut self, see: See<'_>) -> Result<(), PubSubError> {
+    fn subscriptions(&mut self, see: See<'_>) -> Result<bool, PubSubError> {
         if !self.tells_subscriptions() {
-            return Ok(());
+            return Ok(false);
         }
+        let begun = Instant::now();
         let mut message = zmq::Message::new();
-        for _ in 0..ROUND {
+        let mut all = false;
+        for count in 1.. {
+            if count % ROUND == 0 && begun.elapsed() >= SLICE {
+                break;
+            }
             let Some(socket) = &self.socket else {
-                return Ok(());
+                return Ok(false);
             };
             match socket.recv(&mut message, zmq::DONTWAIT) {
                 Ok(()) => self.see(&mut message, see)?,
                 Err(zmq::Error::EAGAIN) => {
-                    self.in_step = true;
+                    (self.in_step, all) = (true, true);
                     break;
                 }
                 Err(zmq::Error::EINTR) => break,
@@ -334,10 +345,10 @@ impl PublisherApi for ZmqPublisher {
         }
         if let Some(watch) = &mut self.watch {
             watch.look()?;
-            watch.thin_out();
+            watch.thin_out(all);
         }
         self.part(see);
-        Ok(())
+        Ok(!all)
     }
 
     fn guard(&mut self, guarded: bool) {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::ffi;
 use super::monitor::{ACCEPTED, BROKE_OFF, LOST, Monitor, NOT_ACCEPTED, REFUSED};
@@ -63,6 +63,9 @@ struct Place {
 /// questions of the longest kind, are on their way at a time.
 const MAX_UNENDED: u64 = 8 << 20;
 
+/// How long it is waited for everything to be received before messages without end are looked for.
+const UNREAD: Duration = Duration::from_secs(5);
+
 /// Which connections are open: pure.
 #[derive(Debug, Default)]
 struct Places {
@@ -70,11 +73,14 @@ struct Places {
     /// The highest number of admission when the last connection with a descriptor had ended.
     over: HashMap<RawFd, u64>,
     comers: u64,
+    /// Whether somebody came since it was looked for those that are too many.
+    fresh: bool,
 }
 
 impl Places {
     fn came(&mut self, fd: RawFd) {
         self.comers += 1;
+        self.fresh = true;
         let place = Place {
             order: self.comers,
             spoke: false,
@@ -115,6 +121,10 @@ impl Places {
     /// The connections that are too many by `rules`: of those that are silent the oldest, of all the
     /// newest.
     fn crowd(&mut self, rules: &PeerRules) -> Vec<RawFd> {
+        // Asked with every group of events: only who comes makes them too many.
+        if !std::mem::take(&mut self.fresh) {
+            return Vec::new();
+        }
         let mut all: Vec<(u64, bool, RawFd)> = Vec::new();
         let silent = |place: &&Place| !place.spoke && !place.ended;
         let silent = self.open.values().filter(silent).count();
@@ -150,6 +160,8 @@ pub struct Watch {
     monitor: Monitor,
     places: Places,
     rules: PeerRules,
+    /// The port that it is bound to, on tcp.
+    port: Option<u16>,
     counts: PeerCounts,
     gone: Vec<RawFd>,
     /// When it was looked for messages that do not end.
@@ -157,17 +169,20 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches `watched`, until [`super::ffi::stop_monitor`] is called on it.
+    /// Watches `watched`, which is to be bound to `port`, until [`super::ffi::stop_monitor`] is called
+    /// on it.
     pub fn of(
         context: &zmq::Context,
         watched: &zmq::Socket,
         rules: PeerRules,
+        port: Option<u16>,
     ) -> Result<Self, PubSubError> {
         let mask = ACCEPTED | NOT_ACCEPTED | REFUSED | BROKE_OFF | LOST;
         Ok(Watch {
             monitor: Monitor::of(context, watched, mask)?,
             places: Places::default(),
             rules,
+            port,
             counts: PeerCounts::default(),
             gone: Vec::new(),
             measured: Instant::now(),
@@ -191,18 +206,20 @@ impl Watch {
     }
 
     /// Ends the connections that are too many, and those that send a message without end: libzmq
-    /// shows a message when it is whole, and holds whatever comes until then. To be called when
-    /// everything that it shows was received.
-    pub fn thin_out(&mut self) {
+    /// shows a message when it is whole, and holds whatever comes until then. What has yet to be received
+    /// looks like a message without end, so that is judged when `all` was; or at last all the same, lest
+    /// who sends without a pause is never judged.
+    pub fn thin_out(&mut self, all: bool) {
         let now = Instant::now();
-        if now.saturating_duration_since(self.measured) >= pace(self.places.open.len()) {
+        let waited = now.saturating_duration_since(self.measured);
+        if waited >= pace(self.places.open.len()) && (all || waited >= UNREAD) {
             self.measured = now;
             for fd in self.places.endless(now, ffi::bytes_received) {
-                self.counts.unruly += u64::from(ffi::end_connection(fd, None));
+                self.counts.unruly += u64::from(ffi::end_connection(fd, None, self.port));
             }
         }
         for fd in self.places.crowd(&self.rules) {
-            self.counts.crowded += u64::from(ffi::end_connection(fd, None));
+            self.counts.crowded += u64::from(ffi::end_connection(fd, None, self.port));
         }
     }
 
@@ -227,10 +244,12 @@ impl Watch {
         let Some(place) = self.places.open.get_mut(&sender.fd) else {
             return false;
         };
-        if std::mem::replace(&mut place.ended, true) {
+        if place.ended {
             return false;
         }
-        ffi::end_connection(sender.fd, sender.address)
+        // One that could not be ended is tried again.
+        place.ended = ffi::end_connection(sender.fd, sender.address, self.port);
+        place.ended
     }
 
     /// What is counted here since the last call.
