@@ -19,8 +19,9 @@ use crate::security::party::NodeKeys;
 /// otherwise allocate whatever a header claims. Up to here a message over the limit is only dropped.
 const HARD_LIMIT_FACTOR: usize = 4;
 
-/// How often it is looked for a message that does not end.
-const MEASURE: Duration = Duration::from_millis(500);
+/// How often it is looked for a message that does not end. Each look wakes an agent that has nothing
+/// else to do.
+const MEASURE: Duration = Duration::from_secs(1);
 
 pub struct ZmqLink {
     uri: String,
