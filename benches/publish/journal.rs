@@ -67,6 +67,11 @@ fn measure(durability: Durability, size: usize, total: u64) {
         );
         let copy = folder.path().join("copy.redb");
         std::fs::copy(&options.path, &copy).unwrap();
+        std::fs::copy(
+            folder.path().join("publisher.redb.tail"),
+            folder.path().join("copy.redb.tail"),
+        )
+        .unwrap();
         let length = std::fs::metadata(&copy).unwrap().len() >> 20;
         let begin = Instant::now();
         options.path = copy;

@@ -3,8 +3,10 @@
 //!
 //! Owned by one thread; it has no socket, no thread and no clock of its own.
 //!
-//! * The journal is in `publisher.redb`, in blobs: all events of one [`History::commit`] are one
-//!   insert and one fsync, since an insert per event would cost more than all the rest.
+//! * All events of one [`History::commit`] are one write, and one fsync, to the end of the journal:
+//!   `publisher.redb.tail`, which is only appended to. From time to time they are moved to
+//!   `publisher.redb`, in blobs: an insert per event would cost more than all the rest, and a commit
+//!   per group would be eight pages where one event needs a line.
 //! * Current rows are in memory. [`History::maintain`] writes the changed ones to the database from
 //!   time to time, and always before it trims the journal that holds them.
 //! * After an error the state in memory is that of the last successful commit and can be read, but
@@ -14,6 +16,7 @@
 
 mod backend;
 mod commit;
+mod disk;
 mod error;
 mod flush;
 mod identity;
@@ -26,13 +29,12 @@ mod replay;
 mod rows;
 mod state;
 mod store;
+mod tail;
 mod trim;
 mod version;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-use redb::Database;
 
 pub use commit::{Outcome, Submission};
 pub use error::HistoryError;
@@ -44,6 +46,7 @@ pub use replay::Replay;
 
 use crate::replica::Replica;
 use backend::SyncSwitch;
+use disk::Disk;
 use error::Fault;
 use open::Past;
 use state::State;
@@ -90,6 +93,8 @@ pub struct Options {
     pub notice_copies: bool,
     /// This boot of the machine; [`boot_id`] unless a test pretends a power cut.
     pub boot: Option<[u8; 16]>,
+    /// How large the tail becomes before it is moved to the database, bytes.
+    pub(super) tail_bytes: u64,
     #[cfg(test)]
     pub(super) faults: tests::faults::Faults,
 }
@@ -109,6 +114,7 @@ impl Options {
             authoritative: false,
             notice_copies: true,
             boot: boot_id(),
+            tail_bytes: tail::BYTES,
             #[cfg(test)]
             faults: tests::faults::Faults::default(),
         }
@@ -146,7 +152,7 @@ pub struct History {
     options: Options,
     sync: SyncSwitch,
     /// `None` after a reopening failed.
-    database: Option<Database>,
+    disk: Option<Disk>,
     state: State,
     /// Why nothing is taken until it is reopened.
     broken: Option<String>,
@@ -155,17 +161,11 @@ pub struct History {
 }
 
 impl History {
-    fn with(
-        options: Options,
-        sync: SyncSwitch,
-        database: Database,
-        state: State,
-        now: Moment,
-    ) -> Self {
+    fn with(options: Options, sync: SyncSwitch, disk: Disk, state: State, now: Moment) -> Self {
         History {
             options,
             sync,
-            database: Some(database),
+            disk: Some(disk),
             state,
             broken: None,
             chores: maintain::Chores::new(now),
@@ -186,17 +186,18 @@ impl History {
             head: self.state.head,
             failed: self.broken.is_some(),
             copied: false,
+            lost: false,
         };
         self.broken
             .get_or_insert_with(|| "being opened again".into());
         // The lock goes with it.
-        self.database = None;
+        self.disk = None;
         let mut options = self.options.clone();
         options.id = Some(self.state.meta.id);
-        let (database, mut state) = open::open(&options, &self.sync, now, past)?;
+        let (disk, mut state) = open::open(&options, &self.sync, now, past)?;
         // Those who are followed give their rows once, and not all of them were written.
         state.merge_all_of(&self.state, now);
-        self.database = Some(database);
+        self.disk = Some(disk);
         self.state = state;
         self.chores = maintain::Chores::new(now);
         self.scratch.clear();
@@ -278,10 +279,10 @@ impl History {
         &self.scratch.records
     }
 
-    /// The database, unless something failed before.
-    fn database(&self) -> Result<&Database, HistoryError> {
-        match (&self.database, &self.broken) {
-            (Some(database), None) => Ok(database),
+    /// What is on the disk, unless something failed before.
+    fn disk(&self) -> Result<&Disk, HistoryError> {
+        match (&self.disk, &self.broken) {
+            (Some(disk), None) => Ok(disk),
             (_, why) => {
                 let why = why.as_deref().unwrap_or("not open");
                 Err(Fault::Stuck(format!("to be reopened after: {why}")).at(&self.options.path))

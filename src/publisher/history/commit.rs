@@ -3,19 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use redb::Database;
-
 use super::error::Fault;
 use super::record::{self, RecordBuf};
 use super::state::{Map, Producer, State};
-use super::store::{JOURNAL, PRODUCERS};
+use super::tail::{Cutter, Run};
 use super::version::{Content, judge, normal, stored_content};
 use super::{History, HistoryError, Moment, ProducerId};
 use crate::event::{Action, Event, Stamp, codec};
-
-/// Where a group is cut into blobs, bytes. redb keeps a blob in a page of the next power of two, so
-/// this is a little below one.
-const BLOB: usize = (256 << 10) - 512;
 
 /// One event handed over.
 #[derive(Debug, Clone, Copy)]
@@ -61,14 +55,23 @@ pub enum Outcome {
 pub(super) struct Scratch {
     pub(super) records: RecordBuf,
     payload: Vec<u8>,
-    /// First seq of each blob and where it begins in `records`.
+    /// First seq of each new blob and where it begins in `records`.
     cuts: Vec<(u64, usize)>,
+    cutter: Cutter,
 }
 
 impl Scratch {
     pub(super) fn clear(&mut self) {
         self.records.clear();
         self.cuts.clear();
+    }
+
+    fn run(&self) -> Run<'_> {
+        Run {
+            records: self.records.as_bytes(),
+            cuts: &self.cuts,
+            cutter: self.cutter,
+        }
     }
 }
 
@@ -142,7 +145,7 @@ impl History {
         now: Moment,
     ) -> Result<Vec<Outcome>, HistoryError> {
         self.scratch.clear();
-        self.database()?;
+        self.scratch.cutter = self.disk()?.tail.cutter();
         let (outcomes, pending) = match self.decide(group, now) {
             Ok(decided) => decided,
             Err(fault) => {
@@ -153,8 +156,8 @@ impl History {
         // Where nothing was stamped, producers' numbers wait for the next group: sent again after a
         // crash, such events are judged again.
         if !self.scratch.records.is_empty() {
-            let written = match &self.database {
-                Some(database) => self.write(database, &pending, now),
+            let written = match &mut self.disk {
+                Some(disk) => disk.journal(self.scratch.run(), &pending.producers, now),
                 None => Err(Fault::Stuck("not open".into())),
             };
             if let Err(fault) = written {
@@ -227,24 +230,6 @@ impl History {
         Ok(Outcome::Stamped(stamp))
     }
 
-    fn write(&self, database: &Database, pending: &Pending<'_>, now: Moment) -> Result<(), Fault> {
-        let transaction = database.begin_write()?;
-        {
-            let mut journal = transaction.open_table(JOURNAL)?;
-            for (seq, blob) in self.scratch.blobs() {
-                journal.insert(seq, blob)?;
-            }
-            if !pending.producers.is_empty() {
-                let mut producers = transaction.open_table(PRODUCERS)?;
-                for (id, number) in &pending.producers {
-                    producers.insert(id, (*number, now.unix_secs()))?;
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
-    }
-
     /// Makes visible what is on the disk.
     fn show(
         &mut self,
@@ -298,13 +283,10 @@ impl Scratch {
         codec::encode(&event, &mut self.payload);
         let size = record::size(topic, &self.payload);
         let start = self.records.bytes();
-        let first = match self.cuts.last() {
-            Some((first, from)) if start - from + size <= BLOB => *first,
-            _ => {
-                self.cuts.push((stamp.seq, start));
-                stamp.seq
-            }
-        };
+        let first = self.cutter.place(stamp.seq, size);
+        if first == stamp.seq {
+            self.cuts.push((first, start));
+        }
         match self.records.append(topic, &self.payload) {
             true => Ok(first),
             false => {
@@ -312,13 +294,5 @@ impl Scratch {
                 Err(Fault::Io(io::Error::new(io::ErrorKind::InvalidInput, why)))
             }
         }
-    }
-
-    fn blobs(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let all = self.records.as_bytes();
-        let ends = self.cuts.iter().skip(1).map(|(_, start)| *start);
-        let ends = ends.chain(std::iter::once(all.len()));
-        let cuts = self.cuts.iter().zip(ends);
-        cuts.map(|((seq, start), end)| (*seq, &all[*start..end]))
     }
 }

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use redb::Database;
+use redb::WriteTransaction;
 
+use super::disk::Disk;
 use super::error::Fault;
 use super::flush::{dirty_rows, write_all_rows, write_rows, write_topics};
 use super::state::State;
-use super::store::{PRODUCERS, TOPICS};
+use super::store::{Meta, PRODUCERS, TOPICS};
 use super::{History, HistoryError, Moment, Options, ProducerId, trim};
 use crate::replica::RowKey;
 
@@ -79,7 +80,7 @@ impl History {
     /// commit when it says that there is more. The journal may exceed its bounds until rows that
     /// only it holds are written, and always keeps its newest blob.
     pub fn maintain(&mut self, now: Moment) -> Result<Maintained, HistoryError> {
-        self.database()?;
+        let large = self.disk()?.tail.is_large();
         let mut done = Maintained::default();
         self.sweep(now, &mut done);
         self.begin_flush(now);
@@ -87,19 +88,20 @@ impl History {
         let idle = self.chores.flush.is_none()
             && self.chores.producers.is_empty()
             && topics.is_empty()
+            && !large
             && !self.trim_due(now);
         if idle {
             return Ok(done);
         }
-        let result = match &self.database {
-            Some(database) => {
+        let result = match &mut self.disk {
+            Some(disk) => {
                 let mut work = Work {
                     options: &self.options,
                     state: &mut self.state,
                     chores: &mut self.chores,
                     done: &mut done,
                 };
-                work.run(database, &topics, now)
+                work.run(disk, &topics, now)
             }
             None => Err(Fault::Stuck("not open".into())),
         };
@@ -110,10 +112,10 @@ impl History {
     /// Writes all rows, marks the clean end, and waits for the disk whatever the durability. After
     /// an error the end is not clean, which costs at most a higher incarnation.
     pub fn close(mut self) -> Result<(), HistoryError> {
-        self.database()?;
+        self.disk()?;
         let path = self.options.path.clone();
         self.sync.set(true);
-        let Some(database) = self.database.take() else {
+        let Some(disk) = self.disk.take() else {
             return Ok(());
         };
         let state = &mut self.state;
@@ -126,18 +128,14 @@ impl History {
                 .into_iter()
                 .flat_map(|flush| flush.rows),
         );
-        let finish = || -> Result<(), Fault> {
-            let transaction = database.begin_write()?;
-            write_rows(&transaction, state, &names)?;
-            write_all_rows(&transaction, state)?;
+        let closed = disk.close(|transaction| {
+            write_rows(transaction, state, &names)?;
+            write_all_rows(transaction, state)?;
             state.meta.rows_seq = state.head;
             state.meta.clean = true;
-            state.meta.write(&transaction)?;
-            transaction.commit()?;
-            database.close()?;
-            Ok(())
-        };
-        finish().map_err(|fault| fault.at(&path))
+            state.meta.write(transaction)
+        });
+        closed.map_err(|fault| fault.at(&path))
     }
 
     /// Forgets tombstones and producers that are too old, in memory.
@@ -241,18 +239,41 @@ struct Work<'a> {
 impl Work<'_> {
     fn run(
         &mut self,
-        database: &Database,
+        disk: &mut Disk,
         topics: &[(Arc<str>, u64)],
         now: Moment,
     ) -> Result<(), Fault> {
-        let transaction = database.begin_write()?;
         let mut meta = self.state.meta.clone();
+        let trimmed = disk.transact(|transaction| {
+            self.write(transaction, topics, &mut meta, now)?;
+            trim::trim(self.options, self.state, transaction, &meta, now)
+        })?;
+        // Only now is it so.
+        self.state.meta = meta;
+        for (topic, _) in topics {
+            self.state.heads.remove(topic);
+        }
+        self.done.trimmed = trimmed.floor - self.state.floor;
+        self.state.floor = trimmed.floor;
+        self.state.bytes = trimmed.bytes;
+        self.chores.trim_at = trimmed.again_at;
+        self.done.more |= self.chores.flush.is_some() || trimmed.more;
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        transaction: &WriteTransaction,
+        topics: &[(Arc<str>, u64)],
+        meta: &mut Meta,
+        now: Moment,
+    ) -> Result<(), Fault> {
         if let Some(flush) = &mut self.chores.flush {
             let slice = flush.rows.split_off(flush.rows.len().saturating_sub(SLICE));
-            write_rows(&transaction, self.state, &slice)?;
+            write_rows(transaction, self.state, &slice)?;
             self.done.rows = slice.len();
             if flush.rows.is_empty() {
-                write_topics(&transaction, self.state)?;
+                write_topics(transaction, self.state)?;
                 meta.rows_seq = flush.upto;
                 self.chores.flush = None;
                 self.chores.flushed = now.instant;
@@ -271,21 +292,9 @@ impl Work<'_> {
                 table.remove(&id)?;
             }
         }
-        if meta != self.state.meta {
-            meta.write(&transaction)?;
+        match *meta == self.state.meta {
+            true => Ok(()),
+            false => meta.write(transaction),
         }
-        let trimmed = trim::trim(self.options, self.state, &transaction, &meta, now)?;
-        transaction.commit()?;
-        // Only now is it so.
-        self.state.meta = meta;
-        for (topic, _) in topics {
-            self.state.heads.remove(topic);
-        }
-        self.done.trimmed = trimmed.floor - self.state.floor;
-        self.state.floor = trimmed.floor;
-        self.state.bytes = trimmed.bytes;
-        self.chores.trim_at = trimmed.again_at;
-        self.done.more |= self.chores.flush.is_some() || trimmed.more;
-        Ok(())
     }
 }

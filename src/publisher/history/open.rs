@@ -1,13 +1,14 @@
 //! Opening: read what is there, decide whether it goes on without a break, say so durably.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use redb::Database;
-
 use super::backend::SyncSwitch;
+use super::disk::Disk;
 use super::error::Fault;
 use super::state::State;
 use super::store::{self, JOURNAL, Meta};
+use super::tail::{self, Tail};
 use super::{Durability, History, HistoryError, Moment, Options, flush, identity};
 
 /// How far seq leaps when the incarnation rises on kept rows: numbers that were given away and lost
@@ -26,6 +27,8 @@ pub(super) struct Past {
     pub(super) failed: bool,
     /// Whether the file is another than the one that was written: a copy, or a backup.
     pub(super) copied: bool,
+    /// Whether the tail may lack what was written last.
+    pub(super) lost: bool,
 }
 
 /// Opens the database at `options.path` and reads it.
@@ -34,7 +37,7 @@ pub(super) fn open(
     sync: &SyncSwitch,
     now: Moment,
     past: Past,
-) -> Result<(Database, State), HistoryError> {
+) -> Result<(Disk, State), HistoryError> {
     let path = &options.path;
     // Whatever the setting, what an opening decides is on the disk before anything is sent.
     sync.set(true);
@@ -51,7 +54,7 @@ pub(super) fn open(
         other => other.map_err(|fault| fault.at(path))?,
     };
     let opened = match opened {
-        Opened::Ours(database, state) => (database, *state),
+        Opened::Ours(disk, state) => (disk, *state),
         Opened::OfAnother(kept) => {
             let aside = move_aside(path, "other", now)?;
             log::warn!(
@@ -61,7 +64,7 @@ pub(super) fn open(
                 aside.display()
             );
             match attempt(options, sync, now, past).map_err(|fault| fault.at(path))? {
-                Opened::Ours(database, state) => (database, *state),
+                Opened::Ours(disk, state) => (disk, *state),
                 Opened::OfAnother(_) => {
                     return Err(Fault::corrupt("its id changed while opening").at(path));
                 }
@@ -73,7 +76,7 @@ pub(super) fn open(
 }
 
 enum Opened {
-    Ours(Database, Box<State>),
+    Ours(Disk, Box<State>),
     OfAnother([u8; 16]),
 }
 
@@ -101,6 +104,8 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
             copied: options.notice_copies && place.is_some_and(|place| place != here),
             ..past
         };
+        let (mut tail, lost) = open_tail(&transaction, kept.as_ref(), options, drop_cache)?;
+        let past = Past { lost, ..past };
         let mut state = match kept {
             Some(kept) => resume(&transaction, kept, options, now, past)?,
             None => State::new(first(options, now, past)?),
@@ -111,16 +116,42 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
         state.meta.boot = options.boot;
         state.meta.durability = options.durability;
         state.meta.write(&transaction)?;
+        store::write_tail(&transaction, Some(tail.next_generation()))?;
         transaction.commit()?;
-        Ok(Ok(state))
+        tail.restart();
+        if lost {
+            tail.cut()?;
+        }
+        Ok(Ok((tail, state)))
     })?;
     Ok(match read {
-        Ok(state) => {
+        Ok((tail, state)) => {
             sync_folder(&options.path)?;
-            Opened::Ours(database, Box::new(state))
+            Opened::Ours(Disk { database, tail }, Box::new(state))
         }
         Err(kept) => Opened::OfAnother(kept),
     })
+}
+
+/// Opens the tail and brings it to the database, where it is read like all the rest. Also gives
+/// whether its end may be lost.
+fn open_tail(
+    transaction: &redb::WriteTransaction,
+    kept: Option<&Meta>,
+    options: &Options,
+    drop_cache: bool,
+) -> Result<(Tail, bool), Fault> {
+    let generation = store::read_tail(transaction)?;
+    let (mut tail, mut lost) = Tail::open(options, generation, drop_cache)?;
+    let head = store::journal_head(transaction)?;
+    let head = head.or(kept.map(|kept| kept.base)).unwrap_or_default();
+    if tail.first() != u64::MAX && tail.first() != head + 1 {
+        // It is another's, as when one of the two was restored.
+        tail.discard();
+        lost = true;
+    }
+    tail.store(transaction)?;
+    Ok((tail, lost))
 }
 
 /// A history that begins now.
@@ -156,7 +187,7 @@ fn resume(
     let whole = kept.clean || kept.durability == Durability::Sync || same_boot;
     let mut state = State::load(transaction, kept, now)?;
     // A commit that was acknowledged earlier in this process must be there, whatever the disk said.
-    if whole && state.head >= past.head && !past.copied {
+    if whole && state.head >= past.head && !past.copied && !past.lost {
         return Ok(state);
     }
     let (was, head) = (state.meta.incarnation, state.head.max(past.head));
@@ -190,8 +221,8 @@ impl History {
     /// second per GiB after an unclean end, as redb then verifies all its pages.
     pub fn open(options: Options, now: Moment) -> Result<Self, HistoryError> {
         let sync = SyncSwitch::new(true);
-        let (database, state) = open(&options, &sync, now, Past::default())?;
-        Ok(History::with(options, sync, database, state, now))
+        let (disk, state) = open(&options, &sync, now, Past::default())?;
+        Ok(History::with(options, sync, disk, state, now))
     }
 }
 
@@ -208,7 +239,13 @@ fn move_aside(path: &Path, why: &str, now: Moment) -> Result<PathBuf, HistoryErr
     let free = (0..100).map(named).find(|aside| !aside.exists());
     let aside = free.unwrap_or_else(|| named(100));
     std::fs::rename(path, &aside).map_err(|error| Fault::Io(error).at(path))?;
-    Ok(aside)
+    // It goes with it: whoever looks into what happened finds both.
+    match std::fs::rename(tail::path(path), tail::path(&aside)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Fault::Io(error).at(&tail::path(path)))
+        }
+        _ => Ok(aside),
+    }
 }
 
 /// Makes the file's name as durable as its contents.

@@ -2,6 +2,7 @@
 
 use redb::{Database, ReadableDatabase};
 
+use super::disk::Disk;
 use super::error::Fault;
 use super::index::Index;
 use super::record::{RecordBuf, Records};
@@ -59,7 +60,7 @@ impl History {
             index: &self.state.index,
         };
         query
-            .run(self.database()?)
+            .run(self.disk()?)
             .map_err(|fault| fault.at(&self.options.path))
     }
 }
@@ -77,21 +78,57 @@ struct Query<'a> {
 }
 
 impl Query<'_> {
-    fn run(&self, database: &Database) -> Result<Replay, Fault> {
-        let journal = database.begin_read()?.open_table(JOURNAL)?;
+    fn run(&self, disk: &Disk) -> Result<Replay, Fault> {
         let mut found = Found {
             records: RecordBuf::default(),
             upto: self.after,
             scanned: 0,
         };
+        // What is wanted most often is the newest, and is in memory.
+        let newest = disk.tail.first();
+        if self.after + 1 < newest
+            && let Some(replay) = self.run_database(&disk.database, newest, &mut found)?
+        {
+            return Ok(replay);
+        }
         match self.topic {
             Some(topic) => {
-                for first in self.index.blobs(topic, self.after) {
-                    // Those before the floor are trimmed; that is found by `prev`.
-                    if let Some(blob) = journal.get(first)?
-                        && let Some(replay) = self.look(blob.value(), &mut found)
+                for first in self.index.blobs(topic, self.after.max(newest - 1)) {
+                    if let Some(blob) = disk.tail.blob(first)
+                        && let Some(replay) = self.look(blob, &mut found)
                     {
                         return Ok(replay);
+                    }
+                }
+            }
+            None => {
+                for (_, blob) in disk.tail.blobs() {
+                    if let Some(replay) = self.look(blob, &mut found) {
+                        return Ok(replay);
+                    }
+                }
+            }
+        }
+        Err(Fault::corrupt("the journal ends before its head"))
+    }
+
+    /// Looks in what was moved to the database, which ends before `newest`.
+    fn run_database(
+        &self,
+        database: &Database,
+        newest: u64,
+        found: &mut Found,
+    ) -> Result<Option<Replay>, Fault> {
+        let journal = database.begin_read()?.open_table(JOURNAL)?;
+        match self.topic {
+            Some(topic) => {
+                let blobs = self.index.blobs(topic, self.after);
+                for first in blobs.take_while(|first| *first < newest) {
+                    // Those before the floor are trimmed; that is found by `prev`.
+                    if let Some(blob) = journal.get(first)?
+                        && let Some(replay) = self.look(blob.value(), found)
+                    {
+                        return Ok(Some(replay));
                     }
                 }
             }
@@ -101,14 +138,15 @@ impl Query<'_> {
                     None => 0,
                 };
                 for entry in journal.range(start..)? {
-                    if let Some(replay) = self.look(entry?.1.value(), &mut found) {
-                        return Ok(replay);
+                    if let Some(replay) = self.look(entry?.1.value(), found) {
+                        return Ok(Some(replay));
                     }
                 }
             }
         }
-        Err(Fault::corrupt("the journal ends before its head"))
+        Ok(None)
     }
+
     /// Takes what is wanted out of the next blob; the answer when that is complete.
     fn look(&self, blob: &[u8], found: &mut Found) -> Option<Replay> {
         for record in Records::new(blob) {

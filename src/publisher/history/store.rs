@@ -1,6 +1,6 @@
 //! The database: its tables and what stands in them.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -9,7 +9,7 @@ use redb::{Builder, Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::backend::{Backend, SyncSwitch};
 use super::error::Fault;
-use super::{Durability, PublisherId};
+use super::{Durability, PublisherId, record};
 
 /// First seq of a blob → the records of one commit group, or a part of it.
 pub(super) const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
@@ -31,8 +31,12 @@ const META_KEY: &str = "fanfare";
 const COMPLETE_SINCE: &str = "complete_since";
 /// See `identity::place`.
 const PLACE_KEY: &str = "place";
-/// The layout of all tables. A database of a higher one is refused, not moved aside.
-const FORMAT: u32 = 1;
+/// The generation of the tail; see `tail`. Missing where it was closed.
+const TAIL_KEY: &str = "tail";
+/// The layout of all tables. A database of a higher one is refused, not moved aside. The first one
+/// knew no tail, and would have gone on without what stands in it.
+const FORMAT: u32 = 2;
+const FIRST_FORMAT: u32 = 1;
 const META_LEN: usize = 4 + 16 + 4 * 8 + 16 + 3;
 
 /// redb's page cache. Everything that is read often is held by the history itself.
@@ -78,7 +82,7 @@ impl Meta {
         let odd = || Fault::corrupt("its meta entry has an unknown form");
         let (format, rest) = bytes.split_first_chunk::<4>().ok_or_else(odd)?;
         match u32::from_be_bytes(*format) {
-            FORMAT => {}
+            FIRST_FORMAT..=FORMAT => {}
             newer if newer > FORMAT => return Err(Fault::Newer(newer)),
             _ => return Err(odd()),
         }
@@ -144,6 +148,41 @@ pub(super) fn write_place(transaction: &WriteTransaction, place: &[u8]) -> Resul
     Ok(())
 }
 
+/// The generation of the tail that goes with the database; `None` when it needs none.
+pub(super) fn read_tail(transaction: &WriteTransaction) -> Result<Option<u64>, Fault> {
+    let table = transaction.open_table(META)?;
+    let Some(entry) = redb::ReadableTable::get(&table, TAIL_KEY)? else {
+        return Ok(None);
+    };
+    let bytes = entry.value().try_into();
+    let bytes = bytes.map_err(|_| Fault::corrupt("which tail goes with it is unknown"))?;
+    Ok(Some(u64::from_be_bytes(bytes)))
+}
+
+/// Notes which tail goes with the database.
+pub(super) fn write_tail(
+    transaction: &WriteTransaction,
+    generation: Option<u64>,
+) -> Result<(), Fault> {
+    let mut table = transaction.open_table(META)?;
+    match generation {
+        Some(generation) => table.insert(TAIL_KEY, &generation.to_be_bytes()[..])?,
+        None => table.remove(TAIL_KEY)?,
+    };
+    Ok(())
+}
+
+/// The seq of the last event in the journal.
+pub(super) fn journal_head(transaction: &WriteTransaction) -> Result<Option<u64>, Fault> {
+    let journal = transaction.open_table(JOURNAL)?;
+    let Some((_, blob)) = journal.last()? else {
+        return Ok(None);
+    };
+    let last = record::last_stamp(blob.value())
+        .ok_or_else(|| Fault::corrupt("the last blob of the journal is cut short"))?;
+    Ok(Some(last.seq))
+}
+
 /// The key of a row in [`ROWS`].
 pub(super) fn row_key(table: &str, key: &str, out: &mut Vec<u8>) {
     out.clear();
@@ -170,11 +209,7 @@ pub(super) fn open(
         .open(path)
         .map_err(Fault::Io)?;
     if drop_cache {
-        // After a failed fsync the kernel holds pages that it believes are on the disk and that
-        // are not. Reading them again from the disk lets redb see which commit is whole.
-        if let Err(error) = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed) {
-            log::debug!("{}: fadvise: {error}", path.display());
-        }
+        forget_pages(&file, path);
     }
     let backend = Backend::new(
         file,
@@ -187,6 +222,14 @@ pub(super) fn open(
         builder.set_cache_size(CACHE_BYTES);
         Ok(builder.create_with_backend(backend)?)
     })
+}
+
+/// After a failed fsync the kernel holds pages that it believes are on the disk and that are not.
+/// Reading them again from the disk lets be seen what is whole.
+pub(super) fn forget_pages(file: &File, path: &Path) {
+    if let Err(error) = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed) {
+        log::debug!("{}: fadvise: {error}", path.display());
+    }
 }
 
 /// Runs `work` on a database that may be damaged: redb checks what it reads, but says itself that

@@ -5,6 +5,7 @@ pub(super) mod faults;
 mod model;
 mod peers;
 mod rules;
+mod tail;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,6 +28,15 @@ pub(super) fn options(folder: &Path) -> Options {
         // They copy files to have them as they are after a kill.
         notice_copies: false,
         ..Options::new(folder.join("publisher.redb"))
+    }
+}
+
+/// What is on the disk of a history that lives, was killed or was closed; then it has no tail.
+pub(super) fn copy_files(from: &Path, to: &Path) {
+    std::fs::copy(from, to).unwrap();
+    let tail = super::tail::path;
+    if tail(from).exists() {
+        std::fs::copy(tail(from), tail(to)).unwrap();
     }
 }
 

@@ -60,6 +60,19 @@ impl Faults {
         Ok(())
     }
 
+    /// The same for the tail.
+    pub fn before_append(&self, len: usize) -> io::Result<()> {
+        self.before_write(u64::MAX, len)
+    }
+
+    /// The same for the tail, all of whose entry is in the file by then.
+    pub fn before_append_sync(&self) -> io::Result<()> {
+        if self.0.no_commit.load(Ordering::Relaxed) {
+            self.0.header_written.store(true, Ordering::Relaxed);
+        }
+        self.before_sync()
+    }
+
     pub fn before_sync(&self) -> io::Result<()> {
         let last = self.0.header_written.swap(false, Ordering::Relaxed);
         let no_commit = self.0.no_commit.load(Ordering::Relaxed);

@@ -158,10 +158,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn it_is_what_the_model_is(steps in steps(), max_events in 1..30u64) {
+    fn it_is_what_the_model_is(steps in steps(), max_events in 1..30u64, tail_bytes in 4_000..9_000u64) {
         let (mut folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
         let mut options = options(folder.path());
         options.max_events = max_events;
+        options.tail_bytes = tail_bytes;
         let (mut clock, mut model) = (1, Model::default());
         let mut history = History::open(options.clone(), at(start, 0)).unwrap();
         let incarnation = history.incarnation();
@@ -217,7 +218,7 @@ proptest! {
                 Step::Crash => {
                     let next = tempfile::tempdir().unwrap();
                     let path = next.path().join("publisher.redb");
-                    std::fs::copy(&options.path, &path).unwrap();
+                    copy_files(&options.path, &path);
                     options.path = path;
                     history = History::open(options.clone(), at(start, clock)).unwrap();
                     folder = next;

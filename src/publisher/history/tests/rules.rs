@@ -161,7 +161,8 @@ fn an_idle_history_has_no_chores() {
     options.max_age = Duration::from_secs(5);
     let mut history = History::open(options, at(start, 0)).unwrap();
     history.commit(&[set("k", "v", "x")], at(start, 1)).unwrap();
-    history.commit(&[set("k", "w", "x")], at(start, 2)).unwrap();
+    assert_eq!(maintain(&mut history, at(start, 2)), 0);
+    history.commit(&[set("k", "w", "x")], at(start, 3)).unwrap();
     assert_eq!(maintain(&mut history, at(start, 60)), 1);
     assert_eq!((history.floor(), history.head()), (2, 2));
     history.options.faults.full_after(0);
