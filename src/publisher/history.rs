@@ -93,15 +93,16 @@ pub struct Options {
     pub notice_copies: bool,
     /// This boot of the machine; [`boot_id`] unless a test pretends a power cut.
     pub boot: Option<[u8; 16]>,
-    /// How large the tail becomes before it is moved to the database, bytes.
-    pub(super) tail_bytes: u64,
+    /// How large the file for the end of the journal becomes before it is moved to the database,
+    /// bytes; with 0 every group goes to the database by itself, which takes longer.
+    pub tail_bytes: u64,
     #[cfg(test)]
     pub(super) faults: tests::faults::Faults,
 }
 
 impl Options {
-    /// Kept id, `Durability::Os`, a journal of a million events, 512 MiB and a day, tombstones of a
-    /// day.
+    /// Kept id, `Durability::Os`, a journal of a million events, 512 MiB and a day, the last 4 MiB of
+    /// it in a file of their own, tombstones of a day.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Options {
             path: path.into(),

@@ -40,6 +40,8 @@ impl Twins {
         let mut options = Options::new(folder.path().join("publisher.redb"));
         options.id = Some(simulated.id());
         options.max_events = journal as u64;
+        // Trimmed by the event, as the other is.
+        options.tail_bytes = 0;
         // So that it begins with the incarnation of the other.
         let moment = Moment {
             unix_micros: simulated.incarnation * 1_000,

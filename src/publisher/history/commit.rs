@@ -145,7 +145,7 @@ impl History {
         now: Moment,
     ) -> Result<Vec<Outcome>, HistoryError> {
         self.scratch.clear();
-        self.scratch.cutter = self.disk()?.tail.cutter();
+        self.scratch.cutter = self.disk()?.tail.blobs().cutter();
         let (outcomes, pending) = match self.decide(group, now) {
             Ok(decided) => decided,
             Err(fault) => {

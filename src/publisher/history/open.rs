@@ -54,7 +54,7 @@ pub(super) fn open(
         other => other.map_err(|fault| fault.at(path))?,
     };
     let opened = match opened {
-        Opened::Ours(disk, state) => (disk, *state),
+        Opened::Ours(both) => *both,
         Opened::OfAnother(kept) => {
             let aside = move_aside(path, "other", now)?;
             log::warn!(
@@ -64,7 +64,7 @@ pub(super) fn open(
                 aside.display()
             );
             match attempt(options, sync, now, past).map_err(|fault| fault.at(path))? {
-                Opened::Ours(disk, state) => (disk, *state),
+                Opened::Ours(both) => *both,
                 Opened::OfAnother(_) => {
                     return Err(Fault::corrupt("its id changed while opening").at(path));
                 }
@@ -76,7 +76,7 @@ pub(super) fn open(
 }
 
 enum Opened {
-    Ours(Disk, Box<State>),
+    Ours(Box<(Disk, State)>),
     OfAnother([u8; 16]),
 }
 
@@ -127,7 +127,7 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
     Ok(match read {
         Ok((tail, state)) => {
             sync_folder(&options.path)?;
-            Opened::Ours(Disk { database, tail }, Box::new(state))
+            Opened::Ours(Box::new((Disk { database, tail }, state)))
         }
         Err(kept) => Opened::OfAnother(kept),
     })
@@ -145,7 +145,7 @@ fn open_tail(
     let (mut tail, mut lost) = Tail::open(options, generation, drop_cache)?;
     let head = store::journal_head(transaction)?;
     let head = head.or(kept.map(|kept| kept.base)).unwrap_or_default();
-    if tail.first() != u64::MAX && tail.first() != head + 1 {
+    if !tail.blobs().is_empty() && tail.blobs().first() != head + 1 {
         // It is another's, as when one of the two was restored.
         tail.discard();
         lost = true;

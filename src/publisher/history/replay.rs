@@ -85,7 +85,7 @@ impl Query<'_> {
             scanned: 0,
         };
         // What is wanted most often is the newest, and is in memory.
-        let newest = disk.tail.first();
+        let newest = disk.tail.blobs().first();
         if self.after + 1 < newest
             && let Some(replay) = self.run_database(&disk.database, newest, &mut found)?
         {
@@ -94,7 +94,7 @@ impl Query<'_> {
         match self.topic {
             Some(topic) => {
                 for first in self.index.blobs(topic, self.after.max(newest - 1)) {
-                    if let Some(blob) = disk.tail.blob(first)
+                    if let Some(blob) = disk.tail.blobs().get(first)
                         && let Some(replay) = self.look(blob, &mut found)
                     {
                         return Ok(replay);
@@ -102,7 +102,7 @@ impl Query<'_> {
                 }
             }
             None => {
-                for (_, blob) in disk.tail.blobs() {
+                for (_, blob) in disk.tail.blobs().iter() {
                     if let Some(replay) = self.look(blob, &mut found) {
                         return Ok(replay);
                     }

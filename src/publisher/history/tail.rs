@@ -8,6 +8,7 @@
 //!
 //! The file belongs to the database beside it, whose lock protects it too.
 
+mod blobs;
 mod entry;
 
 use std::fs::{File, OpenOptions};
@@ -24,9 +25,9 @@ use super::store::{self, JOURNAL, PRODUCERS};
 use super::{Durability, Moment, Options, ProducerId};
 use entry::Entries;
 
-/// Where a run of records is cut into blobs, bytes. redb keeps a blob in a page of the next power of
-/// two, so this is a little below one.
-const BLOB: usize = (256 << 10) - 512;
+pub(super) use blobs::{Blobs, Cutter, Run};
+
+use blobs::BLOB;
 
 /// How large the file becomes, and about how much memory is kept. Moving that much takes the
 /// publisher some 5 ms.
@@ -39,43 +40,6 @@ const HEAD: u64 = 4096;
 /// A block of the disk.
 const BLOCK: usize = 4096;
 
-/// Decides which blob a record stands in.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Cutter {
-    /// First seq of the blob that is being filled.
-    first: Option<u64>,
-    fill: usize,
-}
-
-impl Cutter {
-    /// The first seq of the blob in which a record of `size` bytes stands; it is `seq` where a blob
-    /// begins.
-    pub(super) fn place(&mut self, seq: u64, size: usize) -> u64 {
-        match self.first {
-            Some(first) if self.fill + size <= BLOB => {
-                self.fill += size;
-                first
-            }
-            _ => {
-                *self = Cutter {
-                    first: Some(seq),
-                    fill: size,
-                };
-                seq
-            }
-        }
-    }
-}
-
-/// A run of records and where its blobs begin: the first seq of each and its offset. What stands
-/// before the first one continues the blob that was being filled.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Run<'a> {
-    pub(super) records: &'a [u8],
-    pub(super) cuts: &'a [(u64, usize)],
-    pub(super) cutter: Cutter,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Tail {
@@ -86,9 +50,7 @@ pub(super) struct Tail {
     generation: u64,
     /// Where the next entry is written.
     end: u64,
-    records: Vec<u8>,
-    cuts: Vec<(u64, usize)>,
-    cutter: Cutter,
+    blobs: Blobs,
     /// Their last numbers, and when.
     producers: Map<ProducerId, (u64, u64)>,
     scratch: Vec<u8>,
@@ -129,9 +91,7 @@ impl Tail {
             limit: options.tail_bytes,
             generation: generation.unwrap_or_default(),
             end: HEAD,
-            records: Vec::new(),
-            cuts: Vec::new(),
-            cutter: Cutter::default(),
+            blobs: Blobs::default(),
             producers: Map::default(),
             scratch: Vec::new(),
             #[cfg(test)]
@@ -156,12 +116,10 @@ impl Tail {
     fn read(&mut self, bytes: &[u8]) -> bool {
         let mut entries = Entries::new(bytes, self.generation);
         for entry in entries.by_ref() {
-            for record in Records::new(entry.records) {
-                let (seq, size) = (record.stamp.seq, record.raw.len());
-                if self.cutter.place(seq, size) == seq {
-                    self.cuts.push((seq, self.records.len()));
-                }
-                self.records.extend_from_slice(record.raw);
+            let mut records = Records::new(entry.records);
+            records.by_ref().for_each(|record| self.blobs.push(&record));
+            if !records.is_whole() {
+                return false;
             }
             for (id, number) in entry.producers() {
                 self.producers.insert(id, (number, entry.unix_secs));
@@ -178,20 +136,13 @@ impl Tail {
 
     /// Forgets what was read: it does not go on where the database ends.
     pub(super) fn discard(&mut self) {
-        self.records.clear();
-        self.cuts.clear();
+        self.blobs.clear();
         self.producers.clear();
-        self.cutter = Cutter::default();
     }
 
-    /// Where the next record would stand.
-    pub(super) fn cutter(&self) -> Cutter {
-        self.cutter
-    }
-
-    /// The first seq; `u64::MAX` when it is empty.
-    pub(super) fn first(&self) -> u64 {
-        self.cuts.first().map_or(u64::MAX, |(first, _)| *first)
+    /// What is in it.
+    pub(super) fn blobs(&self) -> &Blobs {
+        &self.blobs
     }
 
     /// Whether it should be moved when there is time.
@@ -199,28 +150,7 @@ impl Tail {
         2 * (self.end - HEAD) >= self.limit.saturating_sub(HEAD)
     }
 
-    /// The blobs and their first seqs.
-    pub(super) fn blobs(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let ends = self.cuts.iter().skip(1).map(|(_, start)| *start);
-        let ends = ends.chain([self.records.len()]);
-        let cuts = self.cuts.iter().zip(ends);
-        cuts.map(|((seq, start), end)| (*seq, &self.records[*start..end]))
-    }
-
-    /// The blob that begins with `first`.
-    pub(super) fn blob(&self, first: u64) -> Option<&[u8]> {
-        let at = self
-            .cuts
-            .binary_search_by_key(&first, |(first, _)| *first)
-            .ok()?;
-        let end = self
-            .cuts
-            .get(at + 1)
-            .map_or(self.records.len(), |(_, start)| *start);
-        self.records.get(self.cuts[at].1..end)
-    }
-
-    /// Takes a group: `false` when the file has no room for it, and then all must be moved before it
+    /// Takes a group: `false` when it did not go to the file, and then all must be moved before it
     /// counts as written. After an error what is in the file is not known.
     pub(super) fn append(
         &mut self,
@@ -228,45 +158,52 @@ impl Tail {
         producers: &Map<ProducerId, u64>,
         now: Moment,
     ) -> Result<bool, Fault> {
+        // A group that is as large as a blob costs the database no more than it must.
+        let small = run.records.len() < BLOB;
+        let written = small && self.write_entry(run.records, producers, now)?;
+        self.blobs.append(run);
+        let last = producers
+            .iter()
+            .map(|(id, number)| (*id, (*number, now.unix_secs())));
+        self.producers.extend(last);
+        Ok(written)
+    }
+
+    /// Writes a group to the file; `false` when it has no room.
+    fn write_entry(
+        &mut self,
+        records: &[u8],
+        producers: &Map<ProducerId, u64>,
+        now: Moment,
+    ) -> Result<bool, Fault> {
         // A write that is torn by a power cut must not harm what was promised before it.
         let align = if self.synced { BLOCK } else { 8 };
-        let unix_secs = now.unix_secs();
         let span = entry::encode(
             self.generation,
-            unix_secs,
+            now.unix_secs(),
             producers.iter().map(|(id, number)| (*id, *number)),
-            run.records,
+            records,
             align,
             &mut self.scratch,
         );
-        let fits = span
-            .map(|span| self.end + span)
-            .filter(|end| *end <= self.limit);
-        if let Some(end) = fits {
-            self.write(&self.scratch, self.end).map_err(Fault::Io)?;
-            self.sync().map_err(Fault::Io)?;
-            self.end = end;
-        }
-        let start = self.records.len();
-        self.records.extend_from_slice(run.records);
-        self.cuts
-            .extend(run.cuts.iter().map(|(first, at)| (*first, start + at)));
-        self.cutter = run.cutter;
-        let last = producers
-            .iter()
-            .map(|(id, number)| (*id, (*number, unix_secs)));
-        self.producers.extend(last);
-        Ok(fits.is_some())
+        let end = span.map(|span| self.end + span);
+        let Some(end) = end.filter(|end| *end <= self.limit) else {
+            return Ok(false);
+        };
+        self.write(&self.scratch, self.end).map_err(Fault::Io)?;
+        self.sync().map_err(Fault::Io)?;
+        self.end = end;
+        Ok(true)
     }
 
     /// Brings all of it to the database, of which it is a part no more once that is committed: then
     /// [`Tail::moved`] is to be called.
     pub(super) fn store(&self, transaction: &WriteTransaction) -> Result<(), Fault> {
-        if self.cuts.is_empty() {
+        if self.blobs.is_empty() {
             return Ok(());
         }
         let mut journal = transaction.open_table(JOURNAL)?;
-        for (first, blob) in self.blobs() {
+        for (first, blob) in self.blobs.iter() {
             journal.insert(first, blob)?;
         }
         if !self.producers.is_empty() {
@@ -280,7 +217,7 @@ impl Tail {
 
     /// It is in the database.
     pub(super) fn moved(&mut self) {
-        if !self.cuts.is_empty() {
+        if !self.blobs.is_empty() {
             self.restart();
         }
     }
@@ -292,7 +229,7 @@ impl Tail {
         self.end = HEAD;
         // A large group may have been taken that did not fit.
         let most = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        self.records.shrink_to(most);
+        self.blobs.shrink_to(most);
         self.scratch.shrink_to(most);
     }
 

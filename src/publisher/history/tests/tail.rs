@@ -50,7 +50,7 @@ fn small_groups_do_not_touch_the_database() {
         let mut options = options(folder.path());
         options.durability = durability;
         let mut history = filled(&options, start);
-        assert_eq!(disk(&history).tail.first(), 11);
+        assert_eq!(disk(&history).tail.blobs().first(), 11);
         let before = std::fs::read(&options.path).unwrap();
         history
             .commit(&[set("new", "v", "x")], at(start, 30))
@@ -76,7 +76,7 @@ fn a_full_tail_is_moved_with_the_group_that_found_it_full() {
         history
             .commit(&[set(&key, &value, "x")], at(start, n))
             .unwrap();
-        let now = disk(&history).tail.first();
+        let now = disk(&history).tail.blobs().first();
         moves += usize::from(now != first);
         first = now;
         assert!(tail_of(&options).len() <= 20_000);
@@ -87,11 +87,22 @@ fn a_full_tail_is_moved_with_the_group_that_found_it_full() {
     history
         .commit(&[set("large", &value, "y")], at(start, 300))
         .unwrap();
-    assert_eq!(disk(&history).tail.first(), u64::MAX);
+    assert_eq!(disk(&history).tail.blobs().first(), u64::MAX);
+    // As large as a blob, and with it what was in the tail.
+    history.options.tail_bytes = 4 << 20;
+    history.reopen(at(start, 300)).unwrap();
+    let last = [set("small", "v", "x")];
+    history.commit(&last, at(start, 301)).unwrap();
+    assert_ne!(disk(&history).tail.blobs().first(), u64::MAX);
+    let value = "w".repeat(300_000);
+    history
+        .commit(&[set("larger", &value, "y")], at(start, 302))
+        .unwrap();
+    assert_eq!(disk(&history).tail.blobs().first(), u64::MAX);
     let before = picture(&history);
-    assert_eq!(replayed(&history, None, 0).unwrap().len(), 201);
+    assert_eq!(replayed(&history, None, 0).unwrap().len(), 203);
     drop(history);
-    assert_eq!(picture(&open(&options, start, 301)), before);
+    assert_eq!(picture(&open(&options, start, 303)), before);
 }
 
 #[test]
