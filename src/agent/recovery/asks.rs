@@ -106,8 +106,8 @@ impl Asks {
         }
     }
 
-    /// Takes up what was put off until `now`, and gives up what is not answered; says how many
-    /// those were.
+    /// Takes up what was put off until `now`. Where something is not answered, gives up all that is
+    /// under way; says how many were late.
     pub fn wake(&mut self, now: Instant) -> usize {
         for (_, job) in self.later.extract_if(.., |(at, _)| *at <= now) {
             self.queue.push_back(job);
@@ -119,6 +119,11 @@ impl Asks {
             late.push(first.remove().0);
         }
         let given_up = late.len();
+        if given_up > 0 {
+            // The line is given up then, and with it the answers to all others.
+            let others = std::mem::take(&mut self.under_way);
+            late.extend(others.into_values().map(|(job, _)| job));
+        }
         self.put_off(late, now);
         given_up
     }

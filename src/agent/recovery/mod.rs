@@ -175,7 +175,8 @@ pub enum Note {
     BadDigest,
     /// An answer did not fit what was asked, or held what is no event.
     BadAnswer,
-    /// A question was not answered in time.
+    /// A question was not answered in time; whoever asks the service for us is to begin anew, since
+    /// no answer to what is under way is waited for any more.
     Unanswered,
     /// The service asked for patience.
     AskedToWait,

@@ -124,6 +124,28 @@ fn a_service_that_does_not_answer_is_asked_less_and_less() {
     assert!(waits[11] >= options().retry_max / 2, "{waits:?}");
 }
 
+/// The line is given up with the one that is late, so no other can be answered on it.
+#[test]
+fn with_one_late_question_all_are_asked_again() {
+    let (mut rig, first) = loading();
+    rig.recovery.heads_due = None;
+    rig.now += options().ask_timeout / 2;
+    let (second, _) = ask(&rig.step(Input::Wanted("t2".into())));
+    let out = rig.next();
+    let late = |action: &&Action| matches!(action, Action::Note(Note::Unanswered));
+    assert_eq!(out.iter().filter(late).count(), 1);
+    let given_up = rig.now;
+    let again = asks(&rig.next());
+    assert!(rig.now - given_up < options().ask_timeout / 2);
+    assert_eq!(again.len(), 2);
+    assert!(rig.rows(first, 3, &[]).is_empty() && rig.rows(second, 3, &[]).is_empty());
+    for (tag, _) in again {
+        let (tag, _) = ask(&rig.rows(tag, 9, &[]));
+        rig.replay(tag, (9, 9), &[]);
+    }
+    assert!(rig.recovery.is_in_sync());
+}
+
 #[test]
 fn an_answer_that_comes_too_late_is_passed_over() {
     let (mut rig, tag) = loading();
