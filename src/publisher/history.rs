@@ -179,7 +179,7 @@ impl History {
     /// damaged database is moved aside as at the start, and then [`History::incarnation`] rises.
     ///
     /// Gives how many events of the group that failed are in the journal all the same: all that
-    /// would have been stamped or none, since a group is one transaction. They are the last ones
+    /// would have been stamped or none, since a group is one entry or one transaction. They are the last ones
     /// before [`History::head`] and were never sent.
     pub fn reopen(&mut self, now: Moment) -> Result<u64, HistoryError> {
         let past = Past {

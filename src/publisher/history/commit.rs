@@ -1,4 +1,4 @@
-//! Group commit: decide for each event, journal all in one transaction, then let them be seen.
+//! Group commit: decide for each event, journal all in one write, then let them be seen.
 
 use std::io;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use super::error::Fault;
 use super::record::{self, RecordBuf};
 use super::state::{Map, Producer, State};
 use super::tail::{Cutter, Run};
+use super::trim::TRIM_EVERY;
 use super::version::{Content, judge, normal, stored_content};
 use super::{History, HistoryError, Moment, ProducerId};
 use crate::event::{Action, Event, Stamp, codec};
@@ -262,7 +263,7 @@ impl History {
             }
         }
         if pending.head > state.head && self.chores.trim_at == u64::MAX {
-            self.chores.trim_at = now.unix_micros;
+            self.chores.trim_at = now.unix_micros + TRIM_EVERY;
         }
         let unix_secs = now.unix_secs();
         for (id, number) in pending.producers {

@@ -41,7 +41,7 @@ impl Disk {
         Ok(done)
     }
 
-    /// Ends it with `work` and a database that needs no tail.
+    /// Ends it with `work`, which notes the clean end: the database needs no tail then.
     pub(super) fn close(
         self,
         work: impl FnOnce(&WriteTransaction) -> Result<(), Fault>,
@@ -49,7 +49,6 @@ impl Disk {
         let transaction = self.database.begin_write()?;
         self.tail.store(&transaction)?;
         work(&transaction)?;
-        super::store::write_tail(&transaction, None)?;
         transaction.commit()?;
         self.database.close()?;
         self.tail.remove();

@@ -80,7 +80,7 @@ impl History {
     /// commit when it says that there is more. The journal may exceed its bounds until rows that
     /// only it holds are written, and always keeps its newest blob.
     pub fn maintain(&mut self, now: Moment) -> Result<Maintained, HistoryError> {
-        let large = self.disk()?.tail.is_large();
+        self.disk()?;
         let mut done = Maintained::default();
         self.sweep(now, &mut done);
         self.begin_flush(now);
@@ -88,7 +88,6 @@ impl History {
         let idle = self.chores.flush.is_none()
             && self.chores.producers.is_empty()
             && topics.is_empty()
-            && !large
             && !self.trim_due(now);
         if idle {
             return Ok(done);
@@ -209,7 +208,7 @@ impl History {
     fn trim_due(&self, now: Moment) -> bool {
         match self.chores.trim_at {
             u64::MAX => false,
-            at => trim::over(&self.options, &self.state) || now.unix_micros >= at,
+            at => trim::is_due(&self.options, &self.state) || now.unix_micros >= at,
         }
     }
 

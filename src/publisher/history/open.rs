@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::backend::SyncSwitch;
 use super::disk::Disk;
 use super::error::Fault;
+use super::record::Records;
 use super::state::State;
 use super::store::{self, JOURNAL, Meta};
 use super::tail::{self, Tail};
@@ -116,19 +117,16 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
         state.meta.boot = options.boot;
         state.meta.durability = options.durability;
         state.meta.write(&transaction)?;
-        store::write_tail(&transaction, Some(tail.next_generation()))?;
+        store::write_tail(&transaction, tail.next_generation())?;
         transaction.commit()?;
         tail.restart();
         if lost {
-            tail.cut()?;
+            tail.begin()?;
         }
         Ok(Ok((tail, state)))
     })?;
     Ok(match read {
-        Ok((tail, state)) => {
-            sync_folder(&options.path)?;
-            Opened::Ours(Box::new((Disk { database, tail }, state)))
-        }
+        Ok((tail, state)) => Opened::Ours(Box::new((Disk { database, tail }, state))),
         Err(kept) => Opened::OfAnother(kept),
     })
 }
@@ -141,14 +139,23 @@ fn open_tail(
     options: &Options,
     drop_cache: bool,
 ) -> Result<(Tail, bool), Fault> {
-    let generation = store::read_tail(transaction)?;
-    let (mut tail, mut lost) = Tail::open(options, generation, drop_cache)?;
-    let head = store::journal_head(transaction)?;
-    let head = head.or(kept.map(|kept| kept.base)).unwrap_or_default();
-    if !tail.blobs().is_empty() && tail.blobs().first() != head + 1 {
-        // It is another's, as when one of the two was restored.
-        tail.discard();
-        lost = true;
+    let known = store::read_tail(transaction)?;
+    let generation = known.map_or_else(tail::first_generation, Ok)?;
+    let needed = known.is_some() && kept.is_some_and(|kept| !kept.clean);
+    let (mut tail, mut lost) = Tail::open(options, generation, needed, drop_cache)?;
+    // Both names: the database says from now on that there is a tail.
+    sync_folder(&options.path)?;
+    let blob = tail.blobs().iter().next();
+    let first = blob.and_then(|(_, blob)| Records::new(blob).next());
+    if let (Some(first), Some(kept)) = (first, kept) {
+        let head = store::journal_head(transaction)?.unwrap_or(kept.base);
+        let stamp = first.stamp;
+        let next = (kept.id, kept.incarnation, head + 1);
+        if (stamp.publisher, stamp.incarnation, stamp.seq) != next {
+            // It is another's, as when one of the two was restored.
+            tail.discard();
+            lost = true;
+        }
     }
     tail.store(transaction)?;
     Ok((tail, lost))
@@ -248,7 +255,7 @@ fn move_aside(path: &Path, why: &str, now: Moment) -> Result<PathBuf, HistoryErr
     }
 }
 
-/// Makes the file's name as durable as its contents.
+/// Makes the files' names as durable as their contents.
 fn sync_folder(path: &Path) -> Result<(), Fault> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,

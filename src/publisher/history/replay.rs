@@ -102,7 +102,7 @@ impl Query<'_> {
                 }
             }
             None => {
-                for (_, blob) in disk.tail.blobs().iter() {
+                for (_, blob) in disk.tail.blobs().after(self.after) {
                     if let Some(replay) = self.look(blob, &mut found) {
                         return Ok(replay);
                     }
@@ -173,8 +173,9 @@ impl Query<'_> {
             }
         }
         found.scanned += blob.len();
-        // Until the first one is found it is not known whether others were trimmed.
-        let known = !(self.trimmed && found.records.is_empty());
+        // Until the first one is found it is not known whether others were trimmed. Nor is it an
+        // answer that nothing was found where none was looked for.
+        let known = found.upto > self.after && !(self.trimmed && found.records.is_empty());
         (found.scanned >= SCAN && known).then(|| found.until(found.upto))
     }
 }

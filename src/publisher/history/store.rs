@@ -11,7 +11,7 @@ use super::backend::{Backend, SyncSwitch};
 use super::error::Fault;
 use super::{Durability, PublisherId, record};
 
-/// First seq of a blob → the records of one commit group, or a part of it.
+/// First seq of a blob → its records: a part of a large group, or many small ones.
 pub(super) const JOURNAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("journal");
 /// Length of the table's name u32 | table | key → the record of the row's last event. Complete up
 /// to `Meta::rows_seq`; rows changed since then may or may not be newer.
@@ -31,7 +31,7 @@ const META_KEY: &str = "fanfare";
 const COMPLETE_SINCE: &str = "complete_since";
 /// See `identity::place`.
 const PLACE_KEY: &str = "place";
-/// The generation of the tail; see `tail`. Missing where it was closed.
+/// The generation of the tail; see `tail`. It only rises.
 const TAIL_KEY: &str = "tail";
 /// The layout of all tables. A database of a higher one is refused, not moved aside. The first one
 /// knew no tail, and would have gone on without what stands in it.
@@ -148,7 +148,8 @@ pub(super) fn write_place(transaction: &WriteTransaction, place: &[u8]) -> Resul
     Ok(())
 }
 
-/// The generation of the tail that goes with the database; `None` when it needs none.
+/// The generation of the tail that goes with the database; `None` where there was never one. After a
+/// clean end it needs none.
 pub(super) fn read_tail(transaction: &WriteTransaction) -> Result<Option<u64>, Fault> {
     let table = transaction.open_table(META)?;
     let Some(entry) = redb::ReadableTable::get(&table, TAIL_KEY)? else {
@@ -160,15 +161,9 @@ pub(super) fn read_tail(transaction: &WriteTransaction) -> Result<Option<u64>, F
 }
 
 /// Notes which tail goes with the database.
-pub(super) fn write_tail(
-    transaction: &WriteTransaction,
-    generation: Option<u64>,
-) -> Result<(), Fault> {
+pub(super) fn write_tail(transaction: &WriteTransaction, generation: u64) -> Result<(), Fault> {
     let mut table = transaction.open_table(META)?;
-    match generation {
-        Some(generation) => table.insert(TAIL_KEY, &generation.to_be_bytes()[..])?,
-        None => table.remove(TAIL_KEY)?,
-    };
+    table.insert(TAIL_KEY, &generation.to_be_bytes()[..])?;
     Ok(())
 }
 

@@ -1,10 +1,11 @@
 //! The newest part of the journal: in memory, and in a file that is only appended to.
 //!
 //! A commit of the database writes eight pages or more however small the group; an entry here is one
-//! write, and one fdatasync where it must outlast a power cut. From time to time all of it is moved
-//! to the database in one transaction, which also raises the generation: then the file is written
-//! from its beginning again. Until that transaction is committed nothing in the file is touched, so
-//! that each event is in the one or in the other whatever happens between.
+//! write, and one fdatasync where it must outlast a power cut. When it is full, or the database is
+//! written anyway, all of it is moved there in one transaction, which also raises the generation: then
+//! the file is written from its beginning again. Until that transaction is committed nothing in the
+//! file is touched, so that each event is in the one or in the other whatever happens between, and
+//! whatever the file proves is there for the next opening too.
 //!
 //! The file belongs to the database beside it, whose lock protects it too.
 
@@ -12,11 +13,12 @@ mod blobs;
 mod entry;
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::WriteTransaction;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::error::Fault;
 use super::record::Records;
@@ -30,7 +32,7 @@ pub(super) use blobs::{Blobs, Cutter, Run};
 use blobs::BLOB;
 
 /// How large the file becomes, and about how much memory is kept. Moving that much takes the
-/// publisher some 5 ms.
+/// publisher some 5 ms, and what the disk needs where it is waited for.
 pub(super) const BYTES: u64 = 4 << 20;
 
 /// What the file begins with. One without it is not ours, or was never whole.
@@ -59,37 +61,25 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Opens the tail that was written in `generation` and reads it, or begins one. Also gives
-    /// whether what was written last may be missing.
+    /// Opens the tail of a database that knows `generation`. Where the database needs none, one is
+    /// begun; else it is read. Also gives whether what was written last may be missing: then
+    /// [`Tail::begin`] is to be called, but not before the database knows.
     pub(super) fn open(
         options: &Options,
-        generation: Option<u64>,
+        generation: u64,
+        needed: bool,
         drop_cache: bool,
     ) -> Result<(Self, bool), Fault> {
         let path = path(&options.path);
-        let mut begin = OpenOptions::new();
-        begin.read(true).write(true).mode(0o600);
-        let kept = match generation.map(|_| begin.open(&path)) {
-            Some(Err(error)) if error.kind() != ErrorKind::NotFound => {
-                return Err(Fault::Io(error));
-            }
-            kept => kept.and_then(Result::ok),
-        };
-        let mut lost = generation.is_some() && kept.is_none();
-        let file = match kept {
-            Some(file) => file,
-            None => begin
-                .create(true)
-                .truncate(true)
-                .open(&path)
-                .map_err(Fault::Io)?,
-        };
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).mode(0o600);
+        let file = open.truncate(!needed).open(&path).map_err(of_tail)?;
         let mut tail = Tail {
             path,
             file,
             synced: options.durability == Durability::Sync,
             limit: options.tail_bytes,
-            generation: generation.unwrap_or_default(),
+            generation,
             end: HEAD,
             blobs: Blobs::default(),
             producers: Map::default(),
@@ -97,19 +87,19 @@ impl Tail {
             #[cfg(test)]
             faults: options.faults.clone(),
         };
+        if !needed {
+            tail.begin()?;
+            return Ok((tail, false));
+        }
         if drop_cache {
             store::forget_pages(&tail.file, &tail.path);
         }
         let mut bytes = Vec::new();
-        tail.file.read_to_end(&mut bytes).map_err(Fault::Io)?;
-        match bytes.starts_with(MAGIC) {
-            true => lost |= !tail.read(bytes.get(HEAD as usize..).unwrap_or_default()),
-            false => {
-                lost |= generation.is_some();
-                tail.begin().map_err(Fault::Io)?;
-            }
-        }
-        Ok((tail, lost))
+        let read = tail.file.read_to_end(&mut bytes);
+        read.map_err(of_tail)?;
+        let whole =
+            bytes.starts_with(MAGIC) && tail.read(bytes.get(HEAD as usize..).unwrap_or_default());
+        Ok((tail, !whole))
     }
 
     /// Takes in what was written; whether that is all.
@@ -117,8 +107,7 @@ impl Tail {
         let mut entries = Entries::new(bytes, self.generation);
         for entry in entries.by_ref() {
             let mut records = Records::new(entry.records);
-            records.by_ref().for_each(|record| self.blobs.push(&record));
-            if !records.is_whole() {
+            if !records.by_ref().all(|record| self.blobs.push(&record)) || !records.is_whole() {
                 return false;
             }
             for (id, number) in entry.producers() {
@@ -128,10 +117,11 @@ impl Tail {
         entries.is_whole()
     }
 
-    fn begin(&self) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.write(MAGIC, 0)?;
-        self.file.sync_all()
+    /// Begins the file anew, without a trace of what was in it.
+    pub(super) fn begin(&self) -> Result<(), Fault> {
+        let begun = self.file.set_len(0);
+        let begun = begun.and_then(|()| self.write(MAGIC, 0));
+        begun.and_then(|()| self.file.sync_all()).map_err(of_tail)
     }
 
     /// Forgets what was read: it does not go on where the database ends.
@@ -143,11 +133,6 @@ impl Tail {
     /// What is in it.
     pub(super) fn blobs(&self) -> &Blobs {
         &self.blobs
-    }
-
-    /// Whether it should be moved when there is time.
-    pub(super) fn is_large(&self) -> bool {
-        2 * (self.end - HEAD) >= self.limit.saturating_sub(HEAD)
     }
 
     /// Takes a group: `false` when it did not go to the file, and then all must be moved before it
@@ -190,8 +175,8 @@ impl Tail {
         let Some(end) = end.filter(|end| *end <= self.limit) else {
             return Ok(false);
         };
-        self.write(&self.scratch, self.end).map_err(Fault::Io)?;
-        self.sync().map_err(Fault::Io)?;
+        let written = self.write(&self.scratch, self.end);
+        written.and_then(|()| self.sync()).map_err(of_tail)?;
         self.end = end;
         Ok(true)
     }
@@ -212,7 +197,7 @@ impl Tail {
                 producers.insert(id, *last)?;
             }
         }
-        store::write_tail(transaction, Some(self.next_generation()))
+        store::write_tail(transaction, self.next_generation())
     }
 
     /// It is in the database.
@@ -231,11 +216,6 @@ impl Tail {
         let most = usize::try_from(self.limit).unwrap_or(usize::MAX);
         self.blobs.shrink_to(most);
         self.scratch.shrink_to(most);
-    }
-
-    /// Removes what was written later than the database knows, so that it is not met again.
-    pub(super) fn cut(&self) -> Result<(), Fault> {
-        self.file.set_len(HEAD).map_err(Fault::Io)
     }
 
     /// The generation after this one.
@@ -265,6 +245,20 @@ impl Tail {
             false => Ok(()),
         }
     }
+}
+
+/// Errors name the database; this says that it is not that file.
+fn of_tail(error: io::Error) -> Fault {
+    Fault::Io(io::Error::new(error.kind(), format!("its tail: {error}")))
+}
+
+/// A generation to begin with: at random, so that nothing a worker has published can look like an
+/// entry of this file.
+pub(super) fn first_generation() -> Result<u64, Fault> {
+    let mut bytes = [0; 8];
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|errno| Fault::Io(errno.into()))?;
+    // Far from the end of the numbers.
+    Ok(u64::from_be_bytes(bytes) >> 2)
 }
 
 /// The file of the database at `database`.

@@ -11,9 +11,15 @@ use super::{Moment, Options, record};
 const SLICE: usize = 2_000;
 const SLICE_BYTES: u64 = 8 << 20;
 
-/// Whether the journal has outgrown its bounds.
-pub(super) fn over(options: &Options, state: &State) -> bool {
-    state.head + 1 - state.floor > options.max_events || state.bytes > options.max_bytes
+/// It is not looked for what is too old more often than this, microseconds.
+pub(super) const TRIM_EVERY: u64 = 10_000_000;
+
+/// Whether the journal has outgrown its bounds by a sixteenth: a full one would else be trimmed, in a
+/// transaction, for every group. Where there is a transaction anyway, it is trimmed to its bounds.
+pub(super) fn is_due(options: &Options, state: &State) -> bool {
+    let beyond = |is: u64, bound: u64| is > bound.saturating_add(bound / 16);
+    beyond(state.head + 1 - state.floor, options.max_events)
+        || beyond(state.bytes, options.max_bytes)
 }
 
 /// Removes whole blobs from the front while the journal is too long, too large or too old.
@@ -38,7 +44,7 @@ pub(super) fn trim(
         };
         let events = state.head + 1 - trimmed.floor;
         let expires = last.unix_micros.saturating_add(max_age);
-        trimmed.again_at = expires;
+        trimmed.again_at = expires.max(now.unix_micros.saturating_add(TRIM_EVERY));
         let over = events > options.max_events
             || trimmed.bytes > options.max_bytes
             || expires <= now.unix_micros;

@@ -49,6 +49,8 @@ pub(in crate::publisher::history) struct Blobs {
     records: Vec<u8>,
     cuts: Vec<(u64, usize)>,
     cutter: Cutter,
+    /// Seq of the record that was pushed last.
+    last: Option<u64>,
 }
 
 impl Blobs {
@@ -68,9 +70,19 @@ impl Blobs {
 
     /// The blobs and their first seqs.
     pub(in crate::publisher::history) fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let ends = self.cuts.iter().skip(1).map(|(_, start)| *start);
-        let ends = ends.chain([self.records.len()]);
-        let cuts = self.cuts.iter().zip(ends);
+        self.after(0)
+    }
+
+    /// The blobs that hold what comes after `after`. The first one may begin before that.
+    pub(in crate::publisher::history) fn after(
+        &self,
+        after: u64,
+    ) -> impl Iterator<Item = (u64, &[u8])> {
+        let next = after.saturating_add(1);
+        let begun = self.cuts.partition_point(|(first, _)| *first <= next);
+        let cuts = &self.cuts[begun.saturating_sub(1)..];
+        let ends = cuts.iter().skip(1).map(|(_, start)| *start);
+        let cuts = cuts.iter().zip(ends.chain([self.records.len()]));
         cuts.map(|((seq, start), end)| (*seq, &self.records[*start..end]))
     }
 
@@ -85,13 +97,18 @@ impl Blobs {
         self.records.get(self.cuts[at].1..end)
     }
 
-    /// Adds a record.
-    pub(super) fn push(&mut self, record: &Record<'_>) {
+    /// Adds a record; `false` when it is not the next one.
+    pub(super) fn push(&mut self, record: &Record<'_>) -> bool {
         let seq = record.stamp.seq;
+        if self.last.is_some_and(|last| seq != last + 1) {
+            return false;
+        }
+        self.last = Some(seq);
         if self.cutter.place(seq, record.raw.len()) == seq {
             self.cuts.push((seq, self.records.len()));
         }
         self.records.extend_from_slice(record.raw);
+        true
     }
 
     /// Adds a run whose places were decided by [`Blobs::cutter`].
@@ -107,7 +124,7 @@ impl Blobs {
     pub(super) fn clear(&mut self) {
         self.records.clear();
         self.cuts.clear();
-        self.cutter = Cutter::default();
+        (self.cutter, self.last) = (Cutter::default(), None);
     }
 
     /// Gives back what it keeps beyond `bytes`.

@@ -232,3 +232,102 @@ fn a_tail_goes_aside_with_its_database() {
     let aside = folder.path().join("publisher.redb.other-1700000060.tail");
     assert!(aside.exists());
 }
+
+#[test]
+fn what_an_opening_that_failed_saw_the_next_one_sees() {
+    let mut failed = 0;
+    for left in (0..24_000).step_by(2_000) {
+        let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+        let options = options(folder.path());
+        let history = filled(&options, start);
+        let before = picture(&history);
+        drop(history);
+        std::fs::remove_file(tail::path(&options.path)).unwrap();
+        options.faults.full_after(left);
+        // As after a restart each time: nothing is known but what is on the disk.
+        failed += usize::from(History::open(options.clone(), at(start, 40)).is_err());
+        options.faults.heal();
+        assert_broken_off(&open(&options, start, 41), &before);
+    }
+    assert!(failed > 2, "{failed}");
+}
+
+#[test]
+fn a_copy_from_before_a_clean_end_breaks_off_too() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let options = options(folder.path());
+    let history = filled(&options, start);
+    let old = std::fs::read(&options.path).unwrap();
+    history.close().unwrap();
+    let mut history = open(&options, start, 60);
+    history
+        .commit(&[set("new", "v", "x")], at(start, 61))
+        .unwrap();
+    let before = picture(&history);
+    drop(history);
+    std::fs::write(&options.path, old).unwrap();
+    assert_broken_off(&open(&options, start, 62), &before);
+}
+
+#[test]
+fn a_full_journal_is_not_trimmed_for_every_group() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.max_events = 1000;
+    // As many blobs as events.
+    options.tail_bytes = 0;
+    let mut history = open(&options, start, 0);
+    for n in 0..1000 {
+        let key = n.to_string();
+        history
+            .commit(&[set(&key, "v", "x")], at(start, 1))
+            .unwrap();
+    }
+    maintain(&mut history, at(start, 2));
+    assert_eq!(history.floor(), 1);
+    history.close().unwrap();
+    options.tail_bytes = tail::BYTES;
+    let mut history = open(&options, start, 3);
+    let (mut moves, mut first) = (0, u64::MAX);
+    for n in 0..1000 {
+        let key = n.to_string();
+        history
+            .commit(&[set(&key, "w", "x")], at(start, 4))
+            .unwrap();
+        maintain(&mut history, at(start, 4));
+        let now = disk(&history).tail.blobs().first();
+        moves += usize::from(now != first);
+        first = now;
+        assert!(history.head() + 1 - history.floor() <= 1063);
+    }
+    assert!(history.floor() > 900 && moves < 60, "{moves}");
+}
+
+#[test]
+fn a_position_far_into_the_tail_is_answered() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = open(&options(folder.path()), start, 0);
+    let value = "v".repeat(200_000);
+    for n in 0..15 {
+        let key = n.to_string();
+        history
+            .commit(&[set(&key, &value, "x")], at(start, n))
+            .unwrap();
+    }
+    assert_eq!(disk(&history).tail.blobs().first(), 1);
+    for topic in [None, Some("x")] {
+        assert_eq!(replayed(&history, topic, 14).unwrap().len(), 1);
+        assert_eq!(replayed(&history, topic, 0).unwrap().len(), 15);
+    }
+    // One that is larger than what is looked through for one answer.
+    let value = "w".repeat(3 << 20);
+    history
+        .commit(&[set("large", &value, "x")], at(start, 20))
+        .unwrap();
+    history
+        .commit(&[set("last", "v", "x")], at(start, 21))
+        .unwrap();
+    for topic in [None, Some("x")] {
+        assert_eq!(replayed(&history, topic, 16).unwrap().len(), 1);
+    }
+}
