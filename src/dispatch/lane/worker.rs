@@ -1,5 +1,8 @@
 //! The lane's thread: it owns the handler.
 
+mod calls;
+mod mending;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -11,13 +14,15 @@ use super::handle::Shared;
 use super::{Build, LaneMetrics, LaneState, RESTART_MIN, WORTH_ITS_WAIT};
 use crate::dispatch::catchup::Step;
 use crate::dispatch::hub::{Seat, Work};
-use crate::dispatch::troubles::Due;
 use crate::dispatch::{Delivery, Filter};
 use crate::event::Event;
-use crate::handler::{BuildError, Closing, Handler, HandlerError, SyncReason, TopicRequests};
+use crate::handler::{BuildError, Closing, Handler, SyncReason, TopicRequests};
+
 use crate::util::backoff::Backoff;
 use crate::util::rate::RateLimit;
 use crate::util::stop::StopToken;
+
+use calls::{For, text};
 
 pub(super) struct Worker {
     pub shared: Arc<Shared>,
@@ -58,17 +63,6 @@ pub(super) enum Ending {
     Lost,
     /// A call ran too long; its stop token is used up.
     Late,
-}
-
-/// What a call is for.
-#[derive(Debug, Clone, Copy)]
-enum For<'a> {
-    /// This row.
-    Row(&'a Event<'a>),
-    /// All rows: a bracket opens or closes.
-    Bracket,
-    /// The handler itself, which sees to its own failures.
-    Itself,
 }
 
 impl Worker {
@@ -282,203 +276,10 @@ impl Worker {
         taken
     }
 
-    /// Does what is due for rows that failed.
-    fn mend(&mut self, handler: &mut dyn Handler) {
-        while self.troubled && self.ending.is_none() {
-            let mut troubles = self.shared.troubles();
-            if troubles.is_overflowing() {
-                drop(troubles);
-                self.pause();
-                continue;
-            }
-            let Some(due) = troubles.due(Instant::now()) else {
-                drop(troubles);
-                return self.look();
-            };
-            drop(troubles);
-            match due {
-                Due::Ask(names) => {
-                    self.metrics.retries_total.add(names.len() as u64);
-                    self.seat.again(names);
-                }
-                Due::Give(event) => {
-                    self.metrics.retries_total.inc();
-                    for event in event.iter() {
-                        let taken = self.give(handler, &event);
-                        self.metrics.events_applied_total.add(u64::from(taken));
-                    }
-                }
-                Due::Resync => self.start_over(SyncReason::Failed),
-            }
-        }
-    }
-
-    /// When [`Worker::mend`] has something to do.
-    fn mend_at(&self) -> Option<Instant> {
-        let troubles = self.shared.troubles();
-        match troubles.is_overflowing() {
-            true => Some(Instant::now()),
-            false => troubles.wake(),
-        }
-    }
-
-    /// Too much has failed: gives the handler time, then starts it over.
-    fn pause(&mut self) {
-        self.metrics.too_many_failures_total.inc();
-        let until = Instant::now() + self.pauses.wait();
-        self.complain(format_args!("too many rows fail: it will start over"));
-        self.shared.set_state(LaneState::Pausing(until));
-        if self.idle_until(until) {
-            self.shared.set_state(LaneState::Running);
-        } else {
-            self.ending = Some(Ending::Closed);
-        }
-        self.start_over(SyncReason::Failed);
-    }
-
-    /// What was queued before, and what waits to be given again, is let go: after a pause it follows
-    /// a hole, and a handler's first call opens a bracket. The bracket covers it.
-    fn start_over(&mut self, reason: SyncReason) {
-        self.seat.restart(reason);
-        self.shared.troubles().start_over();
-        self.look();
-        while let Ok(work) = self.seat.work.try_recv() {
-            if let Work::Events(events) = work {
-                self.seat.taken(&events);
-            }
-        }
-    }
-
-    /// Whether rows are held back may have changed.
-    fn look(&mut self) {
-        let troubles = self.shared.troubles();
-        self.shared.show(&troubles);
-        self.troubled = !troubles.is_quiet();
-    }
-
-    fn late_failures(&mut self, handler: &mut dyn Handler) {
-        if self.ending.is_some() {
-            return;
-        }
-        let mut failures = Vec::new();
-        let mut tell = |event: &Event<'_>, error: HandlerError| {
-            let event: crate::event::EventBatch = [*event].into_iter().collect();
-            failures.push((event, error));
-        };
-        self.call(For::Itself, || {
-            handler.late_failures(&mut tell);
-            Ok(())
-        });
-        for (event, error) in &failures {
-            for event in event.iter() {
-                match (error, self.delivery) {
-                    // Later events of the row may have been taken: its order cannot be kept.
-                    (HandlerError::Retry(_), Delivery::Events) => {
-                        self.failed(For::Bracket, error);
-                    }
-                    _ => self.failed(For::Row(&event), error),
-                }
-            }
-        }
-    }
-
     /// Whether the time to end has come, done or not.
     fn is_late(&self) -> bool {
         self.closing
             .get()
             .is_some_and(|end| Instant::now() >= end.work_until)
     }
-
-    /// Calls the handler. `None` when it did not work, which is seen to.
-    fn call<T>(
-        &mut self,
-        what: For<'_>,
-        call: impl FnOnce() -> Result<T, HandlerError>,
-    ) -> Option<T> {
-        self.calls += 1;
-        self.shared.pulse.beat();
-        self.shared.call.store(self.calls, Ordering::Relaxed);
-        let result = catch_unwind(AssertUnwindSafe(call));
-        self.shared.call.store(0, Ordering::Relaxed);
-        let late = self.shared.late_call.load(Ordering::Relaxed);
-        if late != 0 {
-            self.ending = Some(Ending::Late);
-        }
-        match result {
-            Ok(Ok(value)) if late != self.calls => return Some(value),
-            Ok(Ok(_)) => self.came_down(what, "ran longer than the time limit"),
-            Ok(Err(error)) if late == self.calls => self.came_down(what, &error.to_string()),
-            Ok(Err(error)) => self.failed(what, &error),
-            Err(panic) => {
-                self.ending = Some(Ending::Panicked);
-                self.came_down(what, &text(&*panic));
-            }
-        }
-        None
-    }
-
-    #[cold]
-    fn failed(&mut self, what: For<'_>, error: &HandlerError) {
-        if let HandlerError::Lost(_) = error {
-            self.ending = Some(Ending::Lost);
-        }
-        let now = Instant::now();
-        let mut troubles = self.shared.troubles();
-        match (what, error) {
-            (For::Row(event), HandlerError::Retry(_)) => troubles.retry(event, now),
-            (For::Row(event), HandlerError::Permanent(why)) => {
-                if troubles.give_up(event, why, now) {
-                    self.metrics.quarantines_total.inc();
-                }
-            }
-            (For::Bracket, HandlerError::Retry(_)) => troubles.mark_failed(now),
-            (For::Bracket, HandlerError::Permanent(_))
-            | (For::Itself, _)
-            | (_, HandlerError::Lost(_)) => {}
-        }
-        drop(troubles);
-        self.look();
-        match what {
-            For::Row(event) => self.complain_of(event, format_args!("failed: {error}")),
-            _ => self.complain(format_args!("{error}")),
-        }
-    }
-
-    /// The handler panicked, or ran too long, in a call for `event`.
-    #[cold]
-    fn came_down(&mut self, what: For<'_>, why: &str) {
-        let For::Row(event) = what else {
-            return self.complain(format_args!("came down: {why}"));
-        };
-        let now = Instant::now();
-        if self.shared.troubles().blame(event, why, now) {
-            self.metrics.quarantines_total.inc();
-        }
-        self.look();
-        self.complain_of(event, format_args!("brought it down: {why}"));
-    }
-
-    fn complain_of(&self, event: &Event<'_>, what: std::fmt::Arguments<'_>) {
-        use crate::util::printable::name;
-        self.metrics.events_failed_total.inc();
-        let (table, key) = (name(event.table, 64), name(event.key, 128));
-        let action = event.action.as_str();
-        self.complain(format_args!("{action} of {table} {key} {what}"));
-    }
-
-    #[cold]
-    fn complain(&self, what: std::fmt::Arguments<'_>) {
-        let now = Instant::now();
-        self.shared.error(&what.to_string(), now);
-        if let Some(permit) = self.complaints.permit(now) {
-            log::error!("handler {}: {what}{permit}", self.shared.name());
-        }
-    }
-}
-
-/// What a panic says.
-fn text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("panicked: {}", text.unwrap_or("no text"))
 }
