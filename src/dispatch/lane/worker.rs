@@ -17,7 +17,6 @@ use crate::dispatch::hub::{Seat, Work};
 use crate::dispatch::{Delivery, Filter};
 use crate::event::Event;
 use crate::handler::{BuildError, Closing, Handler, SyncReason, TopicRequests};
-
 use crate::util::backoff::Backoff;
 use crate::util::rate::RateLimit;
 use crate::util::stop::StopToken;

@@ -3,6 +3,9 @@
 //! It waits for one thing only, [`Link::wait`] (or the bell while there is no link), and never for
 //! a handler, a name server or a lock that is held for long.
 
+mod acts;
+mod subscriptions;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +14,10 @@ use fastrand::Rng;
 
 use super::follow::{Follow, Passing};
 use super::intake::{Intake, Round};
-use super::link::{Link, Signal, Transport};
-use super::names::{Known, Names};
+use super::link::{Link, Transport};
+use super::names::Names;
 use super::resolve::Found;
-use super::session::{Action, Input, Session};
-use crate::event::topic::{self, HELLO};
+use super::session::{Input, Session};
 use crate::pubsub::api::{Callback, PubSubError, Source, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
 use crate::util::poll;
@@ -150,123 +152,6 @@ impl Reader {
         }
     }
 
-    fn act(&mut self, action: Action) {
-        let metrics = &self.parts.source.metrics;
-        match action {
-            Action::Resolve => self.resolve(),
-            Action::Open => self.open(),
-            Action::Announce(change) => {
-                use crate::pubsub::api::LinkChange::{Down, Up};
-                match change {
-                    Up { .. } => {
-                        metrics.connects_total.inc();
-                        metrics.live.set(1);
-                        self.say(log::Level::Info, format_args!("connected"));
-                    }
-                    Down => {
-                        metrics.disconnects_total.inc();
-                        metrics.live.set(0);
-                        self.say(log::Level::Warn, format_args!("connection lost"));
-                    }
-                }
-                self.follow.link(change, &self.target, Instant::now());
-            }
-            Action::DropLegacySubscriptions => {
-                metrics.legacy.set(0);
-                self.drop_legacy_subscriptions();
-            }
-            // Workers of this host say no hello either, and nobody expects one of them.
-            Action::TreatAsLegacy if !self.parts.transport.selects() => {}
-            Action::TreatAsLegacy => {
-                self.follow.legacy(Instant::now());
-                metrics.legacy.set(1);
-                self.say(
-                    log::Level::Info,
-                    format_args!("sends no hello: treated as legacy"),
-                );
-            }
-            Action::CountSilence => {
-                metrics.silences_total.inc();
-                self.say(log::Level::Warn, format_args!("silent for too long"));
-            }
-            Action::CountRefusal => {
-                metrics.refusals_total.inc();
-                self.say(
-                    log::Level::Error,
-                    format_args!(
-                        "refused: the handshake broke off, the peer may speak another protocol"
-                    ),
-                );
-            }
-            Action::CountTimeout => {
-                metrics.connects_failed_total.inc();
-                let limit = self.parts.options.connect_timeout;
-                self.say(
-                    log::Level::Warn,
-                    format_args!("not connected within {limit:?}"),
-                );
-            }
-        }
-    }
-
-    fn say(&self, level: log::Level, what: std::fmt::Arguments<'_>) {
-        if let Some(permit) = self.lines.permit(Instant::now()) {
-            log::log!(level, "{}: {what}{permit}", self.parts.source.uri);
-        }
-    }
-
-    fn resolve(&mut self) {
-        let commands = match self.parts.commands.try_clone() {
-            Ok(commands) => commands,
-            Err(error) => return self.found(Err(error.to_string())),
-        };
-        let answer = move |found| {
-            if !commands.send(Command::Found(found)) {
-                log::debug!("a look-up ended after its reader");
-            }
-        };
-        match self.names.resolve(answer) {
-            Known::Now => self.inputs.push(Input::Resolved),
-            Known::Later => {}
-            Known::Failed(why) => self.found(Err(why)),
-        }
-    }
-
-    fn found(&mut self, found: Found) {
-        if let Err(why) = &found {
-            self.say(log::Level::Warn, format_args!("name not resolved: {why}"));
-        }
-        if self.names.found(found) {
-            self.inputs.push(Input::Resolved);
-        } else {
-            self.parts.source.metrics.connects_failed_total.inc();
-            self.inputs.push(Input::ResolveFailed);
-        }
-    }
-
-    fn open(&mut self) {
-        self.target = self.names.target();
-        self.legacy_subscriptions = !self.session.is_fanfare();
-        let opened = self
-            .parts
-            .transport
-            .open(&self.target, &self.parts.source.uri)
-            .and_then(|mut link| {
-                link.subscribe(&terminated(HELLO))?;
-                for topic in &self.parts.topics {
-                    link.subscribe(&terminated(topic))?;
-                    if self.legacy_subscriptions {
-                        link.subscribe(topic.as_bytes())?;
-                    }
-                }
-                Ok(link)
-            });
-        match opened {
-            Ok(link) => self.link = Some(link),
-            Err(error) => self.link_broke(&error),
-        }
-    }
-
     fn link_broke(&mut self, error: &PubSubError) {
         self.parts.source.metrics.connects_failed_total.inc();
         self.say(log::Level::Error, format_args!("{error}"));
@@ -287,55 +172,6 @@ impl Reader {
             }
         }
         true
-    }
-
-    fn subscribe(&mut self, topic: String) {
-        self.intake.add_topic(&topic);
-        self.follow.topic(&topic, true, Instant::now());
-        let legacy = self.legacy_subscriptions;
-        self.with_link(|link| {
-            link.subscribe(&terminated(&topic))?;
-            if legacy {
-                link.subscribe(topic.as_bytes())
-            } else {
-                Ok(())
-            }
-        });
-        self.parts.topics.push(topic);
-    }
-
-    fn unsubscribe(&mut self, topic: &str) {
-        self.intake.remove_topic(topic);
-        self.follow.topic(topic, false, Instant::now());
-        self.parts.topics.retain(|known| known != topic);
-        let legacy = self.legacy_subscriptions;
-        self.with_link(|link| {
-            link.unsubscribe(&terminated(topic))?;
-            if legacy {
-                link.unsubscribe(topic.as_bytes())
-            } else {
-                Ok(())
-            }
-        });
-    }
-
-    fn drop_legacy_subscriptions(&mut self) {
-        if std::mem::take(&mut self.legacy_subscriptions) {
-            let topics = self.parts.topics.clone();
-            self.with_link(|link| {
-                topics
-                    .iter()
-                    .try_for_each(|t| link.unsubscribe(t.as_bytes()))
-            });
-        }
-    }
-
-    fn with_link(&mut self, act: impl FnOnce(&mut dyn Link) -> Result<(), PubSubError>) {
-        if let Some(link) = &mut self.link
-            && let Err(error) = act(link.as_mut())
-        {
-            self.link_broke(&error);
-        }
     }
 
     /// Hands on what is waiting; says whether the link is drained.
@@ -393,51 +229,4 @@ impl Reader {
             self.link_broke(&error);
         }
     }
-
-    fn take_signals(&mut self) -> Result<(), PubSubError> {
-        let Some(link) = &mut self.link else {
-            return Ok(());
-        };
-        while let Some(signal) = link.signal()? {
-            let metrics = &self.parts.source.metrics;
-            let input = match signal {
-                Signal::Up => Input::Up,
-                Signal::Down => Input::Down,
-                Signal::ConnectFailed(why) => {
-                    metrics.connects_failed_total.inc();
-                    if let Some(permit) = self.lines.permit(Instant::now()) {
-                        log::warn!("{}: not connected: {why}{permit}", self.parts.source.uri);
-                    }
-                    Input::ConnectFailed
-                }
-                Signal::TurnedAway(count) => {
-                    metrics.refusals_total.add(count);
-                    if let Some(permit) = self.lines.permit(Instant::now()) {
-                        log::warn!(
-                            "{}: {count} connections not taken, of users who are not in \
-                             socket_users{permit}",
-                            self.parts.source.uri
-                        );
-                    }
-                    continue;
-                }
-                Signal::Refused(why) => {
-                    metrics.refusals_total.inc();
-                    if let Some(permit) = self.lines.permit(Instant::now()) {
-                        log::error!("{}: refused: {why}{permit}", self.parts.source.uri);
-                    }
-                    Input::Refused
-                }
-            };
-            self.inputs.push(input);
-        }
-        Ok(())
-    }
-}
-
-/// A topic as a subscription to Fanfare publishers names it.
-fn terminated(name: &str) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(name.len() + 1);
-    topic::write_frame(name, &mut frame);
-    frame
 }
