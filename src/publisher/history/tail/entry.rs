@@ -187,6 +187,23 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// Whatever stands in the file, and wherever in it: nothing is taken for an entry, nothing is
+        /// read beyond the end.
+        #[test]
+        fn garbage_is_no_entry(
+            bytes in proptest::collection::vec(0..=255u8, 0..300),
+            generation in 0..4u64,
+            len in 0..=u32::MAX,
+        ) {
+            proptest::prop_assert_eq!(read(&bytes, generation), (vec![], true));
+            let mut lying = entry(generation, 1, &bytes, 8);
+            lying[8..12].copy_from_slice(&len.to_be_bytes());
+            let (numbers, whole) = read(&lying, generation);
+            proptest::prop_assert!(whole && numbers.len() <= 1);
+        }
+    }
+
     #[test]
     fn earlier_rounds_do_not_count() {
         let mut file = entry(4, 10, b"now", 8);
