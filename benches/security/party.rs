@@ -12,6 +12,8 @@ pub struct Party {
     /// The publisher's part of the configuration.
     pub config: String,
     pub node: Arc<NodeKeys>,
+    /// More nodes: one has few connections.
+    pub crowd: Vec<SecretKey>,
     pub publisher: PublicKey,
 }
 
@@ -28,6 +30,13 @@ impl Party {
         std::fs::create_dir(&authorized).unwrap();
         let (public, secret) = pair();
         file::write_public(&authorized.join("n1.key"), &public, false).unwrap();
+        let crowd = (0..128).map(|number| {
+            let (public, secret) = pair();
+            let file = authorized.join(format!("c{number}.key"));
+            file::write_public(&file, &public, false).unwrap();
+            secret
+        });
+        let crowd = crowd.collect();
         let trusted = [(ANY.to_owned(), vec![publisher])];
         Party {
             config: format!(
@@ -36,6 +45,7 @@ impl Party {
             ),
             node: Arc::new(NodeKeys::new(secret, trusted.into())),
             publisher,
+            crowd,
             _folder: folder,
         }
     }

@@ -21,7 +21,7 @@ impl Subscriber {
         let socket = context.socket(zmq::SUB).unwrap();
         socket.set_linger(0).unwrap();
         if let Some(party) = party {
-            let secret = &party.node.secret;
+            let secret = &party.crowd[number % party.crowd.len()];
             let public = curve::public_key(secret).unwrap();
             socket
                 .set_curve_serverkey(party.publisher.as_bytes())

@@ -33,6 +33,7 @@ crate::metrics! {
         gate_admitted_total: Counter = "Connections admitted.",
         gate_refused_total: Counter = "Connections refused because their key is not authorised.",
         gate_kept_out_total: Counter = "Connections refused because their node had sent what no subscriber sends, within a minute.",
+        gate_hurried_total: Counter = "Connections refused because their node had made too many in a short time.",
         gate_malformed_total: Counter = "Questions about connections that could not be read; refused.",
         gate_cuts_total: Counter = "Times all connections were ended because a node is authorised no longer.",
         gate_reads_total: Counter = "Times authorized_keys was read.",

@@ -64,7 +64,7 @@ crate::metrics! {
         sync_handshakes_refused_total: Counter = "Connections that were not taken or whose handshake failed, whatever the reason.",
         sync_connections: Gauge = "Connections that are open, those in the middle of the handshake included.",
         sync_connections_crowded_total: Counter = "Connections ended because there were too many, or too many that said nothing.",
-        sync_connections_unruly_total: Counter = "Connections ended because they sent a message without end.",
+        sync_connections_unruly_total: Counter = "Connections ended because they sent a message without end, or requests without end.",
         sync_clients_snapshot: Gauge = "Clients in the middle of a snapshot.",
         sync_clients_waiting: Gauge = "Clients told to come again for a snapshot.",
         sync_requests_waiting: Gauge = "Requests that wait for journal or rows to be read.",

@@ -67,10 +67,15 @@ pub fn encode(tag: u64, request: &Request, out: &mut Vec<u8>) {
     }
 }
 
+/// The tag to answer with, whatever else is there; 0 where there is none.
+pub fn tag(bytes: &[u8]) -> u64 {
+    let tag = bytes.get(2..HEAD_LEN).and_then(|tag| tag.try_into().ok());
+    tag.map_or(0, u64::from_be_bytes)
+}
+
 /// Reads a request and its tag.
 pub fn decode(bytes: &[u8]) -> Result<(u64, Request), BadRequest> {
-    let tag = bytes.get(2..HEAD_LEN).and_then(|tag| tag.try_into().ok());
-    let tag = tag.map_or(0, u64::from_be_bytes);
+    let tag = tag(bytes);
     let mut reader = Reader::new(bytes);
     match read(&mut reader) {
         Ok(request) => Ok((tag, request)),

@@ -2,6 +2,7 @@
 
 pub mod atomic_file;
 pub mod backoff;
+pub mod bucket;
 pub mod descriptors;
 pub mod group;
 pub mod lock_file;

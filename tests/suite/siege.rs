@@ -1,6 +1,7 @@
 //! Attacks on a real publisher: its memory stays bounded (and is printed), honest agents get
 //! everything meanwhile, and all is well afterwards.
 
+mod broken;
 mod latency;
 mod nodes;
 mod plain;

@@ -1,5 +1,6 @@
 //! What the gate knows and decides; its thread is in [`super::server`].
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use crate::pubsub::PubSubError;
 use crate::security::admission;
 use crate::security::authorized::{Authorized, Directory, Look};
 use crate::security::pending::Pending;
+use crate::util::bucket::Bucket;
 use crate::util::rate::RateLimit;
 
 pub(super) struct Guard {
@@ -26,7 +28,15 @@ pub(super) struct Guard {
     metrics: Arc<GateMetrics>,
     complaints: RateLimit,
     refusals: RateLimit,
+    hurries: RateLimit,
+    /// The connections that each node may still make.
+    admissions: HashMap<String, Bucket>,
 }
+
+/// Connections that a node may make at once, at both ports, and how many more a second. An agent makes
+/// two, and makes them anew only with pauses.
+const ADMISSIONS: f64 = 64.0;
+const ADMISSION_RATE: f64 = 2.0;
 
 impl Guard {
     pub(super) fn new(options: GateOptions, cuts: Cuts, metrics: Arc<GateMetrics>) -> Self {
@@ -42,6 +52,8 @@ impl Guard {
             metrics,
             complaints: RateLimit::new(5, Duration::from_secs(60)),
             refusals: RateLimit::new(10, Duration::from_secs(60)),
+            hurries: RateLimit::new(5, Duration::from_secs(60)),
+            admissions: HashMap::new(),
         }
     }
 
@@ -69,6 +81,18 @@ impl Guard {
             if self.options.bans.has(name, now) {
                 self.metrics.gate_kept_out_total.inc();
                 // As an unknown one: it may come later.
+                return Verdict::Unknown;
+            }
+            let (burst, full) = (ADMISSIONS, Bucket::full(ADMISSIONS, now));
+            let admissions = self.admissions.entry(name.to_owned()).or_insert(full);
+            if !admissions.take(burst, ADMISSION_RATE, now) {
+                self.metrics.gate_hurried_total.inc();
+                if let Some(permit) = self.hurries.permit(now) {
+                    log::warn!(
+                        "node {name} connects without end, from {address}: some of its attempts are \
+                         refused{permit}"
+                    );
+                }
                 return Verdict::Unknown;
             }
             log::debug!("{name} connects from {address}");
@@ -138,6 +162,8 @@ impl Guard {
         self.metrics.gate_nodes.set(look.authorized.len() as u64);
         self.metrics.gate_bad_files.set(look.bad.len() as u64);
         self.authorized = look.authorized;
+        // No more than there are nodes; a few connections more for one that is authorised anew.
+        self.admissions.clear();
     }
 
     fn forget_known(&mut self) {

@@ -167,8 +167,8 @@ impl Network {
             self.bans.keep_out(node, now);
             if let Some(permit) = self.peer_lines.permit(now) {
                 log::error!(
-                    "node {node} sent a message that is no subscription, which no agent does: kept \
-                     out for a minute{permit}"
+                    "node {node} sent a message that is no subscription, or changes of subscriptions \
+                     without end, which no agent does: kept out for a minute{permit}"
                 );
             }
         }
@@ -192,7 +192,7 @@ impl Network {
                 &metrics.connections_greedy_total,
             ),
             (
-                "a message that is no subscription, or does not end",
+                "a message that is no subscription or does not end, or changes without end",
                 peers.unruly,
                 &metrics.connections_unruly_total,
             ),

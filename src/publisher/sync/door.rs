@@ -4,8 +4,8 @@ use zmq::Socket;
 
 use super::SyncOptions;
 use crate::publisher::gate::Cuts;
-use crate::pubsub::driver::zmq::watch::{Sender, Watch};
-use crate::pubsub::driver::zmq::{bind, bound_port, curve, failed, ffi};
+use crate::pubsub::driver::zmq::watch::{Sender, Standing, Watch};
+use crate::pubsub::driver::zmq::{bind, bound_port, curve, failed, ffi, give_up_lifeless};
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerCounts, PubSubError};
 use crate::sync::MAX_REQUEST;
@@ -15,8 +15,10 @@ use crate::util::lock_file::LockFile;
 /// With a request per answer a client has this many only by asking for as much without reading.
 const SEND_HWM: i32 = 16;
 
-/// Requests libzmq may hold per client; the others wait in the client.
-const RECEIVE_HWM: i32 = 16;
+/// Requests libzmq may hold per client: any number, and those who send too many are ended. With a limit
+/// libzmq would stop reading, and would not notice the end of a connection that is over the limit; for
+/// good, where two claim the same identity: it takes nothing in from the second.
+const RECEIVE_HWM: i32 = 0;
 
 pub(super) struct Door {
     context: zmq::Context,
@@ -24,6 +26,8 @@ pub(super) struct Door {
     options: SyncOptions,
     socket: Socket,
     watch: Watch,
+    /// Connections ended by [`Door::spurn`].
+    unruly: u64,
     open: bool,
     cuts: Cuts,
     /// Cuts done.
@@ -46,6 +50,7 @@ impl Door {
             options: options.clone(),
             socket,
             watch,
+            unruly: 0,
             open: false,
             cut: options.cuts.count(),
             cuts: options.cuts.clone(),
@@ -68,6 +73,7 @@ impl Door {
         if !self.open {
             self.lock = bind(&mut self.socket, &self.endpoint)?;
             self.open = true;
+            self.watch.look()?;
         }
         Ok(())
     }
@@ -95,9 +101,17 @@ impl Door {
         }
     }
 
-    /// Somebody has asked something.
-    pub fn heard(&mut self, sender: &Sender) {
-        self.watch.spoke(sender);
+    /// Somebody has sent something; whether it is to be heard.
+    pub fn hears(&mut self, sender: &Sender) -> bool {
+        if let Err(error) = self.watch.look() {
+            log::debug!("{error}");
+        }
+        self.watch.spoke(sender) == Standing::Open
+    }
+
+    /// Ends the connection of somebody who sends more than anybody has use for.
+    pub fn spurn(&mut self, sender: &Sender) {
+        self.unruly += u64::from(self.watch.end(sender));
     }
 
     /// Looks at the connections, and ends those that are too many; what became of them since the last
@@ -107,7 +121,9 @@ impl Door {
         self.watch.thin_out(true);
         // Nothing is kept for a connection.
         self.watch.gone();
-        Ok(self.watch.take())
+        let mut counts = self.watch.take();
+        counts.unruly += std::mem::take(&mut self.unruly);
+        Ok(counts)
     }
 
     fn stop_monitor(&mut self) {
@@ -133,6 +149,7 @@ fn make(
         .socket(zmq::ROUTER)
         .and_then(|socket| configure(&socket, &uri, options).map(|()| socket))
         .map_err(failed(format!("cannot open a socket for {uri}")))?;
+    give_up_lifeless(&mut socket)?;
     curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
     let port = bound_port(endpoint);
     let watch = Watch::of(context, &socket, options.peers, port)?;
@@ -147,8 +164,6 @@ fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Res
     // Up to twice the limit a request is answered with a reason; beyond, the connection is cut.
     socket.set_maxmsgsize(2 * MAX_REQUEST as i64)?;
     socket.set_handshake_ivl(5_000)?;
-    socket.set_heartbeat_ivl(5_000)?;
-    socket.set_heartbeat_timeout(15_000)?;
     socket.set_ipv6(uri.contains('['))?;
     socket.set_linger(i32::try_from(options.linger.as_millis()).unwrap_or(i32::MAX))
 }

@@ -1,20 +1,36 @@
-//! How many requests a client may make in a second: pure.
+//! How many requests a client may make in a second, and how many more before its connection is ended: pure.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::admission::Client;
+use crate::util::bucket::Bucket;
 
 /// Clients that are kept in mind. One that is forgotten begins anew.
 const CLIENTS: usize = 16_384;
 
 /// A client's allowance fills up within this.
-const FULL: Duration = Duration::from_secs(1);
+const FULL: Duration = Duration::from_secs(PATIENCE as u64);
+
+/// Requests beyond its pace that a client may make, in seconds of it. An agent makes none.
+const PATIENCE: f64 = 4.0;
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permit {
+    /// It is looked at.
+    Go,
+    /// The client is to come again.
+    Hurried,
+    /// The client does not listen: its connection is ended.
+    Flood,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
-    left: f64,
-    counted: Instant,
+    requests: Bucket,
+    /// Requests that may still come beyond these.
+    patience: Bucket,
 }
 
 /// The allowances of clients that have asked lately.
@@ -33,8 +49,8 @@ impl Pace {
         }
     }
 
-    /// Whether `client` may make a request now.
-    pub(super) fn permit(&mut self, client: &[u8], now: Instant) -> bool {
+    /// Whether `client` may make a request now, of whatever kind.
+    pub(super) fn permit(&mut self, client: &[u8], now: Instant) -> Permit {
         if !self.clients.contains_key(client) && self.clients.len() >= CLIENTS {
             self.tick(now);
             if self.clients.len() >= CLIENTS {
@@ -42,25 +58,27 @@ impl Pace {
                 self.clients.clear();
             }
         }
-        let rate = self.rate;
-        let full = Allowance {
-            left: rate,
-            counted: now,
+        let (rate, patience) = (self.rate, PATIENCE * self.rate);
+        let full = || Allowance {
+            requests: Bucket::full(rate, now),
+            patience: Bucket::full(patience, now),
         };
-        let own = self.clients.entry(client.into()).or_insert(full);
-        let passed = now.saturating_duration_since(own.counted).as_secs_f64();
-        own.left = (own.left + passed * rate).min(rate);
-        own.counted = now;
-        let may = own.left >= 1.0;
-        if may {
-            own.left -= 1.0;
+        let own = match self.clients.get_mut(client) {
+            Some(own) => own,
+            None => self.clients.entry(client.into()).or_insert_with(full),
+        };
+        if own.requests.take(rate, rate, now) {
+            Permit::Go
+        } else if own.patience.take(patience, rate, now) {
+            Permit::Hurried
+        } else {
+            Permit::Flood
         }
-        may
     }
 
     /// Forgets the clients whose allowance is full again.
     pub(super) fn tick(&mut self, now: Instant) {
-        let lately = |own: &Allowance| now.saturating_duration_since(own.counted) < FULL;
+        let lately = |own: &Allowance| now.saturating_duration_since(own.requests.counted()) < FULL;
         self.clients.retain(|_, own| lately(own));
     }
 }
@@ -74,14 +92,31 @@ mod tests {
         let mut pace = Pace::new(10);
         let start = Instant::now();
         for _ in 0..10 {
-            assert!(pace.permit(b"a", start));
+            assert_eq!(pace.permit(b"a", start), Permit::Go);
         }
-        assert!(!pace.permit(b"a", start) && pace.permit(b"b", start));
+        assert_eq!(pace.permit(b"a", start), Permit::Hurried);
+        assert_eq!(pace.permit(b"b", start), Permit::Go);
         let later = start + Duration::from_millis(250);
-        assert!(pace.permit(b"a", later) && pace.permit(b"a", later));
-        assert!(!pace.permit(b"a", later));
+        let all = [Permit::Go, Permit::Go, Permit::Hurried];
+        assert_eq!([(); 3].map(|()| pace.permit(b"a", later)), all);
         pace.tick(later + FULL);
         assert!(pace.clients.is_empty());
+    }
+
+    #[test]
+    fn who_does_not_listen_is_ended() {
+        let mut pace = Pace::new(10);
+        let mut now = Instant::now();
+        // One at twice its pace is told so for a while.
+        let mut hurried = 0;
+        while pace.permit(b"a", now) != Permit::Flood {
+            hurried += 1;
+            now += Duration::from_millis(20);
+            assert!(hurried < 1_000);
+        }
+        assert!(hurried >= 50, "{hurried}");
+        now += Duration::from_secs(1);
+        assert_eq!(pace.permit(b"a", now), Permit::Go, "after a pause");
     }
 
     #[test]
@@ -89,7 +124,7 @@ mod tests {
         let mut pace = Pace::new(10);
         let start = Instant::now();
         for client in 0..3 * CLIENTS {
-            assert!(pace.permit(&client.to_be_bytes(), start));
+            assert_eq!(pace.permit(&client.to_be_bytes(), start), Permit::Go);
             assert!(pace.clients.len() <= CLIENTS);
         }
     }

@@ -9,7 +9,7 @@ use zmq::Message;
 use super::ask::{Asked, Told};
 use super::desk::{Action, Desk};
 use super::door::Door;
-use super::pace::Pace;
+use super::pace::{Pace, Permit};
 use super::{Command, SyncMetrics};
 use crate::event::codec::Malformed;
 use crate::publisher::permits::Permits;
@@ -109,9 +109,7 @@ impl Server {
         match self.frames.receive(door.socket(), uri) {
             Ok(Received::Message { .. }) => {}
             Ok(Received::Malformed(error)) => {
-                // Whose it was is not known any more, so it gets no answer.
-                self.parts.metrics.sync_refused_total.inc();
-                self.complain(&error);
+                self.refuse_frames(&error);
                 return true;
             }
             Ok(Received::Nothing) => return false,
@@ -129,29 +127,66 @@ impl Server {
             desk,
             permits,
             pace,
+            metrics,
             ..
         } = &mut self.parts;
-        if let Some(sender) = &sender {
-            door.heard(sender);
+        if let Some(sender) = &sender
+            && !door.hears(sender)
+        {
+            return true;
         }
         let now = Instant::now();
-        match request::decode(payload) {
-            // A node has one pace, whatever it calls its connections.
-            Ok((tag, _)) if !pace.permit(node.map_or(client, str::as_bytes), now) => {
-                desk.hurried(client, tag);
+        // A node has one pace, whatever it calls its connections and whatever it asks.
+        match pace.permit(node.map_or(client, str::as_bytes), now) {
+            Permit::Go => {}
+            Permit::Hurried => {
+                desk.hurried(client, request::tag(payload));
+                return true;
             }
+            Permit::Flood => {
+                metrics.sync_hurried_total.inc();
+                sender.iter().for_each(|sender| door.spurn(sender));
+                return true;
+            }
+        }
+        match request::decode(payload) {
             Ok((tag, request)) => match granted(permits, node, request) {
                 Some(granted) => desk.request(client, tag, granted, now),
                 None => desk.forbid(client, tag),
             },
             Err(error) => {
                 desk.malformed(client, error);
-                if let Some(permit) = self.refusals.permit(Instant::now()) {
+                if let Some(permit) = self.refusals.permit(now) {
                     log::warn!("a sync client sent what is no request: {error}{permit}");
                 }
             }
         }
         true
+    }
+
+    /// A message of one frame, or of too many. It gets no answer: there is no tag to answer with.
+    fn refuse_frames(&mut self, error: &Malformed) {
+        let Some(sender) = self.frames.sender() else {
+            self.parts.metrics.sync_refused_total.inc();
+            return;
+        };
+        let Parts {
+            door,
+            pace,
+            metrics,
+            ..
+        } = &mut self.parts;
+        if !door.hears(&sender) {
+            return;
+        }
+        let node = sender.node.as_deref();
+        let fd = sender.fd.to_be_bytes();
+        let now = Instant::now();
+        metrics.sync_refused_total.inc();
+        match pace.permit(node.map_or(&fd[..], str::as_bytes), now) {
+            Permit::Flood => door.spurn(&sender),
+            Permit::Go | Permit::Hurried => self.complain(error),
+        }
     }
 
     /// Keeps out who is to be kept out.

@@ -17,12 +17,28 @@ pub fn greeting(mechanism: &str) -> Vec<u8> {
     greeting
 }
 
+/// Asks for a sign of life.
+pub const PING: &[u8] = b"\x04\x07\x04PING\0\0";
+
 /// The second part of a handshake without keys, complete as far as a socket of this kind is
 /// concerned.
 pub fn ready(kind: &str) -> Vec<u8> {
-    let value = [&[0, 0, 0, kind.len() as u8], kind.as_bytes()].concat();
-    let command = [b"\x05READY\x0bSocket-Type", &value[..]].concat();
+    ready_as(kind, "")
+}
+
+fn ready_as(kind: &str, identity: &str) -> Vec<u8> {
+    let property = |name: &str, value: &str| {
+        let length = (value.len() as u32).to_be_bytes();
+        [&[name.len() as u8], name.as_bytes(), &length, value.as_bytes()].concat()
+    };
+    let (kind, identity) = (property("Socket-Type", kind), property("Identity", identity));
+    let command = [b"\x05READY", &kind[..], &identity].concat();
     [&[4, command.len() as u8], &command[..]].concat()
+}
+
+/// A short frame.
+pub fn short(body: &[u8]) -> Vec<u8> {
+    [&[0, body.len() as u8], body].concat()
 }
 
 /// One frame.
@@ -33,16 +49,26 @@ pub fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
 
 /// A connection to `uri` with its handshake done, as a socket of this kind without keys.
 pub fn connect(uri: &str, kind: &str) -> TcpStream {
+    connect_as(uri, kind, "")
+}
+
+/// The same, of one that calls itself `identity`.
+pub fn connect_as(uri: &str, kind: &str, identity: &str) -> TcpStream {
     let mut stream = TcpStream::connect(&uri["tcp://".len()..]).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
     stream.write_all(&greeting("NULL")).unwrap();
     stream.read_exact(&mut [0; 64]).unwrap();
-    stream.write_all(&ready(kind)).unwrap();
+    stream.write_all(&ready_as(kind, identity)).unwrap();
     let mut head = [0; 2];
     stream.read_exact(&mut head).unwrap();
     assert_eq!(head[0], 4, "no command");
     stream.read_exact(&mut vec![0; head[1].into()]).unwrap();
     stream
+}
+
+/// Closes a connection by a reset.
+pub fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }

@@ -379,10 +379,14 @@ fn leave_costs_a_joining_agent_no_time() {
 /// have.
 #[test]
 fn a_crowd_is_let_in_beside_one_that_misbehaves() {
-    let mut site = Site::with(&["n1", "n2"], GRANTS);
+    // A node has few connections.
+    let crowd: Vec<String> = (0..16).map(|number| format!("c{number}")).collect();
+    let names: Vec<&str> = crowd.iter().map(String::as_str).chain(["n2"]).collect();
+    let grants = GRANTS.replace("[\"n1\"]", &format!("{crowd:?}"));
+    let mut site = Site::with(&names, &grants);
     let uri = site.cluster.uri();
-    let client = || {
-        let client = taken_over(&site, "n1", zmq::SUB, &uri);
+    let client = |number: usize| {
+        let client = taken_over(&site, &crowd[number % crowd.len()], zmq::SUB, &uri);
         client.set_subscribe(b"t1\0").unwrap();
         client.set_subscribe(b"t1").unwrap();
         client
@@ -398,7 +402,7 @@ fn a_crowd_is_let_in_beside_one_that_misbehaves() {
                 .unwrap_or_default();
         }
         // Half of them go before or while they are let in.
-        let new: Vec<zmq::Socket> = (0..20).map(|_| client()).collect();
+        let new: Vec<zmq::Socket> = (0..20).map(|n| client(20 * round + n)).collect();
         std::thread::sleep(std::time::Duration::from_millis(10 * round as u64));
         clients.extend(new.into_iter().step_by(2));
     }

@@ -154,15 +154,7 @@ impl Site {
 
     /// The publisher's report.
     pub fn report(&self) -> Value {
-        let socket = self
-            .cluster
-            .host
-            .folder
-            .path("run")
-            .join("publisher-control.sock");
-        let socket = socket.to_str().unwrap();
-        let done = run(&[&"publisher", &"status", &"--json", &"--socket", &socket]);
-        serde_json::from_slice(&done.stdout).unwrap()
+        self.cluster.host.report()
     }
 
     /// A started agent with this node's key.

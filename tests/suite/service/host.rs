@@ -142,6 +142,15 @@ impl Host {
         History::open(options, Moment::now()).unwrap()
     }
 
+    /// What the service says of itself.
+    pub fn report(&self) -> serde_json::Value {
+        let socket = self.folder.path("run").join("publisher-control.sock");
+        let mut tool = Command::new(TOOL);
+        tool.args(["publisher", "status", "--json", "--socket"]);
+        let done = tool.arg(socket).output().unwrap();
+        serde_json::from_slice(&done.stdout).unwrap()
+    }
+
     pub fn options(&self) -> ClientOptions {
         ClientOptions::beside(&self.socket())
     }

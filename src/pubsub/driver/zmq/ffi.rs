@@ -5,7 +5,7 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 /// `ZMQ_MULTICAST_LOOP`: whether a host hears its own multicast.
 pub const MULTICAST_LOOP: c_int = 96;
@@ -24,6 +24,10 @@ pub const XPUB_VERBOSER: c_int = 78;
 
 /// `ZMQ_ZAP_ENFORCE_DOMAIN`: where nobody answers for the domain, nobody is admitted.
 pub const ZAP_ENFORCE_DOMAIN: c_int = 93;
+
+/// `ZMQ_TCP_MAXRT`: how long what was sent may stay without an answer of the other side's system,
+/// milliseconds; the connection is then given up.
+pub const TCP_MAXRT: c_int = 80;
 
 /// An error number as libzmq reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,34 +169,225 @@ pub fn fd(socket: &zmq::Socket) -> zmq::Result<BorrowedFd<'_>> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// Ends the connection that `fd` is, of the peer at this address to this port of ours, where these are
-/// known; says whether it did. libzmq has no call that ends one connection of a bound socket; its I/O thread finds it ended.
-/// The caller has made sure that libzmq has not reported the connection's end.
-pub fn end_connection(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
+/// The tcp socket or connection that `fd` still is, as far as can be told: of the peer at this address,
+/// to this port of ours, where these are known. The caller has made sure that libzmq has not reported its
+/// end.
+///
+/// Another socket that has the number by now is found out where that shows: most have another peer, and
+/// all but those to the same port are to another.
+fn found(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> Option<Found> {
     if fd < 0 {
-        return false;
+        return None;
     }
-    // SAFETY: the number is used for two system calls within this function. Should libzmq have
-    // closed it in this very moment, they fail, or meet another socket: nothing that memory safety
+    // SAFETY: the number is used for system calls within the functions that call this one. Should libzmq
+    // have closed it in this very moment, they fail, or meet another socket: nothing that memory safety
     // rests on.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    // Another socket that has the number by now is spared where that shows: one that listens has no
-    // peer, most have another, and all but those to the same port are to another.
-    let ours = || {
-        let own = rustix::net::getsockname(fd).ok();
-        own.and_then(|own| Some(SocketAddr::try_from(own).ok()?.port()))
-    };
-    if port.is_some() && ours() != port {
-        return false;
+    let own = rustix::net::getsockname(fd).ok()?;
+    let own = SocketAddr::try_from(own).ok();
+    if port.is_some() && own.map(|own| own.port()) != port {
+        return None;
     }
-    let found = rustix::net::getpeername(fd);
-    let same = match (found, peer) {
-        (Err(_), _) => false,
-        (Ok(_), None) => true,
-        (Ok(found), Some(peer)) => {
-            let found = found.map(SocketAddr::try_from);
-            matches!(found, Some(Ok(found)) if found.ip().to_canonical() == peer.to_canonical())
-        }
+    // One that listens has no peer.
+    let other = rustix::net::getpeername(fd);
+    let is_peers = |peer: IpAddr| {
+        let other = other.clone().ok().flatten();
+        let other = other.and_then(|other| SocketAddr::try_from(other).ok());
+        other.is_some_and(|other| other.ip().to_canonical() == peer.to_canonical())
     };
-    same && rustix::net::shutdown(fd, rustix::net::Shutdown::Both).is_ok()
+    peer.is_none_or(is_peers).then_some(Found {
+        fd,
+        tcp: own.is_some(),
+        connected: other.is_ok(),
+    })
+}
+
+struct Found {
+    fd: BorrowedFd<'static>,
+    tcp: bool,
+    connected: bool,
+}
+
+/// Ends a connection; says whether it did. libzmq has no call that ends one connection of a bound socket;
+/// its I/O thread finds it ended.
+pub fn end_connection(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
+    let found = found(fd, peer, port).filter(|found| found.connected);
+    found.is_some_and(|found| rustix::net::shutdown(found.fd, rustix::net::Shutdown::Both).is_ok())
+}
+
+/// Has the system throw away whatever else comes on a tcp connection, and send nothing more; says whether
+/// it does. The other side sees the end of the connection, libzmq does not yet.
+pub fn deafen(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
+    let found = found(fd, peer, port).filter(|found| found.tcp && found.connected);
+    let mute = |found: &Found| rustix::net::shutdown(found.fd, rustix::net::Shutdown::Write);
+    found.is_some_and(|found| attach(found.fd, &[DROP]).is_ok() && mute(&found).is_ok())
+}
+
+/// Has the system throw away the resets that come on a tcp socket, and on the connections that it takes
+/// from then on.
+pub fn ignore_resets(fd: RawFd, port: Option<u16>) -> Result<(), SysError> {
+    let program = [FLAGS, UNLESS_RESET, DROP, PASS];
+    match found(fd, None, port).filter(|found| found.tcp) {
+        Some(found) => attach(found.fd, &program),
+        None => Ok(()),
+    }
+}
+
+/// Whether libzmq has read everything that has come on a connection, or nobody can tell.
+pub fn is_read(fd: RawFd, port: Option<u16>) -> bool {
+    let unread = |found: Found| rustix::io::ioctl_fionread(found.fd).ok();
+    found(fd, None, port).and_then(unread).is_none_or(|bytes| bytes == 0)
+}
+
+/// `struct sock_filter`: one step of the classic packet filter, which sees a segment from its tcp header
+/// on.
+#[repr(C)]
+struct Step {
+    code: u16,
+    then: u8,
+    otherwise: u8,
+    value: u32,
+}
+
+impl Step {
+    const fn new(code: u16, then: u8, otherwise: u8, value: u32) -> Self {
+        Step {
+            code,
+            then,
+            otherwise,
+            value,
+        }
+    }
+}
+
+/// Loads the byte with the flags of the tcp header.
+const FLAGS: Step = Step::new(0x30, 0, 0, 13);
+/// Passes over one step unless the flag RST is set.
+const UNLESS_RESET: Step = Step::new(0x45, 0, 1, 4);
+const DROP: Step = Step::new(0x06, 0, 0, 0);
+const PASS: Step = Step::new(0x06, 0, 0, u32::MAX);
+
+/// `struct sock_fprog`.
+#[repr(C)]
+struct Program {
+    length: u16,
+    steps: *const Step,
+}
+
+// Of the system, as `getsockopt`.
+unsafe extern "C" {
+    fn setsockopt(
+        fd: c_int,
+        level: c_int,
+        name: c_int,
+        value: *const c_void,
+        length: u32,
+    ) -> c_int;
+}
+
+fn attach(fd: BorrowedFd<'_>, steps: &[Step]) -> Result<(), SysError> {
+    const SOL_SOCKET: c_int = 1;
+    const SO_ATTACH_FILTER: c_int = 26;
+    let program = Program {
+        length: steps.len() as u16,
+        steps: steps.as_ptr(),
+    };
+    // SAFETY: the call reads a `Program`, which is laid out as the system's, and as many steps as that
+    // says, which outlive the call; it keeps a copy.
+    let rc = unsafe {
+        setsockopt(
+            fd.as_raw_fd(),
+            SOL_SOCKET,
+            SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            size_of::<Program>() as u32,
+        )
+    };
+    match rc {
+        0 => Ok(()),
+        _ => {
+            let error = std::io::Error::last_os_error();
+            Err(SysError {
+                code: error.raw_os_error().unwrap_or_default(),
+                text: error.to_string(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{ErrorKind, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nonblocking(true).unwrap();
+        (client, server)
+    }
+
+    fn reset(client: TcpStream) {
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).unwrap();
+    }
+
+    /// What a read gives at last, or nothing for a while.
+    fn read(server: &mut TcpStream, patience: Duration) -> Option<Result<usize, ErrorKind>> {
+        let until = Instant::now() + patience;
+        loop {
+            match server.read(&mut [0; 16]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                other => return Some(other.map_err(|error| error.kind())),
+            }
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(200);
+
+    #[test]
+    fn a_reset_is_not_heard_but_an_end_is() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let port = Some(listener.local_addr().unwrap().port());
+            let (client, mut server) = pair(&listener);
+            reset(client);
+            assert_eq!(read(&mut server, LONG), Some(Err(ErrorKind::ConnectionReset)));
+            ignore_resets(listener.as_raw_fd(), port).unwrap();
+            let (mut client, mut server) = pair(&listener);
+            client.write_all(b"heard").unwrap();
+            assert_eq!(read(&mut server, LONG), Some(Ok(5)));
+            reset(client);
+            assert_eq!(read(&mut server, SHORT), None);
+            let (client, mut server) = pair(&listener);
+            drop(client);
+            assert_eq!(read(&mut server, LONG), Some(Ok(0)));
+        }
+    }
+
+    #[test]
+    fn who_is_not_heard_can_still_be_ended() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (mut client, mut server) = pair(&listener);
+        let fd = server.as_raw_fd();
+        client.write_all(b"heard").unwrap();
+        let (other, another) = ("10.9.8.7".parse().ok(), Some(port.wrapping_add(1)));
+        assert!(!deafen(fd, other, Some(port)) && !deafen(fd, None, another));
+        assert!(!deafen(listener.as_raw_fd(), None, Some(port)) && !deafen(-1, None, None));
+        assert!(deafen(fd, None, Some(port)) && !is_read(fd, Some(port)));
+        client.write_all(b"not heard").unwrap();
+        assert_eq!(read(&mut server, LONG), Some(Ok(5)));
+        assert_eq!(read(&mut server, SHORT), None);
+        client.set_nonblocking(true).unwrap();
+        assert_eq!(read(&mut client, LONG), Some(Ok(0)), "it sees the end");
+        assert!(is_read(fd, Some(port)) && end_connection(fd, None, Some(port)));
+        assert_eq!(read(&mut server, LONG), Some(Ok(0)));
+    }
 }

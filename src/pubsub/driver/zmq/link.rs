@@ -54,6 +54,7 @@ impl ZmqLink {
         let cannot = || failed(format!("cannot open a socket for {uri}"));
         let mut socket = context.socket(zmq::SUB).map_err(cannot())?;
         configure(&socket, options).map_err(cannot())?;
+        super::give_up_lifeless(&mut socket)?;
         let keys = options.keys.clone().map(|keys| {
             let turn = keys.turn(registered);
             (keys, registered.to_owned(), turn)
@@ -102,10 +103,7 @@ fn configure(socket: &Socket, options: &SubscriberOptions) -> zmq::Result<()> {
     // received from a lost connection and not yet read.
     socket.set_reconnect_ivl(i32::MAX)?;
     socket.set_connect_timeout(millis(options.connect_timeout))?;
-    socket.set_handshake_ivl(millis(options.connect_timeout))?;
-    socket.set_heartbeat_ivl(5_000)?;
-    socket.set_heartbeat_timeout(15_000)?;
-    socket.set_heartbeat_ttl(15_000)
+    socket.set_handshake_ivl(millis(options.connect_timeout))
 }
 
 /// To be called before the socket and its monitor are dropped.

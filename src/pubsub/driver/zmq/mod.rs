@@ -134,6 +134,32 @@ fn configure_multicast(socket: &::zmq::Socket) -> ::zmq::Result<()> {
     socket.set_recovery_ivl(MULTICAST_RECOVERY)
 }
 
+/// How long, in seconds, nothing may come on a tcp connection before the other side's system is asked for a
+/// sign of life, and how long it is asked again.
+const KEEPALIVE: i32 = 5;
+/// How long, in milliseconds, the other side's system may be without one.
+const LIFELESS: i32 = 15_000;
+
+/// Has the system give up tcp connections whose other side is gone without a word.
+///
+/// Not libzmq's heartbeats, on sockets whose input it may stop: where a connection breaks while it waits
+/// for room for what came, its next heartbeat ends the process (4.3.4 and later, `out_event` asserts
+/// `!_io_error`). Who is there and hangs is found by other means: an agent misses hellos, and a
+/// publisher that nobody reads from gives the connection up after the same time.
+pub(crate) fn give_up_lifeless(socket: &mut ::zmq::Socket) -> Result<(), PubSubError> {
+    let cannot = |why: String| PubSubError::System {
+        what: "cannot configure a socket".into(),
+        why,
+    };
+    socket
+        .set_tcp_keepalive(1)
+        .and_then(|()| socket.set_tcp_keepalive_idle(KEEPALIVE))
+        .and_then(|()| socket.set_tcp_keepalive_intvl(KEEPALIVE))
+        .and_then(|()| socket.set_tcp_keepalive_cnt(LIFELESS / 1_000 / KEEPALIVE - 1))
+        .map_err(|error| cannot(error.to_string()))?;
+    ffi::set_int(socket, ffi::TCP_MAXRT, LIFELESS).map_err(|error| cannot(error.to_string()))
+}
+
 /// Lets these users connect to a socket that will be bound on ipc, and no others. Says whether there
 /// are any others; then [`watch`] or a monitor tells of them.
 pub(crate) fn admit(socket: &mut ::zmq::Socket, users: &Users) -> Result<bool, PubSubError> {

@@ -20,6 +20,8 @@ pub(super) const BROKE_OFF: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
 const NOT_CONNECTED: u32 = zmq_sys::ZMQ_EVENT_CLOSED;
 pub(super) const LOST: u32 = zmq_sys::ZMQ_EVENT_DISCONNECTED;
 
+/// A socket is bound; the value is the descriptor that connections come to.
+pub(super) const LISTENING: u32 = zmq_sys::ZMQ_EVENT_LISTENING;
 /// A connection to a socket that is bound; the value is its descriptor, as with its end.
 pub(super) const ACCEPTED: u32 = zmq_sys::ZMQ_EVENT_ACCEPTED;
 /// A connection was not taken; on ipc also one of a user who may not connect.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use zmq::Socket;
 
 use super::seats::Seats;
-use super::watch::{Sender, Watch};
-use super::{bind, bound_port, configure_multicast, curve, failed, ffi};
+use super::watch::{Sender, Standing, Watch};
+use super::{bind, bound_port, configure_multicast, curve, failed, ffi, give_up_lifeless};
 use crate::event::topic;
 use crate::pubsub::api::{PeerCounts, PubSubError, PublisherApi, PublisherOptions, Subscription};
 use crate::pubsub::endpoint::Endpoint;
@@ -31,6 +31,11 @@ pub struct ZmqPublisher {
 
 /// Longest message of a subscriber, bytes: a subscription, the longest topic in it, and room.
 const MAX_SUBSCRIPTION: i64 = 1024;
+
+/// Changes of subscriptions that libzmq holds of one connection. Few: it takes in all there are of one
+/// without a pause, and with more than these a peer that is fast fills them again meanwhile, so that
+/// it never ends.
+const RECEIVE_HWM: i32 = 16;
 
 /// How long changes of subscriptions are taken in one go, while events wait. An agent with a thousand
 /// topics is done in two or three.
@@ -73,9 +78,8 @@ impl ZmqPublisher {
         socket.set_sndhwm(self.options.send_hwm)?;
         let linger = i32::try_from(self.options.linger.as_millis()).unwrap_or(i32::MAX);
         socket.set_linger(linger)?;
+        socket.set_rcvhwm(RECEIVE_HWM)?;
         socket.set_handshake_ivl(5_000)?;
-        socket.set_heartbeat_ivl(5_000)?;
-        socket.set_heartbeat_timeout(15_000)?;
         match &self.options.endpoint {
             Endpoint::Epgm { .. } => configure_multicast(socket),
             other => socket.set_ipv6(other.to_string().contains('[')),
@@ -88,6 +92,7 @@ impl ZmqPublisher {
         let cannot = || failed(format!("cannot open a socket for {uri}"));
         let mut socket = self.context.socket(self.kind()).map_err(cannot())?;
         self.configure(&socket).map_err(cannot())?;
+        give_up_lifeless(&mut socket)?;
         self.guarded = self.options.peers.guarded && self.tells_subscriptions();
         if self.tells_subscriptions() {
             let option = match self.guarded {
@@ -140,33 +145,29 @@ impl ZmqPublisher {
     /// Takes in one message of a subscriber.
     fn see(&mut self, message: &mut zmq::Message, see: See<'_>) -> Result<(), PubSubError> {
         let Some(sender) = Sender::of(message) else {
-            // Of a connection that has ended, made by libzmq. Where seats tell what it had, that was
-            // seen already.
-            if let (false, Some((0, prefix))) = (self.guarded, message.split_first()) {
-                see(&Subscription {
-                    prefix,
-                    added: false,
-                    node: None,
-                });
-            }
+            // Of a connection that has ended, made by libzmq: its seat tells what it had.
             return Ok(());
         };
-        if let Some(watch) = &mut self.watch {
-            watch.look()?;
-            watch.spoke(&sender);
-        }
+        let Some(watch) = &mut self.watch else {
+            return Ok(());
+        };
+        watch.look()?;
+        let standing = watch.spoke(&sender);
         self.part(see);
+        match standing {
+            Standing::Ended => return Ok(()),
+            Standing::Open if !self.seats.came(&sender, &self.options.peers, Instant::now()) => {
+                self.spurn(&sender);
+                return Ok(());
+            }
+            Standing::Open | Standing::Over => {}
+        }
         let (added, prefix) = match message.split_first() {
             Some((1, prefix)) => (true, prefix),
             Some((0, prefix)) => (false, prefix),
             _ => {
                 self.in_step = false;
-                let ended = self.end(&sender);
-                self.counts.unruly += ended;
-                // Once for each connection: it may have sent many.
-                if ended > 0 {
-                    self.unruly.extend(sender.node);
-                }
+                self.spurn(&sender);
                 return Ok(());
             }
         };
@@ -177,10 +178,22 @@ impl ZmqPublisher {
         };
         match self.guarded {
             true => self.judge(&sender, &subscription, see),
-            false => {
+            // What is late is of no use any more: its end was seen.
+            false if standing == Standing::Open => {
                 self.note(&sender, &subscription, see);
                 Ok(())
             }
+            false => Ok(()),
+        }
+    }
+
+    /// Ends a connection that does what no subscriber does.
+    fn spurn(&mut self, sender: &Sender) {
+        let ended = self.end(sender);
+        self.counts.unruly += ended;
+        // Once for each connection: it may have sent many.
+        if ended > 0 {
+            self.unruly.extend(sender.node.clone());
         }
     }
 
@@ -190,26 +203,22 @@ impl ZmqPublisher {
         watch.is_some_and(|watch| watch.end(sender)).into()
     }
 
-    /// Whether the connection may ask for one thing more; ends it where it may not.
-    fn may_ask(&mut self, sender: &Sender) -> bool {
-        let room = self.seats.has_room(sender, &self.options.peers);
-        if !room {
-            self.counts.greedy += self.end(sender);
-        }
-        room
-    }
-
     /// A change that libzmq has made.
     fn note(&mut self, sender: &Sender, subscription: &Subscription<'_>, see: See<'_>) {
         let prefix = subscription.prefix;
         if !subscription.added {
-            self.seats.remove(sender, prefix);
-        } else if self.seats.has(sender, prefix) {
-            return;
-        } else if self.may_ask(sender) {
-            self.seats.put(sender, prefix, false);
+            if self.seats.remove(sender, prefix) {
+                see(subscription);
+            }
+        } else if !self.seats.has(sender, prefix) {
+            match self.seats.has_room(sender, &self.options.peers) {
+                true => {
+                    self.seats.put(sender, prefix, true);
+                    see(subscription);
+                }
+                false => self.counts.greedy += self.end(sender),
+            }
         }
-        see(subscription);
     }
 
     /// A change that is to be made, or not.
@@ -302,6 +311,9 @@ impl PublisherApi for ZmqPublisher {
             self.lock = bind(&mut socket, &self.options.endpoint)?;
         }
         self.socket = Some(socket);
+        if let Some(watch) = &mut self.watch {
+            watch.look()?;
+        }
         Ok(())
     }
 
@@ -390,6 +402,9 @@ impl PublisherApi for ZmqPublisher {
         match bind(socket, &self.options.endpoint) {
             Ok(lock) => {
                 self.lock = lock;
+                if let Some(watch) = &mut self.watch {
+                    watch.look()?;
+                }
                 Ok(true)
             }
             // libzmq closes in the background, and shows no end of it.

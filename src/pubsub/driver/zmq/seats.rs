@@ -3,17 +3,26 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::os::fd::RawFd;
+use std::time::Instant;
 
 use super::watch::Sender;
 use crate::pubsub::api::PeerRules;
+use crate::util::bucket::Bucket;
 
-/// A connection that has subscribed to something.
+/// Changes that a connection may make at once, in shares of the subscriptions that it may have, and
+/// how many more each second. An agent makes two for each topic, and takes one back.
+const BURST: usize = 4;
+const RATE: f64 = 1_000.0;
+
+/// A connection that has sent something.
 #[derive(Debug)]
 pub struct Seat {
     /// Whose it is.
     pub sender: Sender,
     /// By the prefix's hash; the prefix itself where it was taken and must be given back.
     prefixes: HashMap<u64, Option<Box<[u8]>>>,
+    /// The changes that it may still make.
+    changes: Bucket,
 }
 
 /// All of them. A prefix is known by its hash, whose seed nobody knows.
@@ -44,13 +53,23 @@ impl Seats {
         own < rules.max_subscriptions && self.all < rules.max_all_subscriptions
     }
 
-    /// Notes that the connection has asked for `prefix`, which is `kept` to be given back.
-    pub fn put(&mut self, sender: &Sender, prefix: &[u8], kept: bool) {
-        let hash = self.hashes.hash_one(prefix);
+    /// Something came from a connection that is open; whether it may make a change.
+    pub fn came(&mut self, sender: &Sender, rules: &PeerRules, now: Instant) -> bool {
+        let burst = (BURST * rules.max_subscriptions) as f64;
         let seat = self.seats.entry(sender.fd).or_insert_with(|| Seat {
             sender: sender.clone(),
             prefixes: HashMap::new(),
+            changes: Bucket::full(burst, now),
         });
+        seat.changes.take(burst, RATE, now)
+    }
+
+    /// Notes that the connection has asked for `prefix`, which is `kept` to be given back.
+    pub fn put(&mut self, sender: &Sender, prefix: &[u8], kept: bool) {
+        let hash = self.hashes.hash_one(prefix);
+        let Some(seat) = self.seats.get_mut(&sender.fd) else {
+            return;
+        };
         let kept = kept.then(|| prefix.into());
         self.all += usize::from(seat.prefixes.insert(hash, kept).is_none());
     }
@@ -95,7 +114,8 @@ mod tests {
             node: None,
             address: None,
         };
-        let mut seats = Seats::default();
+        let (mut seats, now) = (Seats::default(), Instant::now());
+        assert!(seats.came(&of(1), &rules, now) && seats.came(&of(2), &rules, now));
         for n in 0..3u8 {
             assert!(seats.has_room(&of(1), &rules));
             seats.put(&of(1), &[n], n == 0);
@@ -114,5 +134,24 @@ mod tests {
             (seats.all, seats.number(2), seats.number(1)),
             (1, Some(1), None)
         );
+    }
+    #[test]
+    fn changes_are_bounded_whatever_they_are() {
+        let rules = PeerRules {
+            max_subscriptions: 500,
+            ..PeerRules::default()
+        };
+        let of = |fd| Sender {
+            fd,
+            number: 1,
+            node: None,
+            address: None,
+        };
+        let (mut seats, start) = (Seats::default(), Instant::now());
+        assert!((0..2_000).all(|_| seats.came(&of(1), &rules, start)));
+        assert!(!seats.came(&of(1), &rules, start) && seats.came(&of(2), &rules, start));
+        let later = start + std::time::Duration::from_millis(10);
+        assert!((0..10).all(|_| seats.came(&of(1), &rules, later)));
+        assert!(!seats.came(&of(1), &rules, later));
     }
 }

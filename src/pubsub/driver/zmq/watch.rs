@@ -4,18 +4,32 @@
 //! peer sends. Descriptors are used again; so what a peer sent is taken for that of a connection
 //! that is open only if it was admitted after the last one with that descriptor had ended
 //! ([`Watch::is_over`]). libzmq reports the end of a connection before it lets go of anything of it.
+//!
+//! # How a connection is ended
+//!
+//! libzmq stops reading from a connection whose messages have no room. If the system then reports that
+//! the connection is broken, libzmq keeps what it has read until there is room; and if a PING is in that, it
+//! wants to answer, and ends the process: 4.3.4 asserts `!_io_error`, and so do later ones. Any peer could
+//! have that, by a reset after a burst; and so could whoever is ended in the middle of one. So on tcp
+//! no connection is reported broken while something of it may wait:
+//!
+//! * resets are not heard ([`ffi::ignore_resets`]); a peer that has gone without a word is given up when
+//!   nothing of it was heard for long ([`super::give_up_lifeless`]);
+//! * whoever is ended here is first not heard any more, and sees the end at once ([`ffi::deafen`]); libzmq
+//!   is told when everything that had come was read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ffi;
-use super::monitor::{ACCEPTED, BROKE_OFF, LOST, Monitor, NOT_ACCEPTED, REFUSED};
+use super::monitor::{ACCEPTED, BROKE_OFF, LISTENING, LOST, Monitor, NOT_ACCEPTED, REFUSED};
 use super::unended::{Unended, pace};
 use crate::pubsub::api::{PeerCounts, PeerRules, PubSubError};
 use crate::security::admission;
+use crate::util::rate::RateLimit;
 
 /// Who sent a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +67,8 @@ struct Place {
     order: u64,
     /// Whether it has sent anything.
     spoke: bool,
+    /// Whose it is, once it has sent something; `None` where nobody admits.
+    node: Option<Arc<str>>,
     /// Whether it was ended here; libzmq has yet to find out.
     ended: bool,
     /// What it has sent since its last whole message.
@@ -66,10 +82,35 @@ const MAX_UNENDED: u64 = 8 << 20;
 /// How long it is waited for everything to be received before messages without end are looked for.
 const UNREAD: Duration = Duration::from_secs(5);
 
+/// Connections that are looked at for such messages in one go: each costs a system call.
+const LOOKS: usize = 500;
+
+/// Connections of one node, at each port. An agent has one, and another while one is being given up.
+const NODE_CONNECTIONS: usize = 16;
+
+/// How long whoever is not heard any more stays connected at least: for libzmq to pass on the last that it
+/// has read.
+const LAST_READ: Duration = Duration::from_millis(100);
+
+/// How a connection stands that something came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It is open.
+    Open,
+    /// It was ended here; what is left of it counts for nothing.
+    Ended,
+    /// It is gone.
+    Over,
+}
+
 /// Which connections are open: pure.
 #[derive(Debug, Default)]
 struct Places {
-    open: HashMap<RawFd, Place>,
+    open: BTreeMap<RawFd, Place>,
+    /// How many of them each node has.
+    nodes: HashMap<Arc<str>, usize>,
+    /// Where to go on looking for messages that do not end.
+    next: RawFd,
     /// The highest number of admission when the last connection with a descriptor had ended.
     over: HashMap<RawFd, u64>,
     comers: u64,
@@ -84,6 +125,7 @@ impl Places {
         let place = Place {
             order: self.comers,
             spoke: false,
+            node: None,
             ended: false,
             unended: Unended::default(),
         };
@@ -91,7 +133,14 @@ impl Places {
     }
 
     fn went(&mut self, fd: RawFd, latest: u64) {
-        self.open.remove(&fd);
+        if let Some(node) = self.open.remove(&fd).and_then(|place| place.node)
+            && let Some(count) = self.nodes.get_mut(&node)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.nodes.remove(&node);
+            }
+        }
         self.over.insert(fd, latest);
     }
 
@@ -99,23 +148,52 @@ impl Places {
         self.over.get(&fd).is_some_and(|last| number <= *last)
     }
 
-    fn spoke(&mut self, fd: RawFd) {
-        if let Some(place) = self.open.get_mut(&fd) {
-            place.spoke = true;
-            place.unended.message();
+    /// Something came from a connection. Says how it stands, and whether it is one too many of its node.
+    fn spoke(&mut self, sender: &Sender) -> (Standing, bool) {
+        let over = sender.number > 0 && self.is_over(sender.fd, sender.number);
+        let place = self.open.get_mut(&sender.fd).filter(|_| !over);
+        let Some(place) = place else {
+            return (Standing::Over, false);
+        };
+        place.unended.message();
+        if place.ended {
+            return (Standing::Ended, false);
         }
+        if !place.spoke {
+            place.spoke = true;
+            if let Some(node) = &sender.node {
+                place.node = Some(Arc::clone(node));
+                let count = self.nodes.entry(Arc::clone(node)).or_default();
+                *count += 1;
+                return (Standing::Open, *count > NODE_CONNECTIONS);
+            }
+        }
+        (Standing::Open, false)
     }
 
-    /// The connections in the middle of a message that does not end.
-    fn endless(&mut self, now: Instant, received: impl Fn(RawFd) -> Option<u64>) -> Vec<RawFd> {
+    /// The connections in the middle of a message that does not end, among the next so many; and whether
+    /// all were looked at since it was begun with the first.
+    fn endless(
+        &mut self,
+        now: Instant,
+        received: impl Fn(RawFd) -> Option<u64>,
+    ) -> (Vec<RawFd>, bool) {
         let mut endless = Vec::new();
-        for (fd, place) in self.open.iter_mut().filter(|(_, place)| !place.ended) {
-            if received(*fd).is_some_and(|bytes| place.unended.is_over(bytes, MAX_UNENDED, now)) {
-                place.ended = true;
+        let mut looks = 0;
+        for (fd, place) in self.open.range_mut(self.next..) {
+            if looks == LOOKS {
+                self.next = *fd;
+                return (endless, false);
+            }
+            looks += 1;
+            if !place.ended
+                && received(*fd).is_some_and(|bytes| place.unended.is_over(bytes, MAX_UNENDED, now))
+            {
                 endless.push(*fd);
             }
         }
-        endless
+        self.next = 0;
+        (endless, true)
     }
 
     /// The connections that are too many by `rules`: of those that are silent the oldest, of all the
@@ -146,13 +224,16 @@ impl Places {
             .take(left.saturating_sub(rules.max_connections))
             .collect();
         crowd.extend(newest);
-        for fd in &crowd {
-            if let Some(place) = self.open.get_mut(fd) {
-                place.ended = true;
-            }
-        }
         crowd
     }
+}
+
+/// A connection that is not heard any more, and which it is of those with its descriptor.
+#[derive(Debug)]
+struct Deaf {
+    fd: RawFd,
+    order: u64,
+    since: Instant,
 }
 
 /// Watches a socket that is bound. To be looked at often, by the socket's owner.
@@ -164,8 +245,11 @@ pub struct Watch {
     port: Option<u16>,
     counts: PeerCounts,
     gone: Vec<RawFd>,
-    /// When it was looked for messages that do not end.
+    deaf: Vec<Deaf>,
+    /// When it was begun to look for messages that do not end, and whether that goes on.
     measured: Instant,
+    measuring: bool,
+    complaints: RateLimit,
 }
 
 impl Watch {
@@ -177,7 +261,7 @@ impl Watch {
         rules: PeerRules,
         port: Option<u16>,
     ) -> Result<Self, PubSubError> {
-        let mask = ACCEPTED | NOT_ACCEPTED | REFUSED | BROKE_OFF | LOST;
+        let mask = LISTENING | ACCEPTED | NOT_ACCEPTED | REFUSED | BROKE_OFF | LOST;
         Ok(Watch {
             monitor: Monitor::of(context, watched, mask)?,
             places: Places::default(),
@@ -185,16 +269,36 @@ impl Watch {
             port,
             counts: PeerCounts::default(),
             gone: Vec::new(),
+            deaf: Vec::new(),
             measured: Instant::now(),
+            measuring: false,
+            complaints: RateLimit::new(1, Duration::from_secs(3600)),
         })
     }
 
-    /// Takes in what has happened.
+    /// See the module.
+    fn ignore_resets(&mut self, fd: RawFd) {
+        if let Err(error) = ffi::ignore_resets(fd, self.port)
+            && let Some(permit) = self.complaints.permit(Instant::now())
+        {
+            log::warn!(
+                "connections that are reset are heard of: {error}; a peer that means harm can end this \
+                 process{permit}"
+            );
+        }
+    }
+
+    /// Takes in what has happened; also to be called as soon as the socket is bound.
     pub fn look(&mut self) -> Result<(), PubSubError> {
         while let Some((event, value)) = self.monitor.event()? {
             let fd = RawFd::try_from(value).unwrap_or(-1);
             match event {
-                ACCEPTED => self.places.came(fd),
+                LISTENING => self.ignore_resets(fd),
+                ACCEPTED => {
+                    // It may have come before the socket's own did so.
+                    self.ignore_resets(fd);
+                    self.places.came(fd);
+                }
                 LOST => {
                     self.places.went(fd, admission::latest());
                     self.gone.push(fd);
@@ -212,15 +316,53 @@ impl Watch {
     pub fn thin_out(&mut self, all: bool) {
         let now = Instant::now();
         let waited = now.saturating_duration_since(self.measured);
-        if waited >= pace(self.places.open.len()) && (all || waited >= UNREAD) {
-            self.measured = now;
-            for fd in self.places.endless(now, ffi::bytes_received) {
-                self.counts.unruly += u64::from(ffi::end_connection(fd, None, self.port));
+        let due = waited >= pace(self.places.open.len()) && (all || waited >= UNREAD);
+        if self.measuring || due {
+            if !self.measuring {
+                self.measured = now;
+            }
+            let (endless, complete) = self.places.endless(now, ffi::bytes_received);
+            self.measuring = !complete;
+            for fd in endless {
+                self.counts.unruly += u64::from(self.cut(fd, None, now));
             }
         }
         for fd in self.places.crowd(&self.rules) {
-            self.counts.crowded += u64::from(ffi::end_connection(fd, None, self.port));
+            self.counts.crowded += u64::from(self.cut(fd, None, now));
         }
+        self.close(now);
+    }
+
+    /// Ends a connection that is open; says whether it did.
+    fn cut(&mut self, fd: RawFd, address: Option<IpAddr>, now: Instant) -> bool {
+        let Some(place) = self.places.open.get_mut(&fd).filter(|place| !place.ended) else {
+            return false;
+        };
+        if ffi::deafen(fd, address, self.port) {
+            place.ended = true;
+            self.deaf.push(Deaf {
+                fd,
+                order: place.order,
+                since: now,
+            });
+        } else {
+            // On ipc; or it has gone by itself. One that could not be ended is tried again.
+            place.ended = ffi::end_connection(fd, address, self.port);
+        }
+        place.ended
+    }
+
+    /// Tells libzmq of those who are not heard any more, once it has read all that had come.
+    fn close(&mut self, now: Instant) {
+        let (open, port) = (&self.places.open, self.port);
+        self.deaf.retain(|deaf| {
+            if open.get(&deaf.fd).is_none_or(|place| place.order != deaf.order) {
+                return false;
+            }
+            let waited = now.saturating_duration_since(deaf.since) >= LAST_READ;
+            let close = waited && ffi::is_read(deaf.fd, port);
+            !close || !ffi::end_connection(deaf.fd, None, port)
+        });
     }
 
     /// The connections that have ended since the last call.
@@ -234,22 +376,20 @@ impl Watch {
         self.places.is_over(sender.fd, sender.number)
     }
 
-    /// A connection has sent something.
-    pub fn spoke(&mut self, sender: &Sender) {
-        self.places.spoke(sender.fd);
+    /// A connection has sent something; how it stands. One that is too many of its node is ended.
+    pub fn spoke(&mut self, sender: &Sender) -> Standing {
+        match self.places.spoke(sender) {
+            (Standing::Open, true) => {
+                self.counts.crowded += u64::from(self.end(sender));
+                Standing::Ended
+            }
+            (standing, _) => standing,
+        }
     }
 
     /// Ends the connection with this descriptor, if there is one; says whether it did.
     pub fn end(&mut self, sender: &Sender) -> bool {
-        let Some(place) = self.places.open.get_mut(&sender.fd) else {
-            return false;
-        };
-        if place.ended {
-            return false;
-        }
-        // One that could not be ended is tried again.
-        place.ended = ffi::end_connection(sender.fd, sender.address, self.port);
-        place.ended
+        self.cut(sender.fd, sender.address, Instant::now())
     }
 
     /// What is counted here since the last call.
@@ -277,6 +417,15 @@ mod tests {
         }
     }
 
+    fn from(fd: RawFd, node: Option<&str>) -> Sender {
+        Sender {
+            fd,
+            number: 0,
+            node: node.map(Into::into),
+            address: None,
+        }
+    }
+
     #[test]
     fn who_says_nothing_keeps_nobody_out() {
         let rules = PeerRules {
@@ -285,17 +434,69 @@ mod tests {
             ..PeerRules::default()
         };
         let mut places = Places::default();
+        let cut = |places: &mut Places, expected: &[RawFd], what: &str| {
+            assert_eq!(places.crowd(&rules), expected, "{what}");
+            for fd in expected {
+                places.open.get_mut(fd).unwrap().ended = true;
+            }
+        };
         (1..=3).for_each(|fd| places.came(fd));
-        assert!(places.crowd(&rules).is_empty());
+        cut(&mut places, &[], "there is room");
         places.came(4);
-        assert_eq!(places.crowd(&rules), [1], "the oldest");
-        assert!(places.crowd(&rules).is_empty(), "ended once");
+        cut(&mut places, &[1], "the oldest");
+        cut(&mut places, &[], "ended once");
         places.went(1, 0);
-        (2..=4).for_each(|fd| places.spoke(fd));
+        for fd in 2..=4 {
+            assert_eq!(places.spoke(&from(fd, None)), (Standing::Open, false));
+        }
         (5..=7).for_each(|fd| places.came(fd));
-        assert!(places.crowd(&rules).is_empty());
-        places.spoke(5);
+        cut(&mut places, &[], "there is room again");
+        places.spoke(&from(5, None));
         places.came(8);
-        assert_eq!(places.crowd(&rules), [8], "the newest, of all");
+        cut(&mut places, &[8], "the newest, of all");
+        assert_eq!(places.spoke(&from(8, None)).0, Standing::Ended);
+        assert_eq!(places.spoke(&from(1, None)).0, Standing::Over);
+    }
+
+    #[test]
+    fn one_node_has_few_connections() {
+        let mut places = Places::default();
+        let all = NODE_CONNECTIONS as RawFd;
+        for fd in 0..=all {
+            places.came(fd);
+            let too_many = fd == all;
+            assert_eq!(places.spoke(&from(fd, Some("n1"))).1, too_many, "{fd}");
+            assert!(!places.spoke(&from(fd, Some("n1"))).1, "said once");
+        }
+        places.came(100);
+        assert!(!places.spoke(&from(100, Some("n2"))).1, "another node");
+        for fd in [0, 1] {
+            places.went(fd, 0);
+        }
+        places.came(0);
+        assert!(!places.spoke(&from(0, Some("n1"))).1, "it has room again");
+        (0..=100).for_each(|fd| places.went(fd, 0));
+        assert!(places.nodes.is_empty());
+    }
+
+    #[test]
+    fn many_connections_are_looked_at_in_turn() {
+        let (mut places, now) = (Places::default(), Instant::now());
+        let count = 2 * LOOKS + 1;
+        (0..count).for_each(|fd| places.came(fd as RawFd));
+        let asked = std::cell::RefCell::new(Vec::new());
+        let received = |fd| {
+            asked.borrow_mut().push(fd);
+            Some(if fd == 700 { MAX_UNENDED + 1 } else { 0 })
+        };
+        assert_eq!(places.endless(now, received), (vec![], false));
+        assert_eq!(asked.borrow().len(), LOOKS);
+        assert_eq!(places.endless(now, received), (vec![700], false));
+        assert_eq!(places.endless(now, received), (vec![], true));
+        let mut all = asked.take();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        // And again from the first.
+        assert!(!places.endless(now, received).1 && asked.borrow()[0] == 0);
     }
 }

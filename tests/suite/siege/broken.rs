@@ -1,0 +1,133 @@
+//! Connections that break, or are ended, in the middle of a burst: libzmq 4.3.4 ends the process where the
+//! system reports one broken while something of it waits for room.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::Siege;
+use crate::recovery::cluster::{Cluster, Node};
+use crate::rig::zmtp::{PING, connect, connect_as, reset, short};
+use crate::rig::{PATIENCE, wait_for};
+use crate::security::site::Said;
+
+fn nodes(cluster: &Cluster) -> (Vec<Node>, Node) {
+    let uri = cluster.uri();
+    let node = || Node::new(&[&uri], &["t1"], "");
+    let mut honest = vec![node(), node()];
+    honest.iter_mut().for_each(Node::start);
+    (honest, node())
+}
+
+/// More subscriptions than libzmq holds, then something that it wants to answer, and some more.
+fn burst(round: usize) -> Vec<u8> {
+    let many = short(b"\x01a").repeat(50 + 37 * round % 1_500);
+    [&many[..], &PING.repeat(20), &short(b"\x00a").repeat(20), PING].concat()
+}
+
+fn count(cluster: &Cluster, part: &str, name: &str) -> u64 {
+    cluster.host.report()["parts"][part][name].as_u64().unwrap()
+}
+
+/// A peer that is reset right after a burst.
+#[test]
+fn who_breaks_off_after_a_burst() {
+    let mut cluster = Cluster::running("");
+    let (honest, newcomer) = nodes(&cluster);
+    let (uri, sync_uri) = (cluster.uri(), cluster.sync_uri());
+    let mut siege = Siege::begin("breaking off after a burst", &mut cluster, honest);
+    for round in 0..300 {
+        let mut stream = connect(&uri, "SUB");
+        stream.write_all(&burst(round)).unwrap();
+        std::thread::sleep(Duration::from_millis(round as u64 % 5));
+        reset(stream);
+        let mut stream = connect(&sync_uri, "DEALER");
+        let asked = [&short(b"no request").repeat(100), PING].concat();
+        stream.write_all(&asked).unwrap();
+        reset(stream);
+        if round % 100 == 0 {
+            siege.goes_on();
+        }
+    }
+    siege.ends(newcomer);
+    let said = Said(cluster.host.stop(PATIENCE));
+    assert!(said.count("sync_refused_total") > 0, "{}", said.0);
+}
+
+/// Peers that are ended while they send.
+#[test]
+fn who_is_ended_in_a_burst() {
+    let mut cluster = Cluster::running("max_subscriptions = 100\n");
+    let (honest, newcomer) = nodes(&cluster);
+    let uri = cluster.uri();
+    let mut siege = Siege::begin("ended in a burst", &mut cluster, honest);
+    for round in 0..50 {
+        let mut stream = connect(&uri, "SUB");
+        stream
+            .set_write_timeout(Some(Duration::from_secs(1)))
+            .unwrap();
+        // Some ask for too much, the others only for too many changes.
+        let mut topics = 0..if round % 2 == 0 { 1_000_000 } else { 50 };
+        let mut sent = 0;
+        while sent < 64 << 20 {
+            let topic = topics.next().unwrap_or(7).to_string();
+            let bytes = short(&[b"\x01", topic.as_bytes()].concat());
+            let bytes = [bytes.repeat(30), PING.to_vec()].concat();
+            sent += bytes.len();
+            if stream.write_all(&bytes).is_err() {
+                break;
+            }
+        }
+        assert!(sent < 64 << 20, "{sent} bytes were taken");
+        if round % 10 == 0 {
+            siege.goes_on();
+        }
+    }
+    siege.ends(newcomer);
+    let said = Said(cluster.host.stop(PATIENCE));
+    assert!(said.count("connections_greedy_total") >= 20, "{}", said.0);
+    assert!(said.count("connections_unruly_total") >= 20, "{}", said.0);
+}
+
+/// Two that claim one identity: libzmq takes in nothing of the second.
+#[test]
+fn who_claims_the_identity_of_another() {
+    let mut cluster = Cluster::running("");
+    let (honest, newcomer) = nodes(&cluster);
+    let sync_uri = cluster.sync_uri();
+    let mut siege = Siege::begin("one identity", &mut cluster, honest);
+    let open = |siege: &Siege<'_>| count(siege.cluster, "sync", "sync_connections");
+    let mut first = connect_as(&sync_uri, "DEALER", "me");
+    first.write_all(&short(b"no request")).unwrap();
+    wait_for("the first is there", || open(&siege) > 0);
+    let before = open(&siege);
+    // Numbers that libzmq gives out itself are claimed as well.
+    let others: Vec<_> = ["me", "me", "\0\0\0\0\0", "\0\0\0\0\u{1}"]
+        .into_iter()
+        .map(|identity| {
+            let mut other = connect_as(&sync_uri, "DEALER", identity);
+            other.write_all(&short(b"no request").repeat(200)).unwrap();
+            other
+        })
+        .collect();
+    wait_for("the others are there", || open(&siege) >= before + 4);
+    siege.goes_on();
+    let mut others = others.into_iter();
+    others.next().into_iter().for_each(reset);
+    drop(others);
+    wait_for("those that ended are noticed", || open(&siege) <= before);
+    siege.goes_on();
+    // One that goes on for ever is ended, though nothing of it is ever seen.
+    let mut other = connect_as(&sync_uri, "DEALER", "me");
+    other
+        .set_write_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    let (bytes, mut sent) = (short(&[7; 200]).repeat(300), 0);
+    while sent < 256 << 20 && other.write_all(&bytes).is_ok() {
+        sent += bytes.len();
+    }
+    assert!(sent < 256 << 20, "{sent} bytes were taken");
+    siege.ends(newcomer);
+    drop(first);
+    let said = Said(cluster.host.stop(PATIENCE));
+    assert!(said.count("sync_connections_unruly_total") > 0, "{}", said.0);
+}
