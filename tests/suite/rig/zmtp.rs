@@ -29,9 +29,18 @@ pub fn ready(kind: &str) -> Vec<u8> {
 fn ready_as(kind: &str, identity: &str) -> Vec<u8> {
     let property = |name: &str, value: &str| {
         let length = (value.len() as u32).to_be_bytes();
-        [&[name.len() as u8], name.as_bytes(), &length, value.as_bytes()].concat()
+        [
+            &[name.len() as u8],
+            name.as_bytes(),
+            &length,
+            value.as_bytes(),
+        ]
+        .concat()
     };
-    let (kind, identity) = (property("Socket-Type", kind), property("Identity", identity));
+    let (kind, identity) = (
+        property("Socket-Type", kind),
+        property("Identity", identity),
+    );
     let command = [b"\x05READY", &kind[..], &identity].concat();
     [&[4, command.len() as u8], &command[..]].concat()
 }

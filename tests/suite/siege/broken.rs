@@ -21,7 +21,13 @@ fn nodes(cluster: &Cluster) -> (Vec<Node>, Node) {
 /// More subscriptions than libzmq holds, then something that it wants to answer, and some more.
 fn burst(round: usize) -> Vec<u8> {
     let many = short(b"\x01a").repeat(50 + 37 * round % 1_500);
-    [&many[..], &PING.repeat(20), &short(b"\x00a").repeat(20), PING].concat()
+    [
+        &many[..],
+        &PING.repeat(20),
+        &short(b"\x00a").repeat(20),
+        PING,
+    ]
+    .concat()
 }
 
 fn count(cluster: &Cluster, part: &str, name: &str) -> u64 {
@@ -60,18 +66,21 @@ fn who_is_ended_in_a_burst() {
     let (honest, newcomer) = nodes(&cluster);
     let uri = cluster.uri();
     let mut siege = Siege::begin("ended in a burst", &mut cluster, honest);
-    for round in 0..50 {
+    for round in 0..30 {
         let mut stream = connect(&uri, "SUB");
         stream
-            .set_write_timeout(Some(Duration::from_secs(1)))
+            .set_write_timeout(Some(Duration::from_millis(300)))
             .unwrap();
         // Some ask for too much, the others only for too many changes.
-        let mut topics = 0..if round % 2 == 0 { 1_000_000 } else { 50 };
+        let (mut topics, times) = match round % 2 {
+            0 => (0..1_000_000, 2),
+            _ => (0..50, 60),
+        };
         let mut sent = 0;
         while sent < 64 << 20 {
             let topic = topics.next().unwrap_or(7).to_string();
             let bytes = short(&[b"\x01", topic.as_bytes()].concat());
-            let bytes = [bytes.repeat(30), PING.to_vec()].concat();
+            let bytes = [bytes.repeat(times), PING.to_vec()].concat();
             sent += bytes.len();
             if stream.write_all(&bytes).is_err() {
                 break;
@@ -84,8 +93,8 @@ fn who_is_ended_in_a_burst() {
     }
     siege.ends(newcomer);
     let said = Said(cluster.host.stop(PATIENCE));
-    assert!(said.count("connections_greedy_total") >= 20, "{}", said.0);
-    assert!(said.count("connections_unruly_total") >= 20, "{}", said.0);
+    assert!(said.count("connections_greedy_total") >= 10, "{}", said.0);
+    assert!(said.count("connections_unruly_total") >= 10, "{}", said.0);
 }
 
 /// Two that claim one identity: libzmq takes in nothing of the second.
@@ -129,5 +138,9 @@ fn who_claims_the_identity_of_another() {
     siege.ends(newcomer);
     drop(first);
     let said = Said(cluster.host.stop(PATIENCE));
-    assert!(said.count("sync_connections_unruly_total") > 0, "{}", said.0);
+    assert!(
+        said.count("sync_connections_unruly_total") > 0,
+        "{}",
+        said.0
+    );
 }

@@ -236,7 +236,9 @@ pub fn ignore_resets(fd: RawFd, port: Option<u16>) -> Result<(), SysError> {
 /// Whether libzmq has read everything that has come on a connection, or nobody can tell.
 pub fn is_read(fd: RawFd, port: Option<u16>) -> bool {
     let unread = |found: Found| rustix::io::ioctl_fionread(found.fd).ok();
-    found(fd, None, port).and_then(unread).is_none_or(|bytes| bytes == 0)
+    found(fd, None, port)
+        .and_then(unread)
+        .is_none_or(|bytes| bytes == 0)
 }
 
 /// `struct sock_filter`: one step of the classic packet filter, which sees a segment from its tcp header
@@ -276,13 +278,8 @@ struct Program {
 
 // Of the system, as `getsockopt`.
 unsafe extern "C" {
-    fn setsockopt(
-        fd: c_int,
-        level: c_int,
-        name: c_int,
-        value: *const c_void,
-        length: u32,
-    ) -> c_int;
+    fn setsockopt(fd: c_int, level: c_int, name: c_int, value: *const c_void, length: u32)
+    -> c_int;
 }
 
 fn attach(fd: BorrowedFd<'_>, steps: &[Step]) -> Result<(), SysError> {
@@ -358,7 +355,10 @@ mod tests {
             let port = Some(listener.local_addr().unwrap().port());
             let (client, mut server) = pair(&listener);
             reset(client);
-            assert_eq!(read(&mut server, LONG), Some(Err(ErrorKind::ConnectionReset)));
+            assert_eq!(
+                read(&mut server, LONG),
+                Some(Err(ErrorKind::ConnectionReset))
+            );
             ignore_resets(listener.as_raw_fd(), port).unwrap();
             let (mut client, mut server) = pair(&listener);
             client.write_all(b"heard").unwrap();

@@ -35,7 +35,10 @@ const MAX_SUBSCRIPTION: i64 = 1024;
 /// Changes of subscriptions that libzmq holds of one connection. Few: it takes in all there are of one
 /// without a pause, and with more than these a peer that is fast fills them again meanwhile, so that
 /// it never ends.
-const RECEIVE_HWM: i32 = 16;
+const RECEIVE_HWM: i32 = 32;
+
+/// How long it takes libzmq, at most usually, to hand on more of them where there are more.
+const REFILL: Duration = Duration::from_micros(50);
 
 /// How long changes of subscriptions are taken in one go, while events wait. An agent with a thousand
 /// topics is done in two or three.
@@ -156,7 +159,11 @@ impl ZmqPublisher {
         self.part(see);
         match standing {
             Standing::Ended => return Ok(()),
-            Standing::Open if !self.seats.came(&sender, &self.options.peers, Instant::now()) => {
+            Standing::Open
+                if !self
+                    .seats
+                    .came(&sender, &self.options.peers, Instant::now()) =>
+            {
                 self.spurn(&sender);
                 return Ok(());
             }
@@ -334,19 +341,33 @@ impl PublisherApi for ZmqPublisher {
         }
         let begun = Instant::now();
         let mut message = zmq::Message::new();
-        let mut all = false;
-        for count in 1.. {
-            if count % ROUND == 0 && begun.elapsed() >= SLICE {
-                break;
-            }
+        let (mut count, mut last, mut all) = (0_usize, None::<Instant>, false);
+        loop {
             let Some(socket) = &self.socket else {
                 return Ok(false);
             };
             match socket.recv(&mut message, zmq::DONTWAIT) {
-                Ok(()) => self.see(&mut message, see)?,
+                Ok(()) => {
+                    self.see(&mut message, see)?;
+                    count += 1;
+                    last = None;
+                    if count.is_multiple_of(ROUND) && begun.elapsed() >= SLICE {
+                        break;
+                    }
+                }
                 Err(zmq::Error::EAGAIN) => {
-                    (self.in_step, all) = (true, true);
-                    break;
+                    self.in_step = true;
+                    if count == 0 {
+                        all = true;
+                        break;
+                    }
+                    // libzmq holds few at a time: where there were some, more may follow at once.
+                    let now = Instant::now();
+                    let waited = now.saturating_duration_since(*last.get_or_insert(now));
+                    if waited >= REFILL || now.saturating_duration_since(begun) >= SLICE {
+                        break;
+                    }
+                    std::thread::yield_now();
                 }
                 Err(zmq::Error::EINTR) => break,
                 Err(error) => {

@@ -88,9 +88,10 @@ const LOOKS: usize = 500;
 /// Connections of one node, at each port. An agent has one, and another while one is being given up.
 const NODE_CONNECTIONS: usize = 16;
 
-/// How long whoever is not heard any more stays connected at least: for libzmq to pass on the last that it
-/// has read.
+/// How long whoever is not heard any more stays connected after libzmq has read the last of it, for that to
+/// be passed on; and at most, where others send without a pause.
 const LAST_READ: Duration = Duration::from_millis(100);
+const LAST_READ_AT_MOST: Duration = Duration::from_secs(2);
 
 /// How a connection stands that something came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,7 +234,8 @@ impl Places {
 struct Deaf {
     fd: RawFd,
     order: u64,
-    since: Instant,
+    /// Since when libzmq has read everything.
+    read: Option<Instant>,
 }
 
 /// Watches a socket that is bound. To be looked at often, by the socket's owner.
@@ -324,17 +326,17 @@ impl Watch {
             let (endless, complete) = self.places.endless(now, ffi::bytes_received);
             self.measuring = !complete;
             for fd in endless {
-                self.counts.unruly += u64::from(self.cut(fd, None, now));
+                self.counts.unruly += u64::from(self.cut(fd, None));
             }
         }
         for fd in self.places.crowd(&self.rules) {
-            self.counts.crowded += u64::from(self.cut(fd, None, now));
+            self.counts.crowded += u64::from(self.cut(fd, None));
         }
-        self.close(now);
+        self.close(all, now);
     }
 
     /// Ends a connection that is open; says whether it did.
-    fn cut(&mut self, fd: RawFd, address: Option<IpAddr>, now: Instant) -> bool {
+    fn cut(&mut self, fd: RawFd, address: Option<IpAddr>) -> bool {
         let Some(place) = self.places.open.get_mut(&fd).filter(|place| !place.ended) else {
             return false;
         };
@@ -343,7 +345,7 @@ impl Watch {
             self.deaf.push(Deaf {
                 fd,
                 order: place.order,
-                since: now,
+                read: None,
             });
         } else {
             // On ipc; or it has gone by itself. One that could not be ended is tried again.
@@ -352,15 +354,22 @@ impl Watch {
         place.ended
     }
 
-    /// Tells libzmq of those who are not heard any more, once it has read all that had come.
-    fn close(&mut self, now: Instant) {
+    /// Tells libzmq of those who are not heard any more, once all that had come was passed on.
+    fn close(&mut self, all: bool, now: Instant) {
         let (open, port) = (&self.places.open, self.port);
-        self.deaf.retain(|deaf| {
-            if open.get(&deaf.fd).is_none_or(|place| place.order != deaf.order) {
+        self.deaf.retain_mut(|deaf| {
+            if open
+                .get(&deaf.fd)
+                .is_none_or(|place| place.order != deaf.order)
+            {
                 return false;
             }
-            let waited = now.saturating_duration_since(deaf.since) >= LAST_READ;
-            let close = waited && ffi::is_read(deaf.fd, port);
+            let Some(read) = deaf.read else {
+                deaf.read = ffi::is_read(deaf.fd, port).then_some(now);
+                return true;
+            };
+            let waited = now.saturating_duration_since(read);
+            let close = (all && waited >= LAST_READ) || waited >= LAST_READ_AT_MOST;
             !close || !ffi::end_connection(deaf.fd, None, port)
         });
     }
@@ -389,7 +398,7 @@ impl Watch {
 
     /// Ends the connection with this descriptor, if there is one; says whether it did.
     pub fn end(&mut self, sender: &Sender) -> bool {
-        self.cut(sender.fd, sender.address, Instant::now())
+        self.cut(sender.fd, sender.address)
     }
 
     /// What is counted here since the last call.
