@@ -194,7 +194,8 @@ pub struct PeerCounts {
     pub crowded: u64,
     /// Connections ended because of too many subscriptions, since the last call.
     pub greedy: u64,
-    /// Connections ended because they sent what no subscriber sends, since the last call.
+    /// Connections ended because they sent what no subscriber sends, or more changes of subscriptions
+    /// than any makes, since the last call.
     pub unruly: u64,
     /// Connections ended because what they sent could not be told from what others sent, since the
     /// last call; they connect anew.

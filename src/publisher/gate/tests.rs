@@ -385,3 +385,43 @@ fn too_many_subscriptions_end_their_connection() {
         assert!(!guarded || most <= 50, "{most}");
     }
 }
+
+/// What ends without having begun, and what ends twice, is not shown.
+#[test]
+fn only_what_was_asked_for_ends() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let mut rig = Rig::new(&context, folder);
+    let (public, secret) = pair();
+    rig.authorise("n1.key", &public);
+    gate.look();
+    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    let client = rig.bare(zmq::XSUB, &secret);
+    let (mut all, mut shown) = (Vec::new(), 0_i32);
+    wait_for("everything was seen", || {
+        if all.is_empty() {
+            for message in [
+                "\u{0}a", "\u{1}a", "\u{1}a", "\u{0}b", "\u{0}a", "\u{0}a", "\u{1}c",
+            ] {
+                client.send(message, zmq::DONTWAIT).unwrap_or_default();
+            }
+        }
+        all.extend(rig.judge(|_, _| true));
+        all.iter().any(|(_, prefix, _)| prefix == b"c")
+    });
+    client.disconnect(&rig.uri()).unwrap();
+    wait_for("it is gone", || {
+        all.extend(rig.judge(|_, _| true));
+        rig.publisher.peers().open == 0
+    });
+    all.extend(rig.judge(|_, _| true));
+    for (_, prefix, added) in &all {
+        assert!(prefix != b"b", "never asked for");
+        if prefix == b"a" {
+            shown += if *added { 1 } else { -1 };
+            assert!((0..=1).contains(&shown), "{all:?}");
+        }
+    }
+    let ended = all.iter().filter(|(_, prefix, _)| prefix == b"c").count();
+    assert_eq!((shown, ended), (0, 2), "{all:?}");
+}

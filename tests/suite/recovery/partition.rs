@@ -110,6 +110,35 @@ fn connections_to_nobody_are_given_up() {
     assert_eq!(counted.resyncs(), 1);
 }
 
+/// An agent's host is gone, and nothing says so: the publisher gives its connections up.
+#[test]
+fn connections_of_nobody_are_given_up() {
+    let Some(mut site) = Site::new(1, "", "", &["t1"]) else {
+        return;
+    };
+    site.cluster.publish("t1", 0..KEYS, KEYS);
+    site.nodes[0].start();
+    site.nodes[0].has(&rows(KEYS, KEYS));
+    let open = |site: &Site| {
+        let parts = site.cluster.host.report()["parts"].clone();
+        let open = [
+            &parts["service"]["connections"],
+            &parts["sync"]["sync_connections"],
+        ];
+        open.map(|count| count.as_u64().unwrap())
+    };
+    wait_for("both connections are there", || open(&site) == [1, 1]);
+    site.net.cut(1);
+    site.nodes[0].kill();
+    let gone = Instant::now();
+    wait_for("both connections are given up", || open(&site) == [0, 0]);
+    println!("given up after {:?}", gone.elapsed());
+    assert!(site.net.heal() > 0, "nothing was cut");
+    site.nodes[0].start();
+    site.nodes[0].has(&rows(KEYS, KEYS));
+    site.nodes[0].stop();
+}
+
 /// Connections are reset every few packets for a while.
 #[test]
 fn a_storm_of_resets_passes() {

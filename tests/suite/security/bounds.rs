@@ -62,6 +62,51 @@ fn more_connections_than_there_may_be_are_ended() {
     site.stop();
 }
 
+/// One node does not use up the connections that all may have, nor connect without end.
+#[test]
+fn one_node_has_few_connections() {
+    let mut site = Site::with(&["n1", "n2"], "max_connections = 48\n");
+    site.cluster.publish("t1", 0..20, 100);
+    let mut node = site.node("n1");
+    node.has(&rows(20, 100));
+    let count = |part: &str, name: &str| site.report()["parts"][part][name].as_u64().unwrap();
+    let ports = [
+        (zmq::SUB, site.cluster.uri()),
+        (zmq::DEALER, site.sync_uri.clone()),
+    ];
+    let many: Vec<zmq::Socket> = (0..60)
+        .map(|number| {
+            let (kind, uri) = &ports[number % 2];
+            let socket = taken_over(&site, "n2", *kind, uri);
+            match *kind {
+                zmq::SUB => socket.set_subscribe(b"t1\0").unwrap(),
+                _ => socket.send("no request", 0).unwrap(),
+            }
+            socket
+        })
+        .collect();
+    // Those that are ended come again, until they have come too often.
+    wait_for("the node is held back", || {
+        count("service", "connections_crowded_total") >= 4
+            && count("sync", "sync_connections_crowded_total") >= 4
+            && count("gate", "gate_hurried_total") >= 20
+    });
+    wait_for("no more of it are left than may be", || {
+        count("service", "connections") <= 20 && count("sync", "sync_connections") <= 20
+    });
+    site.cluster.publish("t1", 20..40, 100);
+    node.has(&rows(40, 100));
+    let counted = node.stop();
+    assert_eq!(counted.of(" publisher tcp", "connects_total"), 1);
+    drop(many);
+    let said = site.stop();
+    assert!(
+        said.0.contains("node n2 connects without end"),
+        "{}",
+        said.0
+    );
+}
+
 #[test]
 fn who_asks_too_often_is_told_to_wait() {
     let mut site = Site::with(&["n1", "n2"], "sync_request_rate = 20\n");

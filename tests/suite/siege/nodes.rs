@@ -142,4 +142,9 @@ fn a_flood_at_the_sync_service() {
     drop(taken);
     let said = site.stop();
     assert!(said.count("sync_refused_total") > 0, "{}", said.0);
+    assert!(
+        said.count("sync_connections_unruly_total") > 0,
+        "{}",
+        said.0
+    );
 }

@@ -215,3 +215,53 @@ impl Link for ZmqLink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::pubsub::endpoint::Host;
+
+    /// What a publisher without keys says at first.
+    fn greeting() -> Vec<u8> {
+        let mut greeting = vec![0xff, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f, 3, 0];
+        greeting.extend(b"NULL");
+        greeting.resize(64, 0);
+        greeting.extend(b"\x04\x19\x05READY\x0bSocket-Type\0\0\0\x03PUB");
+        greeting
+    }
+
+    /// A publisher that sends more than there is room for, and breaks off. libzmq must not try to ask it
+    /// for a sign of life then; it would have after 5 s, when it did so at all.
+    #[test]
+    fn a_publisher_breaks_off_while_what_it_sent_waits() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp {
+            host: Host::Ip("127.0.0.1".parse().unwrap()),
+            port: listener.local_addr().unwrap().port(),
+        };
+        let options = SubscriberOptions {
+            receive_hwm: 10,
+            ..SubscriberOptions::default()
+        };
+        let uri = endpoint.to_string();
+        let mut link = ZmqLink::open(&zmq::Context::new(), &endpoint, &uri, &options).unwrap();
+        link.subscribe(b"").unwrap();
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(&greeting()).unwrap();
+        stream.read_exact(&mut [0; 64 + 2]).unwrap();
+        let one = b"\x01\x02t\0\x00\x01x";
+        stream.write_all(&one.repeat(1_000)).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        drop(stream);
+        std::thread::sleep(Duration::from_secs(6));
+        let (mut came, until) = (0, Instant::now() + Duration::from_secs(20));
+        while came < 10 && Instant::now() < until {
+            came += usize::from(!matches!(link.receive().unwrap(), Received::Nothing));
+        }
+        assert!(came >= 10, "{came}: what came before the end is there");
+    }
+}
