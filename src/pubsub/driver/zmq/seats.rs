@@ -61,6 +61,10 @@ impl Seats {
             prefixes: HashMap::new(),
             changes: Bucket::full(burst, now),
         });
+        if seat.sender.number < sender.number {
+            // The first that came was late, of one before.
+            seat.sender = sender.clone();
+        }
         seat.changes.take(burst, RATE, now)
     }
 

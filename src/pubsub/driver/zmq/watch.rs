@@ -100,7 +100,7 @@ pub enum Standing {
     Open,
     /// It was ended here; what is left of it counts for nothing.
     Ended,
-    /// It is gone.
+    /// It is gone, and nobody has its descriptor.
     Over,
 }
 
@@ -151,9 +151,7 @@ impl Places {
 
     /// Something came from a connection. Says how it stands, and whether it is one too many of its node.
     fn spoke(&mut self, sender: &Sender) -> (Standing, bool) {
-        let over = sender.number > 0 && self.is_over(sender.fd, sender.number);
-        let place = self.open.get_mut(&sender.fd).filter(|_| !over);
-        let Some(place) = place else {
+        let Some(place) = self.open.get_mut(&sender.fd) else {
             return (Standing::Over, false);
         };
         place.unended.message();
