@@ -167,8 +167,8 @@ impl Network {
             self.bans.keep_out(node, now);
             if let Some(permit) = self.peer_lines.permit(now) {
                 log::error!(
-                    "node {node} sent a message that is no subscription, or changes of subscriptions \
-                     without end, which no agent does: kept out for a minute{permit}"
+                    "node {node} sent a message that is no subscription, more subscriptions than it may \
+                     have, or changes without end: kept out for a minute{permit}"
                 );
             }
         }

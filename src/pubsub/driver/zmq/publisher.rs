@@ -35,7 +35,7 @@ const MAX_SUBSCRIPTION: i64 = 1024;
 /// Changes of subscriptions that libzmq holds of one connection. Few: it takes in all there are of one
 /// without a pause, and with more than these a peer that is fast fills them again meanwhile, so that
 /// it never ends.
-const RECEIVE_HWM: i32 = 32;
+const RECEIVE_HWM: i32 = 2;
 
 /// How long it takes libzmq, at most usually, to hand on more of them where there are more.
 const REFILL: Duration = Duration::from_micros(50);
@@ -223,7 +223,7 @@ impl ZmqPublisher {
                     self.seats.put(sender, prefix, true);
                     see(subscription);
                 }
-                false => self.counts.greedy += self.end(sender),
+                false => self.refuse_more(sender),
             }
         }
     }
@@ -270,10 +270,20 @@ impl ZmqPublisher {
             }
             match room {
                 true => self.seats.put(sender, prefix, leave),
-                false => self.counts.greedy += self.end(sender),
+                false => self.refuse_more(sender),
             }
         }
         Ok(())
+    }
+
+    /// Ends a connection that asks for more than it may have, or all together may.
+    fn refuse_more(&mut self, sender: &Sender) {
+        let ended = self.end(sender);
+        self.counts.greedy += ended;
+        // It would come at once and ask for as much again, and to forget all of it takes time.
+        if ended > 0 && self.seats.is_full(sender, &self.options.peers) {
+            self.unruly.extend(sender.node.clone());
+        }
     }
 
     /// Takes leave of connections that have ended.

@@ -48,9 +48,13 @@ impl Seats {
 
     /// Whether the connection may ask for something more.
     pub fn has_room(&self, sender: &Sender, rules: &PeerRules) -> bool {
+        !self.is_full(sender, rules) && self.all < rules.max_all_subscriptions
+    }
+
+    /// Whether the connection has all that it may have.
+    pub fn is_full(&self, sender: &Sender, rules: &PeerRules) -> bool {
         let own = self.seats.get(&sender.fd);
-        let own = own.map_or(0, |seat| seat.prefixes.len());
-        own < rules.max_subscriptions && self.all < rules.max_all_subscriptions
+        own.is_some_and(|seat| seat.prefixes.len() >= rules.max_subscriptions)
     }
 
     /// Something came from a connection that is open; whether it may make a change.
