@@ -134,8 +134,9 @@ fn connections_of_nobody_are_given_up() {
     wait_for("both connections are given up", || open(&site) == [0, 0]);
     println!("given up after {:?}", gone.elapsed());
     assert!(site.net.heal() > 0, "nothing was cut");
+    site.cluster.publish("t1", KEYS..2 * KEYS, KEYS);
     site.nodes[0].start();
-    site.nodes[0].has(&rows(KEYS, KEYS));
+    site.nodes[0].has(&rows(2 * KEYS, KEYS));
     site.nodes[0].stop();
 }
 
