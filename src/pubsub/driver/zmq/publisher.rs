@@ -154,8 +154,16 @@ impl ZmqPublisher {
         let Some(watch) = &mut self.watch else {
             return Ok(());
         };
-        watch.look()?;
-        let standing = watch.spoke(&sender);
+        // Where nothing is made for anybody, it is looked only for who is not known yet: that costs as
+        // much as all the rest.
+        let mut standing = Standing::Over;
+        if !self.guarded {
+            standing = watch.spoke(&sender);
+        }
+        if standing == Standing::Over {
+            watch.look()?;
+            standing = watch.spoke(&sender);
+        }
         self.part(see);
         match standing {
             Standing::Ended => return Ok(()),
