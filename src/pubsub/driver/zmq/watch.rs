@@ -71,6 +71,8 @@ struct Place {
     node: Option<Arc<str>>,
     /// Whether it was ended here; libzmq has yet to find out.
     ended: bool,
+    /// When something that is left of it came last.
+    late: Option<Instant>,
     /// What it has sent since its last whole message.
     unended: Unended,
 }
@@ -88,9 +90,9 @@ const LOOKS: usize = 500;
 /// Connections of one node, at each port. An agent has one, and another while one is being given up.
 const NODE_CONNECTIONS: usize = 16;
 
-/// How long whoever is not heard any more stays connected after libzmq has read the last of it, for that to
-/// be passed on; and at most, where others send without a pause.
-const LAST_READ: Duration = Duration::from_millis(100);
+/// How long whoever is not heard any more stays connected after the last of it has come here: libzmq passes on
+/// what it has read a little at a time. And how long others who send without a pause may prolong that.
+const LAST_READ: Duration = Duration::from_millis(250);
 const LAST_READ_AT_MOST: Duration = Duration::from_secs(2);
 
 /// How a connection stands that something came from.
@@ -128,6 +130,7 @@ impl Places {
             spoke: false,
             node: None,
             ended: false,
+            late: None,
             unended: Unended::default(),
         };
         self.open.insert(fd, place);
@@ -156,6 +159,7 @@ impl Places {
         };
         place.unended.message();
         if place.ended {
+            place.late = Some(Instant::now());
             return (Standing::Ended, false);
         }
         if !place.spoke {
@@ -356,18 +360,18 @@ impl Watch {
     fn close(&mut self, all: bool, now: Instant) {
         let (open, port) = (&self.places.open, self.port);
         self.deaf.retain_mut(|deaf| {
-            if open
-                .get(&deaf.fd)
-                .is_none_or(|place| place.order != deaf.order)
-            {
+            let place = open.get(&deaf.fd);
+            let Some(place) = place.filter(|place| place.order == deaf.order) else {
                 return false;
-            }
+            };
             let Some(read) = deaf.read else {
                 deaf.read = ffi::is_read(deaf.fd, port).then_some(now);
                 return true;
             };
             let waited = now.saturating_duration_since(read);
-            let close = (all && waited >= LAST_READ) || waited >= LAST_READ_AT_MOST;
+            let late = place.late.map_or(read, |late| late.max(read));
+            let silent = now.saturating_duration_since(late) >= LAST_READ;
+            let close = silent && (all || waited >= LAST_READ_AT_MOST);
             !close || !ffi::end_connection(deaf.fd, None, port)
         });
     }
