@@ -147,6 +147,8 @@ type See<'a> = &'a mut dyn FnMut(&Subscription<'_>) -> bool;
 impl ZmqPublisher {
     /// Takes in one message of a subscriber.
     fn see(&mut self, message: &mut zmq::Message, see: See<'_>) -> Result<(), PubSubError> {
+        // Whosever it is, and whatever becomes of it.
+        self.in_step &= matches!(message.first(), Some(0 | 1));
         let Some(sender) = Sender::of(message) else {
             // Of a connection that has ended, made by libzmq: its seat tells what it had.
             return Ok(());
@@ -181,7 +183,6 @@ impl ZmqPublisher {
             Some((1, prefix)) => (true, prefix),
             Some((0, prefix)) => (false, prefix),
             _ => {
-                self.in_step = false;
                 self.spurn(&sender);
                 return Ok(());
             }
