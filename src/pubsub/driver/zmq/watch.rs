@@ -182,13 +182,11 @@ impl Places {
         received: impl Fn(RawFd) -> Option<u64>,
     ) -> (Vec<RawFd>, bool) {
         let mut endless = Vec::new();
-        let mut looks = 0;
-        for (fd, place) in self.open.range_mut(self.next..) {
+        for (looks, (fd, place)) in self.open.range_mut(self.next..).enumerate() {
             if looks == LOOKS {
                 self.next = *fd;
                 return (endless, false);
             }
-            looks += 1;
             if !place.ended
                 && received(*fd).is_some_and(|bytes| place.unended.is_over(bytes, MAX_UNENDED, now))
             {
