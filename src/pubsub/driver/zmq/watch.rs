@@ -91,9 +91,8 @@ const LOOKS: usize = 500;
 const NODE_CONNECTIONS: usize = 16;
 
 /// How long whoever is not heard any more stays connected after the last of it has come here: libzmq passes on
-/// what it has read a little at a time. And how long others who send without a pause may prolong that.
-const LAST_READ: Duration = Duration::from_millis(250);
-const LAST_READ_AT_MOST: Duration = Duration::from_secs(2);
+/// what it has read a little at a time. Not longer: what all subscribe to is looked through for each that ends.
+const LAST_READ: Duration = Duration::from_millis(100);
 
 /// How a connection stands that something came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -332,7 +331,7 @@ impl Watch {
         for fd in self.places.crowd(&self.rules) {
             self.counts.crowded += u64::from(self.cut(fd, None));
         }
-        self.close(all, now);
+        self.close(now);
     }
 
     /// Ends a connection that is open; says whether it did.
@@ -355,7 +354,7 @@ impl Watch {
     }
 
     /// Tells libzmq of those who are not heard any more, once all that had come was passed on.
-    fn close(&mut self, all: bool, now: Instant) {
+    fn close(&mut self, now: Instant) {
         let (open, port) = (&self.places.open, self.port);
         self.deaf.retain_mut(|deaf| {
             let place = open.get(&deaf.fd);
@@ -366,11 +365,9 @@ impl Watch {
                 deaf.read = ffi::is_read(deaf.fd, port).then_some(now);
                 return true;
             };
-            let waited = now.saturating_duration_since(read);
             let late = place.late.map_or(read, |late| late.max(read));
             let silent = now.saturating_duration_since(late) >= LAST_READ;
-            let close = silent && (all || waited >= LAST_READ_AT_MOST);
-            !close || !ffi::end_connection(deaf.fd, None, port)
+            !silent || !ffi::end_connection(deaf.fd, None, port)
         });
     }
 
