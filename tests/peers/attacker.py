@@ -1,6 +1,9 @@
-"""Attacks a publisher without keys, until it is killed.
+"""Attacks a publisher, until it is killed.
 
-    attacker.py KIND EVENTS_PORT SYNC_PORT
+    attacker.py KIND EVENTS_PORT SYNC_PORT [KEYS NODE]
+
+With the folder of the publisher's key and of the pair of a node that was taken over, the attack is that
+node's; what nobody can do without keys begins at the handshake then.
 
 Says "attacking" once it has begun, and then now and then how much it has done.
 """
@@ -11,6 +14,8 @@ import socket
 import struct
 import sys
 import time
+
+import zmq
 
 MORE, LONG = 1, 2
 
@@ -40,8 +45,33 @@ def frame(flags, body):
     return bytes([flags | LONG]) + struct.pack(">Q", len(body)) + body
 
 
+def key(folder, name):
+    """What a key's file says."""
+    with open(os.path.join(folder, name)) as file:
+        return file.read().strip().split(":", 1)[1].encode()
+
+
+class Taken:
+    """A node with keys that was taken over: what libzmq can be made to send."""
+
+    def __init__(self, folder, node):
+        self.server = key(folder, "publisher.key")
+        self.pair = key(folder, node + ".key"), key(folder, node + ".key_secret")
+        self.context = zmq.Context()
+
+    def connect(self, port, kind):
+        stream = self.context.socket(zmq.XSUB if kind == b"SUB" else zmq.DEALER)
+        stream.linger = 0
+        stream.sndtimeo = 100
+        stream.curve_serverkey = self.server
+        stream.curve_publickey, stream.curve_secretkey = self.pair
+        stream.connect(f"tcp://127.0.0.1:{port}")
+        return stream
+
+
 class Attack:
-    def __init__(self, events, sync):
+    def __init__(self, events, sync, taken):
+        self.taken = taken
         self.ports = [(events, b"SUB"), (sync, b"DEALER")]
         self.done = 0
         self.told = 0
@@ -62,6 +92,17 @@ class Attack:
                 self.tell()
         except OSError:
             pass
+        stream.close()
+
+    def all_of(self, port, kind, messages):
+        """By a node with keys: each is a message, whether or not it is let in."""
+        stream = self.taken.connect(port, kind)
+        for message in messages:
+            try:
+                stream.send(message)
+            except zmq.Again:
+                pass
+            self.tell()
         stream.close()
 
     def garbage(self):
@@ -90,6 +131,10 @@ class Attack:
 
     def bombs(self):
         events, kind = self.ports[0]
+        if self.taken:
+            self.all_of(events, kind, (b"\x01" + os.urandom(16) for _ in range(100_000)))
+            self.all_of(events, kind, [b"\x01" + b"x" * (1 << 20)])
+            return
         many = (frame(0, b"\x01" + os.urandom(16)) * 1 for _ in range(100_000))
         self.until_cut(handshake(events, kind), many)
         self.until_cut(handshake(events, kind), [frame(0, b"\x01" + b"x" * (1 << 20))])
@@ -97,16 +142,27 @@ class Attack:
     def flood(self):
         sync, kind = self.ports[1]
         asked = b"\x01\x03" + bytes(8) + b"\x02t1\0"
+        if self.taken:
+            self.all_of(sync, kind, (asked if n % 10 else os.urandom(50) for n in range(10_000)))
+            return
         pieces = (frame(0, asked if n % 10 else os.urandom(50)) * 20 for n in range(500))
         self.until_cut(handshake(sync, kind), pieces)
 
+    def begun(self):
+        """A connection that may send messages; with keys, one in the middle of the handshake."""
+        if not self.taken:
+            return handshake(*self.port())
+        stream = connect(self.port()[0])
+        stream.sendall(greeting(b"CURVE"))
+        return stream
+
     def endless(self):
-        stream = handshake(*self.port())
+        stream = self.begun()
         piece = frame(MORE, bytes(random.choice([0, 900]))) * 64
         self.until_cut(stream, (piece for _ in range(10_000)))
 
     def oversize(self):
-        stream = handshake(*self.port())
+        stream = self.begun()
         length = random.choice([4 << 20, 1 << 32, 1 << 63, (1 << 64) - 1])
         stream.sendall(bytes([LONG]) + struct.pack(">Q", length))
         self.until_cut(stream, (bytes(65536) for _ in range(1_000)))
@@ -114,7 +170,8 @@ class Attack:
 
 def main():
     kind, events, sync = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    attack = Attack(events, sync)
+    taken = Taken(*sys.argv[4:6]) if len(sys.argv) > 4 else None
+    attack = Attack(events, sync, taken)
     while True:
         try:
             getattr(attack, kind)()

@@ -5,7 +5,9 @@ use zmq::Socket;
 use super::SyncOptions;
 use crate::publisher::gate::Cuts;
 use crate::pubsub::driver::zmq::watch::{Sender, Standing, Watch};
-use crate::pubsub::driver::zmq::{bind, bound_port, curve, failed, ffi, give_up_lifeless};
+use crate::pubsub::driver::zmq::{
+    RECEIVE_BUFFER, bind, bound_port, curve, failed, ffi, give_up_lifeless,
+};
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerCounts, PubSubError};
 use crate::sync::MAX_REQUEST;
@@ -161,6 +163,7 @@ fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Res
     // An answer that cannot be sent is counted, where without it it would vanish.
     socket.set_router_mandatory(true)?;
     socket.set_rcvhwm(RECEIVE_HWM)?;
+    socket.set_rcvbuf(RECEIVE_BUFFER)?;
     // Up to twice the limit a request is answered with a reason; beyond, the connection is cut.
     socket.set_maxmsgsize(2 * MAX_REQUEST as i64)?;
     socket.set_handshake_ivl(5_000)?;

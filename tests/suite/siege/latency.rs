@@ -3,17 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use fanfare::event::Event;
 use fanfare::publisher::client::PublisherClient;
+use fanfare::pubsub::SubscriberOptions;
+use fanfare::pubsub::driver::zmq::ZmqPubSub;
+use fanfare::security::key::PublicKey;
+use fanfare::security::party::{ANY, NodeKeys};
 
 use crate::recovery::cluster::Cluster;
-use crate::rig::agent::over_zmq;
+use crate::rig::agent::{options, start};
 use crate::rig::peer::python;
 use crate::rig::process::Process;
 use crate::rig::tape::Tape;
 use crate::rig::wait_for;
+use crate::security::site::Site;
 
 const KINDS: &[&str] = &[
     "garbage",
@@ -73,12 +79,46 @@ fn measure(client: &PublisherClient, tape: &Tape, round: usize) -> Measured {
     }
 }
 
+const CONFIG: &str = "durability = \"os\"\nmax_connections = 4000\n";
+
+/// By anybody, where there are no keys.
 #[test]
 #[ignore = "a measurement; make soak"]
 fn attacks_at_most_double_the_latency_of_honest_agents() {
-    let mut cluster = Cluster::running("durability = \"os\"\nmax_connections = 4000\n");
+    let mut cluster = Cluster::running(CONFIG);
+    attacked(&mut cluster, options(), &[]);
+}
+
+/// With keys, as it is by default: by strangers, and by a node that was taken over.
+#[test]
+#[ignore = "a measurement; make soak"]
+fn attacks_at_most_double_the_latency_of_agents_with_keys() {
+    let mut site = Site::with(&["n1", "n3"], CONFIG);
+    let publisher = PublicKey::parse(&site.public("publisher")).unwrap();
+    let trusted = [(ANY.to_owned(), vec![publisher])];
+    let honest = SubscriberOptions {
+        keys: Some(Arc::new(NodeKeys::new(site.secret("n1"), trusted.into()))),
+        ..options()
+    };
+    let keys = site.keys();
+    attacked(
+        &mut site.cluster,
+        honest,
+        &[&keys.display().to_string(), "n3"],
+    );
+}
+
+/// Measures with the attacks of somebody who has these keys.
+fn attacked(cluster: &mut Cluster, honest: SubscriberOptions, keys: &[&str]) {
     let tape = Tape::default();
-    let agent = over_zmq(&[&cluster.uri()], &["t1"], vec![tape.handler()]);
+    let driver = Box::new(ZmqPubSub::new());
+    let agent = start(
+        driver,
+        honest,
+        &[&cluster.uri()],
+        &["t1"],
+        vec![tape.handler()],
+    );
     let client = cluster.host.client();
     client
         .publish(&Event::set("t", "first", "1").on("t1"), None)
@@ -106,6 +146,7 @@ fn attacks_at_most_double_the_latency_of_honest_agents() {
             .arg(script.get_program())
             .args(script.get_args());
         command.args([kind, &&*events.to_string(), &&*sync.to_string()]);
+        command.args(keys);
         let attacker = Process::start(command);
         attacker.out.find("the attack has begun", |line| {
             line.contains("attacking").then_some(())

@@ -160,6 +160,11 @@ pub(crate) fn give_up_lifeless(socket: &mut ::zmq::Socket) -> Result<(), PubSubE
     ffi::set_int(socket, ffi::TCP_MAXRT, LIFELESS).map_err(|error| cannot(error.to_string()))
 }
 
+/// What the system receives, at most, of a connection that libzmq does not read, bytes: subscriptions and
+/// requests are short, and whatever is there when a connection is ended must still be gone through. The
+/// system's own limit is some 6 MB.
+pub(crate) const RECEIVE_BUFFER: i32 = 128 << 10;
+
 /// Lets these users connect to a socket that will be bound on ipc, and no others. Says whether there
 /// are any others; then [`watch`] or a monitor tells of them.
 pub(crate) fn admit(socket: &mut ::zmq::Socket, users: &Users) -> Result<bool, PubSubError> {

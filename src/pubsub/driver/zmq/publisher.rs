@@ -7,7 +7,9 @@ use zmq::Socket;
 
 use super::seats::Seats;
 use super::watch::{Sender, Standing, Watch};
-use super::{bind, bound_port, configure_multicast, curve, failed, ffi, give_up_lifeless};
+use super::{
+    RECEIVE_BUFFER, bind, bound_port, configure_multicast, curve, failed, ffi, give_up_lifeless,
+};
 use crate::event::topic;
 use crate::pubsub::api::{PeerCounts, PubSubError, PublisherApi, PublisherOptions, Subscription};
 use crate::pubsub::endpoint::Endpoint;
@@ -82,6 +84,9 @@ impl ZmqPublisher {
         let linger = i32::try_from(self.options.linger.as_millis()).unwrap_or(i32::MAX);
         socket.set_linger(linger)?;
         socket.set_rcvhwm(RECEIVE_HWM)?;
+        if !matches!(self.options.endpoint, Endpoint::Epgm { .. }) {
+            socket.set_rcvbuf(RECEIVE_BUFFER)?;
+        }
         socket.set_handshake_ivl(5_000)?;
         match &self.options.endpoint {
             Endpoint::Epgm { .. } => configure_multicast(socket),
