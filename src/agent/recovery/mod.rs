@@ -433,7 +433,7 @@ impl Recovery {
         let moved: Vec<(Arc<str>, u64)> = names
             .filter_map(|name| Some((Arc::clone(name), *recent.get(&topic_hash(name))?)))
             .collect();
-        if self.options.all_topics > 0 && moved.len() < recent.len() {
+        if moved.len() < recent.len() {
             self.list();
         }
         for (name, last) in moved {
@@ -486,7 +486,7 @@ impl Recovery {
             // still under way, the next one begins when it ends.
             self.round_due = true;
             self.put_off_heads(now);
-            self.list();
+            self.list_again();
         }
         for _ in 0..self.asks.wake(now) {
             out.push(Action::Note(Note::Unanswered));
