@@ -25,6 +25,7 @@ mod listing;
 mod standing;
 mod topic;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -369,16 +370,16 @@ impl Recovery {
             return true;
         }
         let of_same = |known: &Life| known.publisher == life.publisher;
-        let kept = self.kept.iter().map(|kept| kept.life).find(of_same);
-        match self.life.filter(of_same).or(kept) {
-            Some(known) if life.incarnation < known.incarnation => {
+        // A checkpoint may hold two of its lives: they were followed at two addresses.
+        let known = self.kept.iter().map(|kept| kept.life).chain(self.life);
+        let highest = known.filter(of_same).map(|known| known.incarnation).max();
+        match highest.map(|highest| life.incarnation.cmp(&highest)) {
+            Some(Ordering::Less) => {
                 out.push(Action::Note(Note::LowerIncarnation));
                 return false;
             }
-            Some(known) if life.incarnation > known.incarnation => {
-                out.push(Action::Note(Note::NewIncarnation));
-            }
-            _ => {}
+            Some(Ordering::Greater) => out.push(Action::Note(Note::NewIncarnation)),
+            Some(Ordering::Equal) | None => {}
         }
         if self.life.is_some_and(|known| !of_same(&known)) {
             out.push(Action::Note(Note::OtherPublisher));
