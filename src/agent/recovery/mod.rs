@@ -440,9 +440,6 @@ impl Recovery {
         for (name, last) in moved {
             self.claim(&name, last, out);
         }
-        if self.service.is_none() {
-            self.go_blind(out);
-        }
     }
 
     /// There is nobody to ask for what is missing, nor whether anything is.
@@ -467,11 +464,10 @@ impl Recovery {
         let holed = self.topics.iter().filter(|(_, topic)| topic.holed);
         let holed: Vec<Arc<str>> = holed.map(|(name, _)| Arc::clone(name)).collect();
         for name in holed {
-            if let Some(topic) = self.topics.get_mut(&name)
-                && topic.is_live()
-            {
-                topic.phase = topic::Phase::Unknown;
-                self.behind += 1;
+            if let Some(topic) = self.topics.get_mut(&name) {
+                self.behind += usize::from(topic.is_live());
+                // What it was followed up to, with holes, says nothing of what is here.
+                topic.restart();
                 self.want(&name);
             }
         }
@@ -492,6 +488,11 @@ impl Recovery {
         for _ in 0..self.asks.wake(now) {
             out.push(Action::Note(Note::Unanswered));
         }
+    }
+
+    /// Whether the publisher said that there is nobody to ask.
+    fn is_blind(&self) -> bool {
+        self.greeted && self.service.is_none()
     }
 
     fn can_ask(&self) -> bool {
