@@ -264,6 +264,7 @@ fn answers_that_do_not_fit_are_no_answers() {
         // Does not follow.
         replay(12, 12, &[event(5, "D", 12, 11)]),
         replay(12, 12, &[event(5, "D", 9, 9)]),
+        replay(11, 12, &[event(5, "D", 9, 9)]),
         // Is beyond what it says.
         replay(11, 12, &[event(5, "D", 12, 9)]),
         // Is another's.
