@@ -45,11 +45,13 @@ pub struct Ledger {
     proved: Option<Instant>,
     under_way: BTreeMap<u64, Question>,
     last_tag: u64,
-    /// When a round of heads began last.
+    /// When a round of heads began last because it was time.
     heads_at: Option<Instant>,
     /// What is not to be asked for before then.
     patience: BTreeMap<String, Instant>,
     forbidden: BTreeSet<String>,
+    /// What failed since something was answered well.
+    failures: u32,
     /// How far replays that are under way have come, and events in them.
     fetched: BTreeMap<String, (u64, u64)>,
     listed: usize,
@@ -71,6 +73,10 @@ pub struct Expected {
     resumed: Option<BTreeMap<Arc<str>, u64>>,
     /// An answer of another life.
     foreign: bool,
+    /// Failures before.
+    failures: u32,
+    /// Topics that were not live before.
+    behind: usize,
     /// Bytes held before.
     held: usize,
     /// Whether all was there before.
@@ -131,6 +137,7 @@ impl Ledger {
             heads_at: None,
             patience: BTreeMap::new(),
             forbidden: BTreeSet::new(),
+            failures: 0,
             fetched: BTreeMap::new(),
             listed: 0,
         }
@@ -154,6 +161,8 @@ impl Ledger {
     /// Something is told to `recovery`, of which nothing but its positions is looked at.
     pub fn told(&mut self, input: &Input, recovery: &Recovery, now: Instant) -> Expected {
         let mut expected = Expected {
+            failures: self.failures,
+            behind: recovery.standing().behind,
             held: recovery.standing().held_bytes,
             in_sync: recovery.is_in_sync() && !self.is_vague(),
             free: self.under_way.len() < self.options.in_flight && !self.is_under_way("the heads"),
@@ -213,6 +222,7 @@ impl Ledger {
 
     /// Nothing that is under way will be answered: it is not asked again at once.
     fn give_up(&mut self, now: Instant) {
+        self.failures += u32::from(!self.under_way.is_empty());
         for question in std::mem::take(&mut self.under_way).into_values() {
             self.wait(&question.request, now + self.options.retry_min / 2);
         }
@@ -253,6 +263,7 @@ impl Ledger {
         self.under_way.clear();
         self.patience.clear();
         self.fetched.clear();
+        self.failures = 0;
         self.forbidden.clear();
         expected.resumed = Some(self.kept.get(&life).cloned().unwrap_or_default());
         true

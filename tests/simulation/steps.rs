@@ -266,6 +266,7 @@ impl World {
             let may = follower.ledger.has_holes();
             if let Some(cursor) = follower.cursors.get_mut(&topic)
                 && stamp.prev == *cursor
+                && stamp.seq > *cursor
             {
                 *cursor = stamp.seq;
             } else {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fanfare::agent::recovery::{Action, Input, Note, Recovery};
-use fanfare::sync::Request;
+use fanfare::sync::{Answer, Refusal, Request};
 
 use super::{Expected, Ledger, Question, purpose};
 use crate::steps::brief;
@@ -39,18 +39,10 @@ impl Ledger {
             );
         }
         self.check_notes(input, &expected, &notes);
-        let is_early = |request: &Request| {
-            // It may have been late before, but not by that much where rounds are rare.
-            let every = self.options.heads_every / 2;
-            let rare = every > Duration::from_secs(20);
-            let early = rare && self.heads_at.is_some_and(|at| now < at + every);
-            matches!(request, Request::Heads { .. }) && early
-        };
+        self.check_wait(input, &expected, &notes, recovery, now);
         let retried = self.patience.contains_key("the heads");
         if expected.free && matches!(input, Input::Tick) && !retried {
-            let mut asks = out.iter();
-            let early = asks.any(|ask| matches!(ask, Action::Ask(_, request) if is_early(request)));
-            assert!(!early, "a round of heads comes too early");
+            self.check_round(out, now);
         }
         if let Some(Question { request, .. }) = &expected.answered
             && notes.contains(&Note::BadAnswer)
@@ -122,6 +114,55 @@ impl Ledger {
         }
     }
 
+    /// Rounds of heads that only time gives rise to are not too many.
+    fn check_round(&mut self, out: &[Action], now: Instant) {
+        let is_round = |action: &Action| matches!(action, Action::Ask(_, Request::Heads { .. }));
+        if out.iter().any(is_round) {
+            let every = self.options.heads_every * 2 / 3;
+            let early = self.heads_at.is_some_and(|at| now < at + every);
+            assert!(!early, "a round of heads comes too early");
+            self.heads_at = Some(now);
+        }
+    }
+
+    /// What failed is asked for again, the later the more failed since something went well.
+    fn check_wait(
+        &mut self,
+        input: &Input,
+        expected: &Expected,
+        notes: &[Note],
+        recovery: &Recovery,
+        now: Instant,
+    ) {
+        if let (Input::Answer(_, answer), Some(asked)) = (input, &expected.answered) {
+            let bad = notes.contains(&Note::BadAnswer);
+            let well = match answer {
+                Answer::Heads { .. } | Answer::Topics { .. } => !bad,
+                _ => recovery.standing().behind < expected.behind,
+            };
+            let malformed = Note::Refused(Refusal::Malformed);
+            let lapsed = matches!(answer, Answer::Lapsed) && !asked.overtaken;
+            let in_vain = matches!(&expected.replayed, Some((_, 0)));
+            if well {
+                self.failures = 0;
+            } else if bad || lapsed || in_vain || notes.contains(&malformed) {
+                self.failures += 1;
+            }
+        }
+        if self.failures > expected.failures {
+            let (min, max) = (self.options.retry_min, self.options.retry_max);
+            let longest = max.min(min * (1 << expected.failures.min(10)));
+            let due = recovery.deadline();
+            assert!(
+                due.is_some_and(|due| due <= now + longest),
+                "it waits too long"
+            );
+        } else if notes.contains(&Note::Gone) {
+            // Asked for again at once or later.
+            self.failures += 1;
+        }
+    }
+
     fn asked(&mut self, tag: u64, request: &Request, now: Instant) {
         assert!(
             self.greeted && self.endpoint.is_some(),
@@ -130,10 +171,8 @@ impl Ledger {
         assert!(tag > self.last_tag, "a tag is used again");
         self.last_tag = tag;
         let what = purpose(request).to_owned();
-        match self.patience.remove(&what) {
-            Some(until) => assert!(now >= until, "{what}: {:?} too early", until - now),
-            None if matches!(request, Request::Heads { .. }) => self.heads_at = Some(now),
-            None => {}
+        if let Some(until) = self.patience.remove(&what) {
+            assert!(now >= until, "{what}: {:?} too early", until - now);
         }
         assert!(
             !self.is_under_way(&what),
