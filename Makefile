@@ -96,7 +96,7 @@ MUTANT_SEEDS := 600
 mutants: deps ## changes each rule of the recovery and demands that a test notices (takes hours)
 	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install cargo-mutants --locked --debug
 	@FANFARE_SEEDS=$(MUTANT_SEEDS) $(CARGO) mutants -f 'src/agent/recovery/*.rs' --test-tool nextest \
-		--output "$(TARGET_DIR)" -- --lib --test simulation \
+		--output "$(TARGET_DIR)" --cargo-arg=--lib --cargo-arg=--test=simulation -- \
 		-E 'binary(simulation) | test(agent::recovery)'
 
 # What is fuzzed, by the folders of inputs that are kept; `make test` runs all of them as well. What

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use fanfare::agent::recovery::{Life, Options, Positions, Recovery, Sweep};
-use fanfare::event::EventBatch;
+use fanfare::event::{EventBatch, Stamp};
 use fanfare::replica::{Replica, Row, RowKey};
 use fastrand::Rng;
 
+use crate::ledger::Ledger;
 use crate::network::Conn;
 
 /// Up to which seq all events of a topic were handed on, in each life of each publisher.
@@ -19,6 +20,11 @@ pub struct Follower {
     /// Which publisher's service is asked.
     pub endpoint: Option<usize>,
     pub cursors: Cursors,
+    /// The last events handed on where they were followed with a hole.
+    pub loose: Cursors,
+    /// The topics it is subscribed to because the publisher has them.
+    pub listed: BTreeSet<&'static str>,
+    pub ledger: Ledger,
     /// Whether a snapshot was taken in this run.
     pub loaded: bool,
     /// What the last hello says of topics: it was all there by then.
@@ -29,7 +35,7 @@ pub struct Follower {
 /// What a restarted agent finds.
 #[derive(Default)]
 pub struct Checkpoint {
-    positions: Vec<Positions>,
+    pub positions: Vec<Positions>,
     rows: EventBatch,
 }
 
@@ -96,11 +102,27 @@ impl Agent {
             },
             endpoint: None,
             cursors: cursors.clone(),
+            loose: Cursors::new(),
+            listed: BTreeSet::new(),
+            ledger: Ledger::new(&self.options, kept),
             loaded: false,
             promised: None,
             tick_at: None,
         };
         self.followers = epochs.into_iter().map(follow).collect();
+    }
+
+    /// Whether it follows publishers on every topic they have, not only on those it wants.
+    pub fn follows_all(&self) -> bool {
+        self.options.all_topics > 0
+    }
+
+    /// The topics that are followed at an address.
+    pub fn topics(&self, slot: usize) -> &BTreeSet<&'static str> {
+        match self.follows_all() {
+            true => &self.followers[slot].listed,
+            false => &self.wanted,
+        }
     }
 
     /// Writes a checkpoint: positions are never ahead of the rows.
@@ -121,27 +143,31 @@ impl Agent {
         self.checkpoint = Checkpoint { positions, rows };
     }
 
-    /// Removes what a complete snapshot lacks; says how many rows.
-    pub fn sweep(&mut self, sweep: &Sweep, now: Instant) -> usize {
+    /// Removes what a complete snapshot lacks; says which rows.
+    pub fn sweep(&mut self, sweep: &Sweep, now: Instant) -> Vec<(RowKey, Stamp)> {
         let goes = |row: &Row, key: &str| {
             !row.is_tombstone() && sweep.ends(&RowKey::new("lport", key), row)
         };
         self.remove(goes, now)
     }
 
-    pub fn remove(&mut self, goes: impl Fn(&Row, &str) -> bool, now: Instant) -> usize {
+    pub fn remove(
+        &mut self,
+        goes: impl Fn(&Row, &str) -> bool,
+        now: Instant,
+    ) -> Vec<(RowKey, Stamp)> {
         let names = self.replica.keys_any(|_| true);
         let mut kept = Replica::new();
-        let mut removed = 0;
+        let mut removed = Vec::new();
         for name in &names {
             let row = self.replica.get_any(&name.table, &name.key).unwrap();
             if goes(row, &name.key) {
-                removed += 1;
+                removed.push((name.clone(), row.stamp.unwrap_or_default()));
             } else {
                 kept.apply(&crate::checks::as_event(name, row), now);
             }
         }
-        if removed > 0 {
+        if !removed.is_empty() {
             self.replica = kept;
         }
         removed

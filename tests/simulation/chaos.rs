@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use fanfare::agent::recovery::Input;
 use fanfare::event::{Event, EventBatch};
-use fanfare::sync::{Answer, Packed, Refusal};
 
 use crate::network::Message;
 use crate::world::{Happening, TOPICS, World};
@@ -21,7 +20,7 @@ impl World {
         let (agent, slot) = self.somebody();
         let publisher = self.rng.usize(..self.publishers.len());
         let up = self.agents[agent].up;
-        match self.rng.u8(..36) {
+        match self.rng.u8(..40) {
             0..6 if up => {
                 let messages = self.rng.u32(1..12);
                 self.agents[agent].followers[slot].conn.losing += messages;
@@ -59,7 +58,7 @@ impl World {
             }
             20..23 if up => self.kill(agent),
             23..26 if up => self.agents[agent].save(),
-            26..29 if up => self.want(agent),
+            26..29 if up && !self.agents[agent].follows_all() => self.want(agent),
             29 if self.publishers[publisher].forget_tombstones() => {
                 self.counts.note("fault: tombstones forgotten");
             }
@@ -69,8 +68,20 @@ impl World {
                 let image = self.publishers[publisher].disk.clone();
                 self.publishers[publisher].image = image;
             }
+            36..38 if self.has_grants => self.forbid(agent, publisher),
+            38 if self.has_grants => self.grant_all(),
             _ => {}
         }
+    }
+
+    /// Of agents that are running.
+    pub fn connections(&self) -> Vec<(usize, usize)> {
+        let up = |agent: &usize| self.agents[*agent].up;
+        let agents = (0..self.agents.len()).filter(up);
+        let slots = 0..self.addresses.len();
+        agents
+            .flat_map(|agent| slots.clone().map(move |slot| (agent, slot)))
+            .collect()
     }
 
     fn restart(&mut self, publisher: usize) {
@@ -90,13 +101,33 @@ impl World {
             }
             _ => self.counts.note("fault: clean restart"),
         }
-        for agent in 0..self.agents.len() {
-            for slot in 0..self.addresses.len() {
-                let model = &self.agents[agent];
-                if model.up && model.followers[slot].conn.peer == Some(publisher) {
-                    let seen = self.rng.u8(..) > 20;
-                    self.cut_off(agent, slot, seen);
-                }
+        let (mut serves, mut legacy) = (model.serves, model.legacy);
+        if self.may_switch {
+            (serves, legacy) = (self.rng.bool(), self.rng.u8(..4) == 0);
+        }
+        self.start_as(publisher, serves, legacy);
+    }
+
+    /// Ends, and starts again in another way.
+    pub fn restart_as(&mut self, publisher: usize, serves: bool, legacy: bool) {
+        self.publishers[publisher].stop();
+        self.start_as(publisher, serves, legacy);
+    }
+
+    /// Who was connected to it is not any more; it starts again soon.
+    fn start_as(&mut self, publisher: usize, serves: bool, legacy: bool) {
+        let model = &mut self.publishers[publisher];
+        (model.serves, model.legacy) = (serves, legacy);
+        if !serves {
+            self.counts.note("fault: no sync service");
+        }
+        if legacy {
+            self.counts.note("fault: legacy publisher");
+        }
+        for (agent, slot) in self.connections() {
+            if self.agents[agent].followers[slot].conn.peer == Some(publisher) {
+                let seen = self.calm() || self.rng.u8(..) > 20;
+                self.cut_off(agent, slot, seen);
             }
         }
         let pause = Duration::from_millis(self.rng.u64(50..4000));
@@ -140,8 +171,9 @@ impl World {
             if wanted {
                 self.step(agent, slot, Input::Wanted(name));
             } else {
-                let cursors = &mut self.agents[agent].followers[slot].cursors;
-                cursors.retain(|(_, name), _| name != topic);
+                let follower = &mut self.agents[agent].followers[slot];
+                follower.cursors.retain(|(_, name), _| name != topic);
+                follower.loose.retain(|(_, name), _| name != topic);
                 self.step(agent, slot, Input::Unwanted(name));
             }
         }
@@ -191,6 +223,9 @@ impl World {
     fn break_chain(&mut self, agent: usize, slot: usize) {
         let conn = &self.agents[agent].followers[slot].conn;
         let Some(publisher) = conn.peer else { return };
+        if self.publishers[publisher].legacy {
+            return;
+        }
         let topics = conn.topics.clone();
         let journal = &self.publishers[publisher].journal;
         let of_them = |topic: &str| topics.contains(topic);
@@ -210,162 +245,5 @@ impl World {
         self.counts.note("fault: chain broken");
         let batch: EventBatch = [sent.event()].into_iter().collect();
         self.send(agent, slot, Message::Events(batch));
-    }
-
-    /// What a faulty service might answer; never a lie that looks true.
-    pub fn damage(&mut self, answer: Answer) -> Answer {
-        self.counts.note("fault: answer damaged");
-        let drop_one = |packed: &Packed, which: usize| {
-            let mut fewer = Packed::default();
-            for (at, payload) in packed.iter().enumerate() {
-                if at != which {
-                    fewer.push(payload);
-                }
-            }
-            fewer
-        };
-        match (self.rng.u8(..7), answer) {
-            (0, _) => Answer::Lapsed,
-            (1, _) => {
-                self.counts.note("fault: refused");
-                Answer::Refused {
-                    code: Refusal::Malformed,
-                    reason: String::new(),
-                }
-            }
-            (
-                2,
-                Answer::Rows {
-                    id,
-                    chunk,
-                    chunks,
-                    incarnation,
-                    seq,
-                    complete_since,
-                    total,
-                    rows,
-                },
-            ) if !rows.is_empty() => {
-                let which = self.rng.usize(..rows.len());
-                let rows = drop_one(&rows, which);
-                Answer::Rows {
-                    id,
-                    chunk,
-                    chunks,
-                    incarnation,
-                    seq,
-                    complete_since,
-                    total,
-                    rows,
-                }
-            }
-            (
-                2,
-                Answer::Events {
-                    incarnation,
-                    upto,
-                    last,
-                    events,
-                },
-            ) if !events.is_empty() => {
-                let which = self.rng.usize(..events.len());
-                // The last one of a part may be missing without a contradiction.
-                let upto = if upto < last {
-                    upto.min(last - 1)
-                } else {
-                    upto
-                };
-                let events = drop_one(&events, which.min(events.len().saturating_sub(2)));
-                Answer::Events {
-                    incarnation,
-                    upto,
-                    last,
-                    events,
-                }
-            }
-            (
-                3,
-                Answer::Rows {
-                    id,
-                    chunk,
-                    chunks,
-                    incarnation,
-                    seq,
-                    complete_since,
-                    total,
-                    rows,
-                },
-            ) => Answer::Rows {
-                id,
-                chunk: chunk + 1,
-                chunks,
-                incarnation,
-                seq,
-                complete_since,
-                total,
-                rows,
-            },
-            (
-                3,
-                Answer::Events {
-                    incarnation,
-                    last,
-                    events,
-                    ..
-                },
-            ) => Answer::Events {
-                incarnation,
-                upto: 0,
-                last: last + 1,
-                events,
-            },
-            (
-                4,
-                Answer::Rows {
-                    id,
-                    chunk,
-                    chunks,
-                    seq,
-                    complete_since,
-                    total,
-                    rows,
-                    incarnation,
-                },
-            ) => {
-                let incarnation = if self.rng.bool() {
-                    incarnation + 1
-                } else {
-                    incarnation - 1
-                };
-                Answer::Rows {
-                    id,
-                    chunk,
-                    chunks,
-                    incarnation,
-                    seq,
-                    complete_since,
-                    total,
-                    rows,
-                }
-            }
-            (
-                4,
-                Answer::Heads {
-                    incarnation, head, ..
-                },
-            ) => Answer::Heads {
-                incarnation: incarnation + 1,
-                head,
-                behind: Vec::new(),
-            },
-            (5, Answer::Events { incarnation, .. }) => Answer::Gone { incarnation },
-            (5, Answer::Rows { incarnation, .. }) => Answer::Gone { incarnation },
-            (6, Answer::Rows { .. } | Answer::Events { .. }) => Answer::Heads {
-                incarnation: 1,
-                head: 1,
-                behind: Vec::new(),
-            },
-            (_, answer) => answer,
-        }
     }
 }

@@ -1,15 +1,13 @@
 //! What must hold: at every step, and when all faults are over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use fanfare::agent::recovery::{Action, Input, Life, Note};
-use fanfare::event::{Action as Change, Event, EventBatch};
+use fanfare::event::{Action as Change, Event};
 use fanfare::replica::{Row, RowKey};
-use fanfare::sync::Answer;
 
 use crate::agent::Follower;
 use crate::publisher::Object;
-use crate::world::{Happening, World};
+use crate::world::{TOPICS, World};
 
 pub fn as_event<'a>(name: &'a RowKey, row: &'a Row) -> Event<'a> {
     Event {
@@ -26,179 +24,14 @@ pub fn as_event<'a>(name: &'a RowKey, row: &'a Row) -> Event<'a> {
     }
 }
 
-fn name_of(note: &Note) -> &'static str {
-    match note {
-        Note::Gap => "note: Gap",
-        Note::Duplicate => "note: Duplicate",
-        Note::BrokenChain => "note: BrokenChain",
-        Note::Replayed(_) => "note: Replayed",
-        Note::Gone => "note: Gone",
-        Note::Loaded(_) => "note: Loaded",
-        Note::BadDigest => "note: BadDigest",
-        Note::BadAnswer => "note: BadAnswer",
-        Note::Unanswered => "note: Unanswered",
-        Note::AskedToWait => "note: AskedToWait",
-        Note::Refused(_) => "note: Refused",
-        Note::NotHeld => "note: NotHeld",
-        Note::LowerIncarnation => "note: LowerIncarnation",
-        Note::NewIncarnation => "note: NewIncarnation",
-        Note::OtherPublisher => "note: OtherPublisher",
-        Note::CannotRepair => "note: CannotRepair",
-        Note::TopicNotFollowed => "note: TopicNotFollowed",
-    }
-}
-
 impl World {
-    /// One step of one recovery: does what it says, and checks it.
-    pub fn step(&mut self, agent: usize, slot: usize, input: Input) {
-        self.say(|| match &input {
-            Input::Answer(tag, answer) => {
-                format!("a{agent}.{slot} < {tag}: {}", crate::network::short(answer))
-            }
-            Input::Events(events) => {
-                let stamps = events
-                    .iter()
-                    .map(|event| (event.topic, event.stamp.unwrap()));
-                let stamps =
-                    stamps.map(|(topic, stamp)| (topic.unwrap_or(""), stamp.seq, stamp.prev));
-                format!("a{agent}.{slot} < events {:?}", stamps.collect::<Vec<_>>())
-            }
-            other => format!("a{agent}.{slot} < {other:?}"),
-        });
-        let mut rows = matches!(input, Input::Answer(_, Answer::Rows { .. }));
-        let heard: BTreeSet<String> = match &input {
-            Input::Events(events) => events
-                .iter()
-                .map(|event| event.topic_or_all().into())
-                .collect(),
-            _ => BTreeSet::new(),
-        };
-        let mut out = Vec::new();
-        let now = self.instant();
-        self.agents[agent].followers[slot]
-            .recovery
-            .step(input, now, &mut out);
-        // Without a sweep among them, the rows are those of a part of a snapshot.
-        for action in out {
-            match action {
-                Action::Apply(batch) if rows => {
-                    self.say(|| format!("a{agent}.{slot} applies {} rows", batch.len()));
-                    self.apply(agent, &batch);
-                }
-                Action::Apply(batch) => {
-                    self.say(|| format!("a{agent}.{slot} applies {} events", batch.len()));
-                    self.follow(agent, slot, &batch);
-                    self.apply(agent, &batch);
-                }
-                Action::Sweep(sweep) => {
-                    rows = false;
-                    self.say(|| format!("a{agent}.{slot} sweeps {} at {}", sweep.topic, sweep.seq));
-                    let swept = self.agents[agent].sweep(&sweep, now);
-                    (0..swept).for_each(|_| self.counts.note("check: rows swept"));
-                    let follower = &mut self.agents[agent].followers[slot];
-                    follower.loaded = true;
-                    let cursor = follower
-                        .cursors
-                        .entry((sweep.life, sweep.topic.to_string()));
-                    let cursor = cursor.or_insert(sweep.seq);
-                    *cursor = sweep.seq.max(*cursor);
-                }
-                Action::Topics(topics) => panic!("nobody asked for topics: {topics:?}"),
-                Action::Ask(tag, request) => {
-                    self.say(|| format!("a{agent}.{slot} > {tag}: {request:?}"));
-                    self.agents[agent].asked += 1;
-                    self.question(agent, slot, tag, request);
-                }
-                Action::Endpoint(endpoint) => {
-                    let number = |name: String| name.trim_start_matches("tcp://").parse().unwrap();
-                    self.agents[agent].followers[slot].endpoint = endpoint.map(number);
-                }
-                // No publisher here has grants.
-                Action::Forbidden(topic) => panic!("{topic} is forbidden"),
-                Action::Note(note) => {
-                    self.say(|| format!("a{agent}.{slot} notes {note:?}"));
-                    self.counts.note(name_of(&note));
-                    if note == Note::BrokenChain {
-                        // Only a snapshot gives these topics a position again.
-                        let follower = &mut self.agents[agent].followers[slot];
-                        let life = follower.recovery.standing().life;
-                        follower
-                            .cursors
-                            .retain(|(of, topic), _| Some(*of) != life || !heard.contains(topic));
-                    }
-                }
-                Action::Resync(reason) => panic!("no publisher is legacy: {reason:?}"),
-            }
-        }
-        self.check_follower(agent, slot);
-        let follower = &mut self.agents[agent].followers[slot];
-        let deadline = follower
-            .recovery
-            .deadline()
-            .map(|at| at.saturating_duration_since(self.base));
-        if let Some(at) = deadline
-            && deadline != follower.tick_at
-        {
-            follower.tick_at = deadline;
-            let run = self.agents[agent].run;
-            self.at(at.max(self.now), Happening::Tick(agent, slot, run));
-        }
-    }
-
-    /// I4 and I2: of a topic, each event follows the one before, once, or a snapshot.
-    fn follow(&mut self, agent: usize, slot: usize, batch: &EventBatch) {
-        let follower = &mut self.agents[agent].followers[slot];
-        let present = follower.recovery.standing().life;
-        for event in batch.iter() {
-            let stamp = event.stamp.unwrap();
-            let life = Life {
-                publisher: stamp.publisher,
-                incarnation: stamp.incarnation,
-            };
-            assert_eq!(Some(life), present, "an event of another life is applied");
-            let topic = event.topic_or_all().to_owned();
-            let cursor = follower.cursors.get_mut(&(life, topic));
-            let cursor = cursor.expect("an event is applied on a topic without position");
-            assert_eq!(
-                stamp.prev, *cursor,
-                "{} is applied, which does not follow",
-                stamp.seq
-            );
-            *cursor = stamp.seq;
-            if !follower.loaded {
-                self.counts.note("check: resumed from kept positions");
-            }
-        }
-        if follower.loaded {
-            self.counts.note("check: held events handed on");
-        }
-    }
-
-    fn apply(&mut self, agent: usize, batch: &EventBatch) {
-        let now = self.instant();
-        for event in batch.iter() {
-            let stamp = event.stamp.unwrap();
-            let written = self
-                .written
-                .get(&stamp.version)
-                .expect("an event nobody wrote");
-            assert_eq!(
-                (
-                    written.object.key.as_str(),
-                    written.object.topic,
-                    written.value.as_deref()
-                ),
-                (event.key, event.topic_or_all(), event.value),
-            );
-            self.agents[agent].replica.apply(&event, now);
-        }
-    }
-
-    fn check_follower(&self, agent: usize, slot: usize) {
+    pub fn check_follower(&self, agent: usize, slot: usize) {
         let Follower {
             recovery,
             cursors,
             promised,
+            listed,
+            ledger,
             ..
         } = &self.agents[agent].followers[slot];
         let standing = recovery.standing();
@@ -208,7 +41,7 @@ impl World {
             "it holds too much"
         );
         let Some(positions) = recovery.positions() else {
-            assert!(!standing.in_sync);
+            assert!(!standing.in_sync || ledger.is_vague());
             return;
         };
         let topics: BTreeMap<&str, u64> = positions
@@ -228,13 +61,29 @@ impl World {
         if !standing.in_sync {
             return;
         }
+        let model = &self.agents[agent];
+        if ledger.is_vague() {
+            // Nobody can tell what was missed.
+            return;
+        }
         assert_eq!((standing.behind, standing.held_bytes), (0, 0));
-        assert!(standing.hello_at.is_some() && standing.proved == standing.hello_at);
         let (life, heads) = promised.as_ref().expect("in sync without a hello");
         if *life != positions.life {
             return;
         }
-        for topic in &self.agents[agent].wanted {
+        let publisher = &self.publishers[usize::from(life.publisher[0]) - 1];
+        if model.options.all_topics >= TOPICS.len() {
+            for (Object { topic, .. }, row) in &publisher.disk.rows {
+                // It was there when the last hello was said.
+                let was = heads.get(topic).is_some_and(|head| row.stamp.seq <= *head);
+                let known = !was || listed.contains(topic);
+                assert!(
+                    known,
+                    "a{agent}.{slot} is in sync and does not know {topic}"
+                );
+            }
+        }
+        for topic in model.topics(slot) {
             let head = heads.get(topic).copied().unwrap_or(0);
             let position = topics.get(topic).copied();
             assert!(
@@ -265,7 +114,12 @@ impl World {
         let mut lost = 0;
         for object in &self.objects {
             let model = &self.agents[agent];
-            if !model.wanted.contains(object.topic) {
+            let followed = match model.options.all_topics {
+                0 => model.wanted.contains(object.topic),
+                // With fewer, each publisher may be followed on others.
+                most => most >= TOPICS.len(),
+            };
+            if !followed {
                 continue;
             }
             let row = model.replica.get_any("lport", &object.key);
@@ -307,7 +161,12 @@ impl World {
                     follower.recovery
                 ));
             }
-            for topic in &self.agents[agent].wanted {
+            let model = &self.agents[agent];
+            let most = model.options.all_topics.min(publisher.topics().len());
+            if follower.listed.len() < most {
+                return Err(format!("a{agent}.{slot} follows {:?}", follower.listed));
+            }
+            for topic in model.topics(slot) {
                 let cursor = follower.cursors.get(&(publisher.life(), topic.to_string()));
                 let head = publisher.topic_head(topic);
                 if cursor.is_none_or(|cursor| *cursor < head) {

@@ -151,6 +151,12 @@ impl Twins {
         }
     }
 
+    fn topics(&mut self) {
+        let simulated = listed(|request| self.simulated(request));
+        let real = listed(|request| self.real(request));
+        assert_eq!(simulated, real);
+    }
+
     fn replays(&mut self) {
         let head = self.simulated.disk.head;
         for topic in TOPICS.iter().chain([&EMPTY]) {
@@ -186,6 +192,23 @@ impl Twins {
                 chunk: Some((1 << 60, 0)),
             };
             assert_eq!(self.simulated(&unknown), self.real(&unknown));
+        }
+    }
+}
+
+/// The names of all topics, in however many pages.
+fn listed(mut ask: impl FnMut(&Request) -> Answer) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    loop {
+        let after = all.last().cloned().unwrap_or_default();
+        match ask(&Request::Topics { after }) {
+            Answer::Topics { topics, more, .. } => {
+                all.extend(topics);
+                if !more {
+                    return all;
+                }
+            }
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -323,6 +346,7 @@ fn the_simulated_service_answers_as_the_real_one() {
             }
             twins.trim();
             twins.heads();
+            twins.topics();
             twins.replays();
             twins.snapshots();
         }

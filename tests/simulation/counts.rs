@@ -19,6 +19,8 @@ const WANTED: &[&str] = &[
     "fault: answer lost",
     "fault: answer late",
     "fault: answer twice",
+    "fault: stray event",
+    "fault: taken for legacy",
     // Faults of publishers.
     "fault: clean restart",
     "fault: restart without state",
@@ -35,6 +37,9 @@ const WANTED: &[&str] = &[
     "fault: chain broken",
     "fault: answer damaged",
     "fault: refused",
+    "fault: no sync service",
+    "fault: legacy publisher",
+    "fault: grant taken away",
     // What happens to agents.
     "fault: agent killed",
     "fault: agent killed without checkpoint",
@@ -45,6 +50,7 @@ const WANTED: &[&str] = &[
     "note: BadAnswer",
     "note: BadDigest",
     "note: BrokenChain",
+    "note: CannotRepair",
     "note: Duplicate",
     "note: Gap",
     "note: Gone",
@@ -55,12 +61,17 @@ const WANTED: &[&str] = &[
     "note: OtherPublisher",
     "note: Refused",
     "note: Replayed",
+    "note: TopicNotFollowed",
     "note: Unanswered",
     // That the checks had something to check.
     "check: rows swept",
     "check: resumed from kept positions",
     "check: row that only a lost state knew",
     "check: held events handed on",
+    "check: followed with a hole",
+    "check: topics listed",
+    "check: forbidden topic shown",
+    "check: resync after a break",
 ];
 
 impl Counts {

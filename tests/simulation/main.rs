@@ -13,9 +13,14 @@ mod chaos;
 mod checks;
 mod contract;
 mod counts;
+mod damage;
+mod grants;
+mod ledger;
 mod network;
 mod publisher;
 mod service;
+mod steps;
+mod verdicts;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fanfare::agent::recovery::{Input, Life};
-use fanfare::event::EventBatch;
 use fanfare::event::hello::Hello;
+use fanfare::event::{Event, EventBatch};
 use fanfare::sync::{Answer, Request};
 
-use crate::publisher::{MAX_IDLE_TIME, Sent};
+use crate::publisher::{MAX_IDLE_TIME, Sent, Write};
 use crate::world::{Happening, World};
 
 /// How bad it is: chances of 256.
@@ -39,6 +39,8 @@ pub struct Conn {
     /// So many messages more are lost.
     pub losing: u32,
     pub heard: Duration,
+    /// Whether a hello came.
+    pub greeted: bool,
 }
 
 /// What comes on a connection.
@@ -51,6 +53,9 @@ pub enum Message {
 
 /// Silence for which an agent gives a connection up.
 const SILENCE: Duration = MAX_IDLE_TIME.saturating_mul(3);
+
+/// Time without a hello after which a publisher is taken for one that says none.
+const LEGACY_AFTER: Duration = MAX_IDLE_TIME.saturating_mul(2);
 
 impl World {
     /// Whether nothing passes between the two.
@@ -71,18 +76,43 @@ impl World {
     /// Sends a group of events to all who subscribe to them.
     pub fn send_events(&mut self, publisher: usize, group: &[Sent]) {
         for (agent, slot) in self.subscribers(publisher) {
+            let stray = self.chance(4);
+            let forbidden = &self.forbidden;
             let conn = &mut self.agents[agent].followers[slot].conn;
             let mut batch = EventBatch::new();
-            for sent in group
-                .iter()
-                .filter(|sent| conn.topics.contains(sent.write.object.topic))
-            {
+            if stray {
+                // A worker sent it around the service.
+                self.counts.note("fault: stray event");
+                batch.push(&Event::set("lport", "stray", "x").on("D"));
+            }
+            for sent in group.iter().filter(|sent| {
+                let topic = sent.write.object.topic;
+                conn.topics.contains(topic) && !forbidden.contains(&(agent, publisher, topic))
+            }) {
                 if conn.losing > 0 {
                     conn.losing -= 1;
                     self.counts.note("fault: messages lost in a run");
                 } else {
                     batch.push(&sent.event());
                 }
+            }
+            if !batch.is_empty() {
+                self.send(agent, slot, Message::Events(batch));
+            }
+        }
+    }
+
+    /// What a legacy publisher sends.
+    pub fn send_unstamped(&mut self, publisher: usize, group: &[Write]) {
+        for (agent, slot) in self.subscribers(publisher) {
+            let topics = &self.agents[agent].followers[slot].conn.topics;
+            let mut batch = EventBatch::new();
+            for write in group
+                .iter()
+                .filter(|write| topics.contains(write.object.topic))
+            {
+                let event = Event::set("lport", &write.object.key, "legacy");
+                batch.push(&event.on(write.object.topic));
             }
             if !batch.is_empty() {
                 self.send(agent, slot, Message::Events(batch));
@@ -132,11 +162,13 @@ impl World {
     }
 
     pub fn heard(&mut self, agent: usize, slot: usize, epoch: u64, message: Message) {
+        let up = self.agents[agent].up;
         let conn = &mut self.agents[agent].followers[slot].conn;
-        if conn.epoch != epoch || !self.agents[agent].up {
+        if conn.epoch != epoch || !up {
             return;
         }
-        self.agents[agent].followers[slot].conn.heard = self.now;
+        conn.heard = self.now;
+        conn.greeted |= matches!(message, Message::Hello(..));
         match message {
             Message::Events(batch) => self.step(agent, slot, Input::Events(batch)),
             Message::Hello(hello, life, heads) => {
@@ -160,10 +192,10 @@ impl World {
         let conn = &mut self.agents[agent].followers[slot].conn;
         let again = std::mem::replace(&mut conn.again, true);
         (conn.up, conn.peer, conn.heard, conn.last_arrival) = (true, Some(publisher), now, now);
-        conn.losing = 0;
+        (conn.losing, conn.greeted) = (0, false);
         let epoch = conn.epoch;
         self.step(agent, slot, Input::Up { again });
-        let topics: Vec<_> = self.agents[agent].wanted.iter().copied().collect();
+        let topics = self.agents[agent].topics(slot).clone();
         for topic in topics {
             if self.chance(self.subscription_lost) {
                 self.counts.note("fault: subscription lost");
@@ -173,6 +205,17 @@ impl World {
         }
         self.subscribe(agent, slot, None, true);
         self.at(now + MAX_IDLE_TIME, Happening::Silence(agent, slot, epoch));
+        self.at(now + LEGACY_AFTER, Happening::Legacy(agent, slot, epoch));
+    }
+
+    /// No hello came for long.
+    pub fn legacy(&mut self, agent: usize, slot: usize, epoch: u64) {
+        let model = &self.agents[agent];
+        let conn = &model.followers[slot].conn;
+        if model.up && conn.up && conn.epoch == epoch && !conn.greeted {
+            self.counts.note("fault: taken for legacy");
+            self.step(agent, slot, Input::Legacy);
+        }
     }
 
     fn connect_later(&mut self, agent: usize, slot: usize) {
@@ -202,7 +245,8 @@ impl World {
         wanted: bool,
     ) {
         // Of two that overtook each other the present wish counts.
-        let wanted = wanted && topic.is_none_or(|topic| self.agents[agent].wanted.contains(topic));
+        let wanted =
+            wanted && topic.is_none_or(|topic| self.agents[agent].topics(slot).contains(topic));
         let conn = &mut self.agents[agent].followers[slot].conn;
         let (true, Some(publisher)) = (conn.epoch == epoch, conn.peer) else {
             return;
@@ -229,7 +273,8 @@ impl World {
         conn.up = false;
         conn.epoch += 1;
         self.step(agent, slot, Input::Down);
-        if self.rng.bool() {
+        // An answer from before its grants came would keep an agent waiting for a minute.
+        if self.rng.bool() || self.has_grants {
             self.step(agent, slot, Input::Lost);
         }
         self.connect_later(agent, slot);
@@ -242,7 +287,9 @@ impl World {
         if !model.up || !conn.up || conn.epoch != epoch {
             return;
         }
-        if self.now >= conn.heard + SILENCE {
+        // One that says nothing may have nothing to say, if it is legacy.
+        let legacy = conn.peer.is_some_and(|peer| self.publishers[peer].legacy);
+        if self.now >= conn.heard + SILENCE && !legacy {
             return self.cut_off(agent, slot, true);
         }
         let at = self.now + MAX_IDLE_TIME / 5;
@@ -270,14 +317,29 @@ impl World {
         tag: u64,
         request: Request,
     ) {
-        let model = &mut self.publishers[publisher];
+        let model = &self.publishers[publisher];
         if !model.up || self.now < model.service.stuck_until {
             return;
         }
         let asked = request.clone();
-        let mut answer =
-            crate::service::answer(model, request, self.now, &mut self.rng, &mut self.counts);
+        let granted = crate::grants::granted(&self.forbidden, (agent, publisher), request);
+        let patience = crate::service::PATIENCE;
+        let mut answer = match granted {
+            Err(refused) => refused,
+            Ok(_) if self.chance(6) => Answer::RetryAfter(self.rng.u32(..patience)),
+            Ok((request, beyond)) => {
+                let (rng, counts) = (&mut self.rng, &mut self.counts);
+                let model = &mut self.publishers[publisher];
+                let mut answer = crate::service::answer(model, request, self.now, rng, counts);
+                if let Answer::Heads { behind, .. } = &mut answer {
+                    behind.extend(beyond);
+                }
+                answer
+            }
+        };
         self.say(|| format!("p{publisher} answers {asked:?}: {}", short(&answer)));
+        // What a damaged answer left out shows in a later one.
+        let honest = self.weather.answer_damaged == 0;
         if self.chance(self.weather.answer_damaged) {
             answer = self.damage(answer);
         }
@@ -296,7 +358,7 @@ impl World {
                 self.counts.note("fault: answer late");
                 at += Duration::from_millis(self.rng.u64(..4000));
             }
-            let answer = Box::new(answer.clone());
+            let answer = Box::new((answer.clone(), honest));
             self.at(at, Happening::Answered(agent, slot, run, tag, answer));
         }
     }

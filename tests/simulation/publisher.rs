@@ -1,7 +1,7 @@
 //! A publisher as the history and the service's thread of the real one behave: version, stamp,
 //! journal, then send; a hello that lists what moved since the one before.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use fanfare::agent::recovery::Life;
@@ -69,6 +69,10 @@ pub struct Publisher {
     pub journal: VecDeque<Sent>,
     max_events: usize,
     max_recent: usize,
+    /// Whether it has a sync service.
+    pub serves: bool,
+    /// Whether it says no hello and stamps nothing: nobody can know what it sent.
+    pub legacy: bool,
     /// An earlier state of the disk: what is left when its end is lost.
     pub image: Disk,
     said: Option<u64>,
@@ -93,6 +97,8 @@ impl Publisher {
             journal: VecDeque::new(),
             max_events,
             max_recent,
+            serves: true,
+            legacy: false,
             image: Disk::default(),
             said: None,
             recent: BTreeMap::new(),
@@ -115,6 +121,11 @@ impl Publisher {
 
     pub fn topic_head(&self, topic: &str) -> u64 {
         self.disk.heads.get(topic).copied().unwrap_or(0)
+    }
+
+    /// The topics that it has rows of.
+    pub fn topics(&self) -> BTreeSet<&'static str> {
+        self.disk.rows.keys().map(|object| object.topic).collect()
     }
 
     /// Takes a write; `None` when a higher version is known.
@@ -186,7 +197,10 @@ impl Publisher {
                 .map_or(self.disk.head + 1, |first| first.stamp.seq),
             unix_micros: 1,
             since: self.said.replace(self.disk.head).unwrap_or(self.disk.head),
-            sync_endpoint: format!("tcp://{}", self.index),
+            sync_endpoint: match self.serves {
+                true => format!("tcp://{}", self.index),
+                false => String::new(),
+            },
             authoritative: false,
             recent: recent.into_iter().take(self.max_recent).collect(),
             overflow,

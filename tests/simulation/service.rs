@@ -87,7 +87,16 @@ pub fn answer(
             }
             answer
         }
-        Request::Topics { .. } => unreachable!("an agent knows its topics"),
+        Request::Topics { after } => {
+            let topics = publisher.topics();
+            let left: Vec<_> = topics.into_iter().filter(|name| **name > *after).collect();
+            let some = left.len().min(rng.usize(1..4));
+            Answer::Topics {
+                incarnation: publisher.incarnation,
+                more: some < left.len(),
+                topics: left[..some].iter().map(|name| (*name).into()).collect(),
+            }
+        }
         Request::Replay { .. } => Answer::Gone {
             incarnation: publisher.incarnation,
         },

@@ -1,6 +1,6 @@
 //! The world: virtual time, and what happens in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,9 @@ pub enum Happening {
     Connect(usize, usize, u64),
     Silence(usize, usize, u64),
     Asked(usize, usize, u64, usize, u64, Box<Request>),
-    Answered(usize, usize, u64, u64, Box<Answer>),
+    /// And whether it, and all before it, are as the service meant them.
+    Answered(usize, usize, u64, u64, Box<(Answer, bool)>),
+    Legacy(usize, usize, u64),
     Tick(usize, usize, u64),
     Start(usize),
     StartAgent(usize),
@@ -46,6 +48,12 @@ pub struct World {
     /// By version.
     pub written: BTreeMap<u64, Write>,
     pub cuts: BTreeMap<(usize, usize), Duration>,
+    /// Agents, publishers, and topics of these that they may not have.
+    pub forbidden: BTreeSet<(usize, usize, &'static str)>,
+    /// Whether grants come and go.
+    pub has_grants: bool,
+    /// Whether publishers are started in other ways than before: without a sync service, as legacy.
+    pub may_switch: bool,
     pub weather: Weather,
     pub subscription_lost: u8,
     pub may_lose: bool,
@@ -111,7 +119,11 @@ impl World {
                 .copied()
                 .filter(|topic| *topic == "D" || rng.bool());
             let wanted = wanted.collect();
-            Agent::new(options.clone(), wanted, rng.bool())
+            let mut options = options.clone();
+            if rng.u8(..4) == 0 {
+                options.all_topics = *rng.choice(&[2, 10]).unwrap();
+            }
+            Agent::new(options, wanted, rng.bool())
         });
         let agents = agents.collect();
         let mut objects = Vec::new();
@@ -134,6 +146,9 @@ impl World {
             objects,
             written: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            forbidden: BTreeSet::new(),
+            has_grants: rng.u8(..3) == 0,
+            may_switch: rng.u8(..3) == 0,
             weather: Weather {
                 question_lost: bad(&mut rng, 40),
                 answer_lost: bad(&mut rng, 40),
@@ -157,6 +172,11 @@ impl World {
 
     pub fn chance(&mut self, of_256: u8) -> bool {
         !self.calm && self.rng.u8(..) < of_256
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub fn calm(&self) -> bool {
+        self.calm
     }
 
     pub fn say(&self, text: impl FnOnce() -> String) {
@@ -207,7 +227,16 @@ impl World {
                 follower.conn.losing = 0;
             }
         }
+        self.grant_all();
         let pause = Duration::from_secs(4);
+        self.until(self.now + pause);
+        // In the end all can be asked.
+        for publisher in 0..self.publishers.len() {
+            let model = &self.publishers[publisher];
+            if model.legacy || !model.serves {
+                self.restart_as(publisher, true, false);
+            }
+        }
         self.until(self.now + pause);
     }
 
@@ -217,10 +246,17 @@ impl World {
         let before = asked(self);
         let time = Duration::from_secs(60);
         self.until(self.now + time);
-        let followers = (self.agents.len() * self.addresses.len()) as u64;
+        // Who follows all topics asks which there are as well, page by page.
+        let questions = |agent: &Agent| if agent.follows_all() { 6 } else { 1 };
+        let followers = self.agents.iter().map(questions).sum::<usize>() * self.addresses.len();
+        let followers = followers as u64;
         let every = self.agents[0].options.heads_every;
         let rounds = (time.as_secs() * 3 / 2 / every.as_secs() + 1) * u64::from(every < time);
         let more = asked(self) - before;
+        // And the heads are asked for: one round less, for where the time began and ends.
+        let fewest = (time.as_secs() * 3 / 4 / every.as_secs()).saturating_sub(1);
+        let fewest = fewest * (self.agents.len() * self.addresses.len()) as u64;
+        assert!(more >= fewest, "{more} questions, of {fewest}");
         assert!(
             more <= rounds * followers,
             "{more} questions though all is well"
@@ -230,7 +266,10 @@ impl World {
     /// I1: an agent that begins now has the same rows.
     fn fresh(&mut self) {
         let agent = self.agents.len();
-        let options = self.agents[0].options.clone();
+        let options = Options {
+            all_topics: 0,
+            ..self.agents[0].options.clone()
+        };
         self.agents
             .push(Agent::new(options, TOPICS.into_iter().collect(), false));
         self.at(self.now, Happening::StartAgent(agent));
@@ -247,7 +286,7 @@ impl World {
             Happening::Written(publisher, group) => self.publish(publisher, group),
             Happening::Hello(publisher) => {
                 let model = &self.publishers[publisher];
-                if model.up && self.now >= model.hello_due {
+                if model.up && !model.legacy && self.now >= model.hello_due {
                     self.send_hello(publisher);
                     self.hello_at(publisher);
                 }
@@ -266,9 +305,12 @@ impl World {
             Happening::Answered(agent, slot, run, tag, answer) => {
                 let model = &self.agents[agent];
                 if model.up && model.run == run {
-                    self.step(agent, slot, Input::Answer(tag, *answer));
+                    let (answer, honest) = *answer;
+                    self.agents[agent].followers[slot].ledger.honest = honest;
+                    self.step(agent, slot, Input::Answer(tag, answer));
                 }
             }
+            Happening::Legacy(agent, slot, epoch) => self.legacy(agent, slot, epoch),
             Happening::Tick(agent, slot, run) => self.tick(agent, slot, run),
             Happening::Start(publisher) => {
                 self.say(|| format!("p{publisher} starts"));
@@ -312,7 +354,7 @@ impl World {
         let addresses = self.addresses.len();
         self.agents[agent].start(addresses, now, &mut self.rng);
         for slot in 0..addresses {
-            let wanted: Vec<_> = self.agents[agent].wanted.iter().copied().collect();
+            let wanted = self.agents[agent].topics(slot).clone();
             for topic in wanted {
                 self.step(agent, slot, Input::Wanted(Arc::from(topic)));
             }
@@ -364,6 +406,9 @@ impl World {
         let model = &mut self.publishers[publisher];
         if !model.up {
             return;
+        }
+        if model.legacy {
+            return self.send_unstamped(publisher, &group);
         }
         let sent: Vec<_> = group
             .into_iter()

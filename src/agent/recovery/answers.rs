@@ -36,6 +36,16 @@ impl Recovery {
                 out.push(Action::Note(Note::AskedToWait));
                 Next::RetryIn(Duration::from_millis(millis.into()))
             }
+            (
+                Job::Heads(names),
+                Answer::Refused {
+                    code: code @ Refusal::Forbidden,
+                    ..
+                },
+            ) => {
+                out.push(Action::Note(Note::Refused(code)));
+                self.none_granted(names)
+            }
             (_, Answer::Refused { code, .. }) => {
                 out.push(Action::Note(Note::Refused(code)));
                 match code {
@@ -155,6 +165,23 @@ impl Recovery {
         Next::On
     }
 
+    /// The publisher lets this node have none of these topics, or did not a moment ago: each is asked
+    /// for, so that it shows which it may not have, and is asked for again when connected anew.
+    fn none_granted(&mut self, names: &[Arc<str>]) -> Next {
+        for name in names {
+            if let Some(topic) = self.topics.get_mut(name)
+                && topic.is_live()
+            {
+                topic.fetch();
+                self.behind += 1;
+                self.want(name);
+            }
+        }
+        self.round -= 1;
+        self.round_done();
+        Next::On
+    }
+
     fn of_topic(
         &mut self,
         name: &Arc<str>,
@@ -186,7 +213,6 @@ impl Recovery {
             (Phase::Unknown | Phase::Loading(_), rows @ Answer::Rows { .. }) => {
                 self.rows(name, rows, now, out)
             }
-            (Phase::Live, _) => Next::On,
             _ => Next::Bad,
         }
     }
@@ -296,7 +322,9 @@ impl Recovery {
         if loading.next < loading.chunks {
             self.want(name);
             self.ask(now, out);
-            out.push(Action::Apply(batch));
+            if !batch.is_empty() {
+                out.push(Action::Apply(batch));
+            }
             return Next::On;
         }
         let Digest { rows, sum } = loading.digest;

@@ -33,6 +33,7 @@ impl Recovery {
             }
             // A stamped event's topic is that of its frame 0: the service sees to it.
             let name = event.topic_or_all();
+            let blind = self.is_blind();
             let Some(topic) = self.topics.get_mut(name) else {
                 // Not subscribed to any more.
                 left_out.push(place);
@@ -49,7 +50,7 @@ impl Recovery {
                     left_out.push(place);
                     continue;
                 }
-                Verdict::Gap | Verdict::Broken if self.greeted && self.service.is_none() => {
+                Verdict::Gap | Verdict::Broken if blind => {
                     // There is nobody to ask: better with a hole than not at all.
                     topic.took(&stamp);
                     topic.holed = true;
@@ -109,8 +110,11 @@ impl Recovery {
         }
     }
 
-    /// Asks what is to be asked, as far as that may be.
+    /// Asks what is to be asked, as far as that may be; does without where nobody can be asked.
     pub(super) fn ask(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.is_blind() {
+            self.go_blind(out);
+        }
         if !self.can_ask() {
             return;
         }

@@ -15,18 +15,26 @@ pub(super) struct Listing {
     due: bool,
     /// Whether it is being asked for.
     under_way: bool,
+    /// Whether there may be topics that are not known yet. That the list is asked for from time to
+    /// time is no reason for doubt.
+    unsure: bool,
 }
 
 impl Listing {
-    /// Whether there may be topics that are not known yet.
     pub fn is_open(&self) -> bool {
-        self.due || self.under_way
+        self.unsure
     }
 }
 
 impl Recovery {
     /// There may be topics that are not known.
     pub(super) fn list(&mut self) {
+        self.list_again();
+        self.listing.unsure |= self.listing.due;
+    }
+
+    /// The time has come to ask for the list.
+    pub(super) fn list_again(&mut self) {
         // Where no more are followed, there is nothing to learn.
         self.listing.due |= self.topics.len() < self.options.all_topics;
     }
@@ -72,7 +80,10 @@ impl Recovery {
         }
         match next {
             Some(after) => self.asks.push(Job::Topics(after)),
-            None => self.listing.under_way = false,
+            None => {
+                self.listing.under_way = false;
+                self.listing.unsure = self.listing.due;
+            }
         }
         true
     }

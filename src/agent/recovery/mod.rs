@@ -25,6 +25,7 @@ mod listing;
 mod standing;
 mod topic;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -369,16 +370,16 @@ impl Recovery {
             return true;
         }
         let of_same = |known: &Life| known.publisher == life.publisher;
-        let kept = self.kept.iter().map(|kept| kept.life).find(of_same);
-        match self.life.filter(of_same).or(kept) {
-            Some(known) if life.incarnation < known.incarnation => {
+        // A checkpoint may hold two of its lives: they were followed at two addresses.
+        let known = self.kept.iter().map(|kept| kept.life).chain(self.life);
+        let highest = known.filter(of_same).map(|known| known.incarnation).max();
+        match highest.map(|highest| life.incarnation.cmp(&highest)) {
+            Some(Ordering::Less) => {
                 out.push(Action::Note(Note::LowerIncarnation));
                 return false;
             }
-            Some(known) if life.incarnation > known.incarnation => {
-                out.push(Action::Note(Note::NewIncarnation));
-            }
-            _ => {}
+            Some(Ordering::Greater) => out.push(Action::Note(Note::NewIncarnation)),
+            Some(Ordering::Equal) | None => {}
         }
         if self.life.is_some_and(|known| !of_same(&known)) {
             out.push(Action::Note(Note::OtherPublisher));
@@ -433,14 +434,11 @@ impl Recovery {
         let moved: Vec<(Arc<str>, u64)> = names
             .filter_map(|name| Some((Arc::clone(name), *recent.get(&topic_hash(name))?)))
             .collect();
-        if self.options.all_topics > 0 && moved.len() < recent.len() {
+        if moved.len() < recent.len() {
             self.list();
         }
         for (name, last) in moved {
             self.claim(&name, last, out);
-        }
-        if self.service.is_none() {
-            self.go_blind(out);
         }
     }
 
@@ -466,11 +464,10 @@ impl Recovery {
         let holed = self.topics.iter().filter(|(_, topic)| topic.holed);
         let holed: Vec<Arc<str>> = holed.map(|(name, _)| Arc::clone(name)).collect();
         for name in holed {
-            if let Some(topic) = self.topics.get_mut(&name)
-                && topic.is_live()
-            {
-                topic.phase = topic::Phase::Unknown;
-                self.behind += 1;
+            if let Some(topic) = self.topics.get_mut(&name) {
+                self.behind += usize::from(topic.is_live());
+                // What it was followed up to, with holes, says nothing of what is here.
+                topic.restart();
                 self.want(&name);
             }
         }
@@ -486,11 +483,16 @@ impl Recovery {
             // still under way, the next one begins when it ends.
             self.round_due = true;
             self.put_off_heads(now);
-            self.list();
+            self.list_again();
         }
         for _ in 0..self.asks.wake(now) {
             out.push(Action::Note(Note::Unanswered));
         }
+    }
+
+    /// Whether the publisher said that there is nobody to ask.
+    fn is_blind(&self) -> bool {
+        self.greeted && self.service.is_none()
     }
 
     fn can_ask(&self) -> bool {

@@ -1,5 +1,6 @@
 //! One topic of one publisher.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use crate::event::{Event, EventBatch, Stamp};
@@ -103,12 +104,13 @@ impl Topic {
     /// What an event with this stamp is. Only the stamp counts: nothing is changed.
     pub fn judge(&self, stamp: &Stamp) -> Verdict {
         match self.phase {
+            Phase::Live | Phase::Replaying { .. } if stamp.seq <= self.last => Verdict::Duplicate,
             _ if stamp.prev >= stamp.seq => Verdict::Broken,
-            Phase::Live if stamp.seq <= self.last => Verdict::Duplicate,
-            Phase::Live if stamp.prev == self.last => Verdict::Take,
-            Phase::Live if stamp.prev > self.last => Verdict::Gap,
-            Phase::Live => Verdict::Broken,
-            Phase::Replaying { .. } if stamp.seq <= self.last => Verdict::Duplicate,
+            Phase::Live => match stamp.prev.cmp(&self.last) {
+                Ordering::Equal => Verdict::Take,
+                Ordering::Greater => Verdict::Gap,
+                Ordering::Less => Verdict::Broken,
+            },
             Phase::Unknown | Phase::Replaying { .. } | Phase::Loading(_) => Verdict::Hold,
         }
     }
@@ -169,8 +171,15 @@ impl Topic {
     /// There is nobody to ask: follows what comes, with a hole. Returns what is held.
     pub fn go_blind(&mut self) -> EventBatch {
         let held = std::mem::take(&mut self.held);
-        let newer = |event: &Event<'_>| event.stamp.is_some_and(|stamp| stamp.seq > self.last);
-        let next: EventBatch = held.iter().filter(newer).collect();
+        let mut next = EventBatch::new();
+        for event in held.iter() {
+            if let Some(stamp) = event.stamp
+                && stamp.seq > self.last
+            {
+                next.push(&event);
+                self.last = stamp.seq;
+            }
+        }
         self.last = self.known.max(self.last);
         self.holed = true;
         self.phase = Phase::Live;
@@ -222,7 +231,8 @@ impl Topic {
         let mut next = EventBatch::new();
         for event in held.iter() {
             let Some(stamp) = event.stamp else { continue };
-            if stamp.prev == self.last && stamp.seq > self.last {
+            // What does not come after its `prev` is not held.
+            if stamp.prev == self.last {
                 next.push(&event);
                 self.last = stamp.seq;
             }

@@ -110,6 +110,28 @@ fn what_a_lost_hello_may_have_listed_is_asked_for() {
 }
 
 #[test]
+fn a_list_from_time_to_time_is_no_reason_for_doubt() {
+    let mut rig = rig(10);
+    let (tag, _) = ask(&rig.hello(9, 9, &[]));
+    let out = listed(&mut rig, tag, &["a"], false);
+    load(&mut rig, out);
+    rig.now = rig.recovery.deadline().unwrap();
+    let pages = asks(&rig.step(Input::Tick)).into_iter();
+    let page = |(_, request): &(u64, Request)| matches!(request, Request::Topics { .. });
+    let (tag, _) = pages.into_iter().find(page).unwrap();
+    assert!(rig.recovery.is_in_sync());
+    // A hello that shows one that is not known is: the list under way may be older.
+    assert!(asks(&rig.hello(9, 9, &[("new", 9)])).is_empty());
+    assert!(!rig.recovery.is_in_sync());
+    let (tag, _) = ask(&listed(&mut rig, tag, &["a"], false));
+    assert!(!rig.recovery.is_in_sync());
+    let out = listed(&mut rig, tag, &["a", "new"], false);
+    assert_eq!(subscribed(&out), ["new"]);
+    load(&mut rig, out);
+    assert!(rig.recovery.is_in_sync());
+}
+
+#[test]
 fn topics_beyond_the_bound_are_not_followed() {
     let mut rig = rig(2);
     let (tag, _) = ask(&rig.hello(9, 9, &[]));

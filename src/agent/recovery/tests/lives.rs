@@ -29,6 +29,17 @@ fn nor_is_one_that_is_lower_than_what_was_kept() {
 }
 
 #[test]
+fn nor_is_one_that_is_lower_than_the_highest_of_several_that_were_kept() {
+    let mut rig = Rig::new(vec![positions(5, &[("D", 9)]), positions(6, &[("D", 2)])]);
+    rig.want(&[("D", 9)]);
+    rig.up();
+    assert!(has_note(&rig.hello(9, 9, &[]), Note::LowerIncarnation));
+    rig.incarnation = 6;
+    assert!(!has_note(&rig.hello(2, 2, &[]), Note::NewIncarnation));
+    assert_eq!(rig.recovery.positions(), Some(positions(6, &[("D", 2)])));
+}
+
+#[test]
 fn a_higher_incarnation_makes_all_positions_void() {
     let mut rig = Rig::live(&[("D", 9)], 9);
     let (old, _) = ask(&rig.event("D", 12, 11));

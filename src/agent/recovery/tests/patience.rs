@@ -86,6 +86,32 @@ fn what_is_forbidden_is_shown_and_asked_for_again_when_connected_anew() {
     assert!(rig.recovery.is_in_sync());
 }
 
+/// Where a node may have nothing at all, its heads are refused too.
+#[test]
+fn what_is_forbidden_is_shown_where_everything_is() {
+    let mut rig = Rig::new(vec![positions(5, &[("D", 9)])]);
+    rig.want(&[("D", 9)]);
+    rig.up();
+    let refused = || Answer::Refused {
+        code: Refusal::Forbidden,
+        reason: String::new(),
+    };
+    let (tag, _) = ask(&rig.hello(9, 9, &[]));
+    let out = rig.step(Input::Answer(tag, refused()));
+    assert!(has_note(&out, Note::Refused(Refusal::Forbidden)));
+    let (tag, request) = ask(&out);
+    assert!(matches!(request, Request::Replay { after: 9, .. }));
+    rig.step(Input::Answer(tag, refused()));
+    assert_eq!(rig.recovery.forbidden(9), ["D".into()]);
+    assert!(!rig.recovery.is_in_sync());
+    // It may have it now.
+    rig.step(Input::Down);
+    rig.step(Input::Up { again: true });
+    let (tag, _) = ask(&rig.hello(9, 9, &[]));
+    rig.replay(tag, (9, 9), &[]);
+    assert!(rig.recovery.is_in_sync());
+}
+
 /// Of a topic that it may not have an agent is told that it is behind. That is no claim that could
 /// keep the topic from being in sync when it may have it.
 #[test]
@@ -238,6 +264,7 @@ fn answers_that_do_not_fit_are_no_answers() {
         // Does not follow.
         replay(12, 12, &[event(5, "D", 12, 11)]),
         replay(12, 12, &[event(5, "D", 9, 9)]),
+        replay(11, 12, &[event(5, "D", 9, 9)]),
         // Is beyond what it says.
         replay(11, 12, &[event(5, "D", 12, 9)]),
         // Is another's.

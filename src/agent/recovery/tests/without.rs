@@ -38,6 +38,29 @@ fn without_a_service_what_comes_is_followed_with_holes() {
     assert_eq!(rig.recovery.positions(), Some(positions(5, &[])));
 }
 
+/// Where what contradicts itself is taken for want of better, it must not take the position back.
+#[test]
+fn without_a_service_nothing_is_taken_twice() {
+    let mut rig = blind();
+    assert_eq!(applied(&rig.event("D", 12, 11)), [12]);
+    for seq in [12, 11] {
+        let out = rig.event("D", seq, seq);
+        assert!(has_note(&out, Note::Duplicate) && applied(&out).is_empty());
+    }
+    assert_eq!(applied(&rig.event("D", 13, 12)), [13]);
+}
+
+#[test]
+fn a_topic_that_is_wanted_where_nobody_can_be_asked_is_followed_at_once() {
+    let mut rig = blind();
+    let out = rig.step(Input::Wanted("t1".into()));
+    assert!(has_note(&out, Note::CannotRepair) && rig.recovery.is_in_sync());
+    assert_eq!(applied(&rig.event("t1", 12, 11)), [12]);
+    // So is what a new life begins with.
+    rig.incarnation = 6;
+    assert_eq!(applied(&rig.event("t1", 3, 0)), [3]);
+}
+
 #[test]
 fn what_was_held_for_a_service_that_does_not_come_is_handed_on() {
     let mut rig = Rig::new(vec![]);
@@ -45,6 +68,9 @@ fn what_was_held_for_a_service_that_does_not_come_is_handed_on() {
     rig.up();
     assert!(applied(&rig.event("D", 12, 11)).is_empty());
     assert!(applied(&rig.event("D", 14, 13)).is_empty());
+    // Once more, with what cannot be: nobody looks at it before.
+    assert!(applied(&rig.event("D", 14, 12)).is_empty());
+    assert!(applied(&rig.event("D", 13, 12)).is_empty());
     assert_eq!(applied(&hello(&mut rig, 14, &[])), [12, 14]);
     assert_eq!(rig.recovery.standing().held_bytes, 0);
     assert!(applied(&rig.event("D", 14, 13)).is_empty());
@@ -61,6 +87,32 @@ fn what_was_missed_without_a_service_is_loaded_once_there_is_one() {
     rig.replay(tag, (9, 9), &[]);
     assert!(rig.recovery.is_in_sync());
     assert_eq!(rig.recovery.positions(), Some(positions(5, &[("D", 9)])));
+}
+
+/// A gap may have been noticed before the service was known: what is before it is missing too.
+#[test]
+fn what_was_missed_without_a_service_is_loaded_though_something_is_replayed() {
+    let mut rig = blind();
+    assert_eq!(applied(&rig.event("D", 12, 11)), [12]);
+    rig.step(Input::Down);
+    rig.step(Input::Up { again: true });
+    assert!(has_note(&rig.event("D", 15, 14), Note::Gap));
+    let (_, request) = ask(&rig.hello(15, 12, &[("D", 15)]));
+    assert!(matches!(request, Request::Snapshot { .. }), "{request:?}");
+    assert_eq!(rig.recovery.standing().behind, 1);
+}
+
+/// The snapshot may be an older one, and what came after it was taken with a hole.
+#[test]
+fn an_old_snapshot_takes_back_what_was_followed_with_holes() {
+    let mut rig = blind();
+    assert_eq!(applied(&rig.event("D", 12, 11)), [12]);
+    let (tag, _) = ask(&rig.hello(12, 9, &[("D", 12)]));
+    let (_, request) = ask(&rig.rows(tag, 9, &[]));
+    assert!(
+        matches!(request, Request::Replay { after: 9, .. }),
+        "{request:?}"
+    );
 }
 
 #[test]
