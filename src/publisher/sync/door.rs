@@ -120,7 +120,7 @@ impl Door {
     /// call.
     pub fn peers(&mut self) -> Result<PeerCounts, PubSubError> {
         self.watch.look()?;
-        self.watch.thin_out(true);
+        self.watch.thin_out(0, true);
         // Nothing is kept for a connection.
         self.watch.gone();
         let mut counts = self.watch.take();

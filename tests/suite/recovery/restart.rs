@@ -43,8 +43,9 @@ fn killed_under_load_nothing_acknowledged_is_missing() {
     let counted = node.stop();
     // Kills may follow each other faster than the agent comes back.
     assert!(counted.of(" publisher tcp", "connects_total") >= 2);
-    assert!(counted.recovery("gaps_total") > 0, "{:#?}", counted.lines);
-    assert!(counted.recovery("replayed_events_total") > 0);
+    // Seen by a gap or told by a hello, whichever came first.
+    let replayed = counted.recovery("replayed_events_total");
+    assert!(replayed > 0, "{:#?}", counted.lines);
     // One for each topic, at the beginning.
     assert_eq!(
         counted.recovery("snapshots_total"),

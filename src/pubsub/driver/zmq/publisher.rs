@@ -161,16 +161,11 @@ impl ZmqPublisher {
         let Some(watch) = &mut self.watch else {
             return Ok(());
         };
-        // Where nothing is made for anybody, it is looked only for who is not known yet: that costs as
-        // much as all the rest.
-        let mut standing = Standing::Over;
-        if !self.guarded {
-            standing = watch.spoke(&sender);
-        }
-        if standing == Standing::Over {
-            watch.look()?;
-            standing = watch.spoke(&sender);
-        }
+        // For each message, though it costs as much as all the rest: where nobody admits, only this tells
+        // a connection from one that had its descriptor a moment ago, and the subscriptions of the one
+        // would be taken for those of the other.
+        watch.look()?;
+        let standing = watch.spoke(&sender);
         self.part(see);
         match standing {
             Standing::Ended => return Ok(()),
@@ -402,7 +397,7 @@ impl PublisherApi for ZmqPublisher {
         }
         if let Some(watch) = &mut self.watch {
             watch.look()?;
-            watch.thin_out(all);
+            watch.thin_out(count, all);
         }
         self.part(see);
         Ok(!all)

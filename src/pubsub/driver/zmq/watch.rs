@@ -91,8 +91,15 @@ const LOOKS: usize = 500;
 const NODE_CONNECTIONS: usize = 16;
 
 /// How long whoever is not heard any more stays connected after the last of it has come here: libzmq passes on
-/// what it has read a little at a time. Not longer: what all subscribe to is looked through for each that ends.
+/// what it has read a little at a time. Not much longer: what all subscribe to is looked through for each that
+/// ends.
 const LAST_READ: Duration = Duration::from_millis(100);
+
+/// How often it must have been received meanwhile without anything of it: that time has passed proves nothing
+/// while nobody looked, or while others had their turn. What was received counts as that when it was all there
+/// was, or more than each connection had a turn for.
+const ROUNDS: u32 = 20;
+const TURNS: usize = 4;
 
 /// How a connection stands that something came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,6 +242,9 @@ struct Deaf {
     order: u64,
     /// Since when libzmq has read everything.
     read: Option<Instant>,
+    /// When something of it came last, and how often it was received since then.
+    late: Option<Instant>,
+    rounds: u32,
 }
 
 /// Watches a socket that is bound. To be looked at often, by the socket's owner.
@@ -314,7 +324,8 @@ impl Watch {
     /// shows a message when it is whole, and holds whatever comes until then. What has yet to be received
     /// looks like a message without end, so that is judged when `all` was; or at last all the same, lest
     /// who sends without a pause is never judged.
-    pub fn thin_out(&mut self, all: bool) {
+    /// So many messages were received since the last call.
+    pub fn thin_out(&mut self, received: usize, all: bool) {
         let now = Instant::now();
         let waited = now.saturating_duration_since(self.measured);
         let due = waited >= pace(self.places.open.len()) && (all || waited >= UNREAD);
@@ -331,7 +342,7 @@ impl Watch {
         for fd in self.places.crowd(&self.rules) {
             self.counts.crowded += u64::from(self.cut(fd, None));
         }
-        self.close(now);
+        self.close(received, all, now);
     }
 
     /// Ends a connection that is open; says whether it did.
@@ -345,6 +356,8 @@ impl Watch {
                 fd,
                 order: place.order,
                 read: None,
+                late: None,
+                rounds: 0,
             });
         } else {
             // On ipc; or it has gone by itself. One that could not be ended is tried again.
@@ -353,9 +366,14 @@ impl Watch {
         place.ended
     }
 
-    /// Tells libzmq of those who are not heard any more, once all that had come was passed on.
-    fn close(&mut self, now: Instant) {
+    /// Tells libzmq of those who are not heard any more, once all that had come was passed on. So many
+    /// messages were received since the last call, which was `all`.
+    fn close(&mut self, received: usize, all: bool, now: Instant) {
         let (open, port) = (&self.places.open, self.port);
+        let round = match (all, received >= TURNS * open.len()) {
+            (true, _) => ROUNDS / 2,
+            (false, enough) => u32::from(enough),
+        };
         self.deaf.retain_mut(|deaf| {
             let place = open.get(&deaf.fd);
             let Some(place) = place.filter(|place| place.order == deaf.order) else {
@@ -365,8 +383,14 @@ impl Watch {
                 deaf.read = ffi::is_read(deaf.fd, port).then_some(now);
                 return true;
             };
-            let late = place.late.map_or(read, |late| late.max(read));
-            let silent = now.saturating_duration_since(late) >= LAST_READ;
+            if deaf.late != place.late {
+                (deaf.late, deaf.rounds) = (place.late, 0);
+                return true;
+            }
+            deaf.rounds += round;
+            let since = place.late.map_or(read, |late| late.max(read));
+            let waited = now.saturating_duration_since(since) >= LAST_READ;
+            let silent = waited && deaf.rounds >= ROUNDS;
             !silent || !ffi::end_connection(deaf.fd, None, port)
         });
     }
