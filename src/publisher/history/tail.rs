@@ -81,7 +81,7 @@ impl Tail {
             limit: options.tail_bytes,
             generation,
             end: HEAD,
-            blobs: Blobs::default(),
+            blobs: Blobs::new(options.max_events),
             producers: Map::default(),
             scratch: Vec::new(),
             #[cfg(test)]

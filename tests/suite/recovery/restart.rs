@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::cluster::{Cluster, Node, flush, publish, rows};
 use crate::rig::{PATIENCE, within};
 
-const EVENTS: u64 = 20_000;
+const EVENTS: u64 = 40_000;
 const KEYS: u64 = 500;
 
 /// kill -9 under load, several times: everything acknowledged reaches the agent by replay alone.
@@ -17,6 +17,9 @@ const KEYS: u64 = 500;
 fn killed_under_load_nothing_acknowledged_is_missing() {
     let mut cluster = Cluster::running("durability = \"os\"\n");
     let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    // What is missed later is missed by one that had everything.
+    cluster.publish("t1", 0..KEYS, KEYS);
+    node.has(&rows(KEYS, KEYS));
     let client = Arc::new(PublisherClient::new(ClientOptions {
         batch_events: 32,
         window: 4,

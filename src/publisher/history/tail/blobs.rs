@@ -6,12 +6,17 @@ use crate::publisher::history::record::Record;
 /// two, so this is a little below one.
 pub(super) const BLOB: usize = (256 << 10) - 512;
 
+/// The journal is trimmed by whole blobs: none holds more than this part of the events it keeps.
+const PART: u64 = 8;
+
 /// Decides which blob a record stands in.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::publisher::history) struct Cutter {
     /// First seq of the blob that is being filled.
     first: Option<u64>,
     fill: usize,
+    /// Most records of a blob.
+    most: u64,
 }
 
 impl Cutter {
@@ -19,7 +24,7 @@ impl Cutter {
     /// begins.
     pub(in crate::publisher::history) fn place(&mut self, seq: u64, size: usize) -> u64 {
         match self.first {
-            Some(first) if self.fill + size <= BLOB => {
+            Some(first) if self.fill + size <= BLOB && seq - first < self.most => {
                 self.fill += size;
                 first
             }
@@ -27,6 +32,7 @@ impl Cutter {
                 *self = Cutter {
                     first: Some(seq),
                     fill: size,
+                    ..*self
                 };
                 seq
             }
@@ -54,6 +60,18 @@ pub(in crate::publisher::history) struct Blobs {
 }
 
 impl Blobs {
+    /// None, of a journal that keeps so many events.
+    pub(super) fn new(max_events: u64) -> Self {
+        let cutter = Cutter {
+            most: (max_events / PART).max(1),
+            ..Cutter::default()
+        };
+        Blobs {
+            cutter,
+            ..Blobs::default()
+        }
+    }
+
     /// Where the next record would stand.
     pub(in crate::publisher::history) fn cutter(&self) -> Cutter {
         self.cutter
@@ -124,7 +142,7 @@ impl Blobs {
     pub(super) fn clear(&mut self) {
         self.records.clear();
         self.cuts.clear();
-        (self.cutter, self.last) = (Cutter::default(), None);
+        (self.cutter.first, self.last) = (None, None);
     }
 
     /// Gives back what it keeps beyond `bytes`.

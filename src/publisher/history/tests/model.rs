@@ -281,7 +281,7 @@ fn a_large_group_is_many_blobs() {
 fn forgotten_topics_are_never_taken_for_complete() {
     let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
     let mut options = options(folder.path());
-    options.max_events = 10;
+    options.max_events = 50_000;
     let mut history = History::open(options.clone(), at(start, 0)).unwrap();
     let topics: Vec<_> = (0..100_100).map(|n| n.to_string()).collect();
     let group: Vec<_> = topics.iter().map(|topic| set(topic, "v", topic)).collect();
