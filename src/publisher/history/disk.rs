@@ -43,13 +43,10 @@ impl Disk {
 
     /// Ends it with `work`, which notes the clean end: the database needs no tail then.
     pub(super) fn close(
-        self,
+        mut self,
         work: impl FnOnce(&WriteTransaction) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        let transaction = self.database.begin_write()?;
-        self.tail.store(&transaction)?;
-        work(&transaction)?;
-        transaction.commit()?;
+        self.transact(work)?;
         self.database.close()?;
         self.tail.remove();
         Ok(())
