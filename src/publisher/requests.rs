@@ -126,7 +126,10 @@ impl Requests {
             .and_then(|socket| configure(&socket).map(|()| socket))
             .map_err(failed(format!("cannot open a socket for {endpoint}")))?;
         let watch = match admit(&mut socket, &options.socket_users)? {
-            true => Some(Watch::of(context, &socket, PeerRules::default(), None)?),
+            true => {
+                let rules = PeerRules::default();
+                Some(Watch::of(context, &socket, rules, None, true)?)
+            }
             false => None,
         };
         let lock = bind(&mut socket, &endpoint)?;

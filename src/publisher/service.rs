@@ -59,6 +59,8 @@ crate::metrics! {
         connections_crowded_total: Counter = "Connections ended because there were too many, or too many that said nothing.",
         connections_greedy_total: Counter = "Connections ended because of too many subscriptions.",
         connections_unruly_total: Counter = "Connections ended because they sent what no subscriber sends, or more changes of subscriptions than any makes.",
+        connections_kept_out_total: Counter = "Connections ended because their address is kept out; most that ask for one do not get as far.",
+        addresses_kept_out_total: Counter = "Times an address was kept out for a minute, without keys: its handshakes failed, or it sent what no subscriber sends.",
         connections_unclear_total: Counter = "Connections ended because what they asked for could not be told from what others did; they come again.",
         subscriptions: Gauge = "Subscriptions of all subscribers.",
         state_copied: Gauge = "Whether the state was a copy at the start, so that another publisher may have this one's id (1).",

@@ -65,6 +65,8 @@ crate::metrics! {
         sync_connections: Gauge = "Connections that are open, those in the middle of the handshake included.",
         sync_connections_crowded_total: Counter = "Connections ended because there were too many, or too many that said nothing.",
         sync_connections_unruly_total: Counter = "Connections ended because they sent a message without end, or requests without end.",
+        sync_connections_kept_out_total: Counter = "Connections ended because their address is kept out; most that ask for one do not get as far.",
+        sync_addresses_kept_out_total: Counter = "Times an address was kept out for a minute, without keys: its handshakes failed, or it sent requests without end.",
         sync_clients_snapshot: Gauge = "Clients in the middle of a snapshot.",
         sync_clients_waiting: Gauge = "Clients told to come again for a snapshot.",
         sync_requests_waiting: Gauge = "Requests that wait for journal or rows to be read.",

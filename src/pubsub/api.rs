@@ -200,6 +200,12 @@ pub struct PeerCounts {
     /// Connections ended because what they sent could not be told from what others sent, since the
     /// last call; they connect anew.
     pub unclear: u64,
+    /// Addresses kept out for a while because of what came from them, since the last call; only where
+    /// peers prove nothing.
+    pub cast_out: u64,
+    /// Connections of such addresses that were ended for no other reason, since the last call. Most that
+    /// ask for one do not get as far.
+    pub kept_out: u64,
 }
 
 /// Receives events of every registered publisher. All calls may come before and after

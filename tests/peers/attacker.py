@@ -24,8 +24,12 @@ def greeting(mechanism=b"NULL"):
     return (bytes([0xFF]) + bytes(8) + bytes([0x7F, 3, 0]) + mechanism).ljust(64, b"\0")
 
 
+# Not that of honest agents on the same machine: who has no keys is kept out by its address.
+ADDRESS = "127.0.0.66"
+
+
 def connect(port):
-    stream = socket.create_connection(("127.0.0.1", port))
+    stream = socket.create_connection(("127.0.0.1", port), 0.2, (ADDRESS, 0))
     stream.settimeout(2)
     return stream
 
@@ -65,7 +69,7 @@ class Taken:
         stream.sndtimeo = 100
         stream.curve_serverkey = self.server
         stream.curve_publickey, stream.curve_secretkey = self.pair
-        stream.connect(f"tcp://127.0.0.1:{port}")
+        stream.connect(f"tcp://{ADDRESS}:0;127.0.0.1:{port}")
         return stream
 
 
@@ -179,7 +183,8 @@ def main():
         try:
             getattr(attack, kind)()
         except OSError:
-            # Cut off before it has begun; again.
+            # Cut off before it has begun, or not let in; again.
+            attack.tell()
             time.sleep(0.01)
 
 

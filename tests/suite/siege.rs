@@ -4,6 +4,7 @@
 mod broken;
 mod latency;
 mod nodes;
+mod outcasts;
 mod plain;
 mod strangers;
 

@@ -205,6 +205,8 @@ impl Network {
             }
         }
         metrics.connections_unclear_total.add(peers.unclear);
+        metrics.connections_kept_out_total.add(peers.kept_out);
+        metrics.addresses_kept_out_total.add(peers.cast_out);
     }
 
     /// Ends all connections if somebody is to be kept out, and opens the address again.

@@ -4,7 +4,8 @@ use zmq::Socket;
 
 use super::SyncOptions;
 use crate::publisher::gate::Cuts;
-use crate::pubsub::driver::zmq::watch::{Sender, Standing, Watch};
+use crate::pubsub::driver::zmq::sender::Sender;
+use crate::pubsub::driver::zmq::watch::{Standing, Watch};
 use crate::pubsub::driver::zmq::{
     RECEIVE_BUFFER, bind, bound_port, curve, failed, ffi, give_up_lifeless,
 };
@@ -113,7 +114,7 @@ impl Door {
 
     /// Ends the connection of somebody who sends more than anybody has use for.
     pub fn spurn(&mut self, sender: &Sender) {
-        self.unruly += u64::from(self.watch.end(sender));
+        self.unruly += u64::from(self.watch.spurn(sender));
     }
 
     /// Looks at the connections, and ends those that are too many; what became of them since the last
@@ -154,7 +155,8 @@ fn make(
     give_up_lifeless(&mut socket)?;
     curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
     let port = bound_port(endpoint);
-    let watch = Watch::of(context, &socket, options.peers, port)?;
+    let known = options.key.is_some();
+    let watch = Watch::of(context, &socket, options.peers, port, known)?;
     Ok((socket, watch))
 }
 

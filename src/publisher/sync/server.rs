@@ -207,6 +207,8 @@ impl Server {
                 metrics.sync_handshakes_refused_total.add(peers.refused);
                 metrics.sync_connections_crowded_total.add(peers.crowded);
                 metrics.sync_connections_unruly_total.add(peers.unruly);
+                metrics.sync_connections_kept_out_total.add(peers.kept_out);
+                metrics.sync_addresses_kept_out_total.add(peers.cast_out);
             }
             Err(error) => log::debug!("{error}"),
         }

@@ -1,8 +1,15 @@
 //! The bytes of ZMTP 3, for peers that keep no rules.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
+
+use super::PATIENCE;
 
 /// Another frame of the same message follows.
 pub const MORE: u8 = 1;
@@ -56,6 +63,33 @@ pub fn frame(flags: u8, body: &[u8]) -> Vec<u8> {
     [&[flags | LONG], &length[..], body].concat()
 }
 
+/// An address of the loopback that nobody else connects from: who does harm is kept out by its address.
+pub fn stranger() -> Ipv4Addr {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 66, 0, 1).to_bits() + number % 0xffff)
+}
+
+/// A connection to `uri` from `address` and nothing else, unless it takes longer than that.
+pub fn tcp(uri: &str, address: Ipv4Addr, patience: Duration) -> io::Result<TcpStream> {
+    let to: SocketAddrV4 = uri["tcp://".len()..].parse().unwrap();
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+    net::bind(&socket, &SocketAddrV4::new(address, 0))?;
+    match net::connect(&socket, &to) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut polled = [PollFd::new(&socket, PollFlags::OUT)];
+    if poll(&mut polled, Some(&Timespec::try_from(patience).unwrap()))? == 0 {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    net::sockopt::socket_error(&socket)??;
+    let stream = TcpStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
+}
+
 /// A connection to `uri` with its handshake done, as a socket of this kind without keys.
 pub fn connect(uri: &str, kind: &str) -> TcpStream {
     connect_as(uri, kind, "")
@@ -63,7 +97,12 @@ pub fn connect(uri: &str, kind: &str) -> TcpStream {
 
 /// The same, of one that calls itself `identity`.
 pub fn connect_as(uri: &str, kind: &str, identity: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(&uri["tcp://".len()..]).unwrap();
+    connect_from(uri, kind, identity, stranger())
+}
+
+/// The same, from `address`.
+pub fn connect_from(uri: &str, kind: &str, identity: &str, address: Ipv4Addr) -> TcpStream {
+    let mut stream = tcp(uri, address, PATIENCE).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
@@ -79,5 +118,5 @@ pub fn connect_as(uri: &str, kind: &str, identity: &str) -> TcpStream {
 
 /// Closes a connection by a reset.
 pub fn reset(stream: TcpStream) {
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+    net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
 }

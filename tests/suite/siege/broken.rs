@@ -13,7 +13,7 @@ use crate::security::site::Said;
 /// What it may take until a peer that went by a reset is given up: 15 to 20 s, and a loaded machine.
 const LIFELESS: Duration = Duration::from_secs(60);
 
-fn nodes(cluster: &Cluster) -> (Vec<Node>, Node) {
+pub(super) fn nodes(cluster: &Cluster) -> (Vec<Node>, Node) {
     let uri = cluster.uri();
     let node = || Node::new(&[&uri], &["t1"], "");
     let mut honest = vec![node(), node()];
@@ -33,7 +33,7 @@ fn burst(round: usize) -> Vec<u8> {
     .concat()
 }
 
-fn count(cluster: &Cluster, part: &str, name: &str) -> u64 {
+pub(super) fn count(cluster: &Cluster, part: &str, name: &str) -> u64 {
     cluster.host.report()["parts"][part][name].as_u64().unwrap()
 }
 

@@ -55,9 +55,7 @@ impl Rig {
             agent,
             first,
         };
-        rig.until("the first link", || {
-            rig.network.subscriptions(&endpoint) > 0
-        });
+        rig.until_linked(&endpoint);
         rig
     }
 
@@ -67,6 +65,13 @@ impl Rig {
             assert!(Instant::now() < deadline, "{what} did not come about");
             std::thread::yield_now();
         }
+    }
+
+    fn until_linked(&self, endpoint: &Endpoint) {
+        // That to hellos comes before that to events.
+        self.until("a link with all it needs", || {
+            self.network.subscriptions(endpoint) > 1
+        });
     }
 
     /// What the agent's owner does, once.
@@ -97,7 +102,7 @@ fn events_of_a_discovered_publisher_arrive_until_it_is_removed() {
     rig.first.send_event(&event, None).unwrap();
     rig.serve();
     assert_eq!(rig.followed(), ["memory://first", "memory://second"]);
-    rig.until("its link", || rig.network.subscriptions(&place) > 0);
+    rig.until_linked(&place);
     second.send_event(&Event::set("t", "k", "1"), None).unwrap();
     rig.until("its event", || rig.has("k"));
     // The delete names no address.

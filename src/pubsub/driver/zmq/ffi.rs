@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use super::filter::{self, Step};
+
 /// `ZMQ_MULTICAST_LOOP`: whether a host hears its own multicast.
 pub const MULTICAST_LOOP: c_int = 96;
 
@@ -219,7 +221,8 @@ pub fn end_connection(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> boo
 /// comes, and send nothing more; says whether it does. The other side sees the end of the connection, libzmq does not yet.
 pub fn deafen(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
     let found = found(fd, peer, port).filter(|found| found.tcp && found.connected);
-    let Some(Found { fd, .. }) = found.filter(|found| attach(found.fd, &[DROP]).is_ok()) else {
+    let Some(Found { fd, .. }) = found.filter(|found| attach(found.fd, filter::NOTHING).is_ok())
+    else {
         return false;
     };
     // Megabytes may wait, all of which libzmq would take in and forget again. No more than the system
@@ -241,14 +244,21 @@ pub fn deafen(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
 /// Reads of 16 KiB that may be needed for what the system holds of one connection.
 const DISCARDS: usize = 1_024;
 
-/// Has the system throw away the resets that come on a tcp socket, and on the connections that it takes
-/// from then on.
-pub fn ignore_resets(fd: RawFd, port: Option<u16>) -> Result<(), SysError> {
-    let program = [FLAGS, UNLESS_RESET, DROP, PASS];
+/// Has the system do so with what comes on a tcp socket, and on the connections that it takes from then on;
+/// on ipc nothing is done.
+pub fn filter(fd: RawFd, port: Option<u16>, program: &[Step]) -> Result<(), SysError> {
     match found(fd, None, port).filter(|found| found.tcp) {
-        Some(found) => attach(found.fd, &program),
+        Some(found) => attach(found.fd, program),
         None => Ok(()),
     }
+}
+
+/// Where the tcp connection that `fd` still is comes from.
+pub fn peer(fd: RawFd, port: Option<u16>) -> Option<IpAddr> {
+    let found = found(fd, None, port)?;
+    let peer = rustix::net::getpeername(found.fd).ok().flatten()?;
+    let peer = SocketAddr::try_from(peer).ok()?;
+    Some(peer.ip().to_canonical())
 }
 
 /// Whether libzmq has read everything that has come on a connection, or nobody can tell.
@@ -258,34 +268,6 @@ pub fn is_read(fd: RawFd, port: Option<u16>) -> bool {
         .and_then(unread)
         .is_none_or(|bytes| bytes == 0)
 }
-
-/// `struct sock_filter`: one step of the classic packet filter, which sees a segment from its tcp header
-/// on.
-#[repr(C)]
-struct Step {
-    code: u16,
-    then: u8,
-    otherwise: u8,
-    value: u32,
-}
-
-impl Step {
-    const fn new(code: u16, then: u8, otherwise: u8, value: u32) -> Self {
-        Step {
-            code,
-            then,
-            otherwise,
-            value,
-        }
-    }
-}
-
-/// Loads the byte with the flags of the tcp header.
-const FLAGS: Step = Step::new(0x30, 0, 0, 13);
-/// Passes over one step unless the flag RST is set.
-const UNLESS_RESET: Step = Step::new(0x45, 0, 1, 4);
-const DROP: Step = Step::new(0x06, 0, 0, 0);
-const PASS: Step = Step::new(0x06, 0, 0, u32::MAX);
 
 /// `struct sock_fprog`.
 #[repr(C)]
@@ -336,6 +318,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::time::{Duration, Instant};
 
+    use super::super::filter::program;
     use super::*;
 
     fn pair(listener: &TcpListener) -> (TcpStream, TcpStream) {
@@ -377,7 +360,7 @@ mod tests {
                 read(&mut server, LONG),
                 Some(Err(ErrorKind::ConnectionReset))
             );
-            ignore_resets(listener.as_raw_fd(), port).unwrap();
+            filter(listener.as_raw_fd(), port, &program(&[])).unwrap();
             let (mut client, mut server) = pair(&listener);
             client.write_all(b"heard").unwrap();
             assert_eq!(read(&mut server, LONG), Some(Ok(5)));
@@ -386,6 +369,72 @@ mod tests {
             let (client, mut server) = pair(&listener);
             drop(client);
             assert_eq!(read(&mut server, LONG), Some(Ok(0)));
+        }
+    }
+
+    /// Whether somebody at `from` gets a connection.
+    fn gets_in(listener: &TcpListener, from: &str) -> bool {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType};
+        let from: IpAddr = from.parse().unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (family, to) = match from {
+            IpAddr::V4(_) => (AddressFamily::INET, "127.0.0.1".parse().unwrap()),
+            IpAddr::V6(from) => (AddressFamily::INET6, IpAddr::V6(from)),
+        };
+        let flags = SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddr::new(from, 0)).unwrap();
+        // It is under way.
+        let _ = rustix::net::connect(&socket, &SocketAddr::new(to, port));
+        listener.set_nonblocking(true).unwrap();
+        let until = Instant::now() + SHORT;
+        while Instant::now() < until {
+            if let Ok((accepted, peer)) = listener.accept() {
+                assert_eq!(peer.ip().to_canonical(), from);
+                assert_eq!(super::peer(accepted.as_raw_fd(), Some(port)), Some(from));
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+
+    #[test]
+    fn who_is_kept_out_gets_no_connection() {
+        // Of both kinds, and of one.
+        for at in ["[::]:0", "127.0.0.1:0"] {
+            let listener = TcpListener::bind(at).unwrap();
+            let port = Some(listener.local_addr().unwrap().port());
+            let set = |without: &[&str]| {
+                let without: Vec<IpAddr> = without.iter().map(|a| a.parse().unwrap()).collect();
+                filter(listener.as_raw_fd(), port, &program(&without)).unwrap();
+            };
+            let mut all = vec!["127.0.0.1", "127.0.0.66", "127.0.0.67"];
+            if at.starts_with('[') {
+                all.push("::1");
+            }
+            let gets_in = |from: &&&str| gets_in(&listener, from);
+            let out = ["::2", "127.0.0.66", "::1", "127.0.0.67", "0.0.0.1"];
+            set(&out);
+            assert_eq!(
+                all.iter().filter(gets_in).collect::<Vec<_>>(),
+                [&"127.0.0.1"]
+            );
+            set(&["::2", "127.0.0.67", "127.0.0.1"]);
+            let mut own = vec!["127.0.0.66"];
+            own.extend(all.get(3));
+            assert_eq!(
+                all.iter().filter(gets_in).collect::<Vec<_>>(),
+                own.iter().collect::<Vec<_>>()
+            );
+            set(&[]);
+            assert!(all.iter().all(|from| gets_in(&from)));
+            // As many as there may be, and the system takes one list after the other.
+            let many: Vec<String> = (0..64).map(|n| format!("2001:db8::{n:x}")).collect();
+            let many: Vec<&str> = many.iter().map(String::as_str).collect();
+            set(&many);
+            set(&many);
+            assert!(all.iter().all(|from| gets_in(&from)));
         }
     }
 

@@ -6,7 +6,7 @@
 use zmq::{Message, Socket};
 
 use super::failed;
-use super::watch::Sender;
+use super::sender::Sender;
 use crate::event::codec::Malformed;
 use crate::pubsub::api::PubSubError;
 use crate::pubsub::subscriber::Received;

@@ -5,12 +5,14 @@
 
 pub mod curve;
 pub mod ffi;
+mod filter;
 pub(crate) mod frames;
 mod link;
 pub(crate) mod monitor;
 pub mod multiproc;
 mod publisher;
 mod seats;
+pub(crate) mod sender;
 mod unended;
 pub(crate) mod watch;
 

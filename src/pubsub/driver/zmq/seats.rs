@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use std::os::fd::RawFd;
 use std::time::Instant;
 
-use super::watch::Sender;
+use super::sender::Sender;
 use crate::pubsub::api::PeerRules;
 use crate::util::bucket::Bucket;
 

@@ -1,0 +1,93 @@
+//! Without keys a peer is known by its address alone, and is kept out by that.
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::Siege;
+use super::broken::{count, nodes};
+use crate::recovery::cluster::Cluster;
+use crate::rig::zmtp::{connect_from, short, stranger, tcp};
+use crate::rig::{PATIENCE, wait_for, within};
+use crate::security::site::Said;
+
+/// How long a connection on the loopback may take; the system asks again after a second.
+const SOON: Duration = Duration::from_millis(500);
+
+/// How long an address is kept out, and what a loaded machine may add.
+const TERM: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(120);
+
+fn gets_in(uri: &str, address: Ipv4Addr) -> bool {
+    tcp(uri, address, SOON).is_ok()
+}
+
+/// One sends nonsense at the handshake, one too many subscriptions, one too many requests.
+#[test]
+fn who_does_harm_is_kept_out_for_a_minute_and_others_are_not() {
+    let mut cluster = Cluster::running("max_subscriptions = 100\n");
+    let (honest, newcomer) = nodes(&cluster);
+    let (uri, sync_uri) = (cluster.uri(), cluster.sync_uri());
+    let [garbage, greedy, flood, other] = std::array::from_fn(|_| stranger());
+    let mut siege = Siege::begin("who is kept out", &mut cluster, honest);
+
+    // A few failures are forgiven.
+    let mut failed = 0;
+    while failed < 200 && gets_in(&uri, garbage) {
+        if let Ok(mut stream) = tcp(&uri, garbage, SOON) {
+            stream.write_all(&[0x66; 100]).unwrap();
+            failed += 1;
+        }
+    }
+    // Each was two connections, and some more come before the last of them has failed.
+    assert!((20..200).contains(&failed), "{failed}");
+
+    let silent = connect_from(&uri, "SUB", "", greedy);
+    let mut stream = connect_from(&uri, "SUB", "", greedy);
+    let begun = std::time::Instant::now();
+    let many: Vec<u8> = (0..200)
+        .flat_map(|topic| short(format!("\x01{topic}").as_bytes()))
+        .collect();
+    stream.write_all(&many).unwrap();
+    let mut stream = connect_from(&sync_uri, "DEALER", "", flood);
+    stream.set_write_timeout(Some(SOON)).unwrap();
+    let (bytes, mut sent) = (short(b"no request").repeat(1_000), 0);
+    while sent < 64 << 20 && stream.write_all(&bytes).is_ok() {
+        sent += bytes.len();
+    }
+    wait_for("all are kept out", || {
+        ![(&uri, garbage), (&uri, greedy), (&sync_uri, flood)]
+            .iter()
+            .any(|(uri, address)| gets_in(uri, *address))
+    });
+    // And who has done nothing, from the same address.
+    let mut one = [0];
+    wait_for("its other connection is ended", || {
+        silent.set_nonblocking(true).unwrap();
+        matches!(std::io::Read::read(&mut &silent, &mut one), Ok(0))
+    });
+    assert!(gets_in(&uri, other) && gets_in(&sync_uri, other));
+    // It has done nothing at this port.
+    assert!(gets_in(&sync_uri, greedy));
+    siege.goes_on();
+
+    within(LATE, "they are let in again", || {
+        [(&uri, garbage), (&uri, greedy), (&sync_uri, flood)]
+            .iter()
+            .all(|(uri, address)| gets_in(uri, *address))
+            .then_some(())
+    });
+    assert!(begun.elapsed() >= TERM - SOON, "{:?}", begun.elapsed());
+    assert_eq!(
+        count(siege.cluster, "service", "connections_greedy_total"),
+        1
+    );
+    assert_eq!(
+        count(siege.cluster, "service", "addresses_kept_out_total"),
+        2
+    );
+    assert!(count(siege.cluster, "service", "connections_kept_out_total") >= 1);
+    siege.ends(newcomer);
+    let said = Said(cluster.host.stop(PATIENCE));
+    assert_eq!(said.count("sync_addresses_kept_out_total"), 1, "{}", said.0);
+}
