@@ -123,7 +123,7 @@ ASAN_TARGET := $(shell uname -m)-unknown-linux-gnu
 ASAN_TESTS ?= test(/./)
 .PHONY: asan
 asan: deps deps-test ## the tests under AddressSanitizer (ASAN_TESTS=a filter of nextest's)
-	@RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
+	@RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 FANFARE_SLOW=4 \
 		$(CARGO) nextest run --no-fail-fast --target $(ASAN_TARGET) --target-dir "$(TARGET_DIR)/asan" \
 		--lib --test suite -E '$(ASAN_TESTS)'
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use fanfare::publisher::client::PublisherClient;
 
 use crate::recovery::cluster::{Cluster, Node, flush, publish, rows};
+use crate::rig::slowness;
 
 /// Keys of the rows that are published.
 const KEYS: u64 = 200;
@@ -89,7 +90,7 @@ impl<'a> Siege<'a> {
             self.slowest
         );
         assert!(
-            peak < before + self.room_kb,
+            peak < before + u64::from(slowness()) * self.room_kb,
             "{peak} kB, {before} kB before"
         );
         for node in &mut self.honest {

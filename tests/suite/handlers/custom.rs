@@ -1,6 +1,6 @@
 //! The agent with a module of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,15 +11,21 @@ use crate::rig::port::Port;
 use crate::rig::process::Process;
 use crate::rig::until;
 
-/// The example, built as this test is. It is not built with the tests when only some are chosen.
+/// The example, built beside the program. It is not built with the tests when only some are chosen.
 fn program() -> PathBuf {
+    let folder = Path::new(AGENT).parent().unwrap();
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--example", "custom-agent"])
+        .args((!cfg!(debug_assertions)).then_some("--release"))
+        .arg("--target-dir")
+        .arg(folder.parent().unwrap())
         .current_dir(env!("CARGO_MANIFEST_DIR"))
+        // Those of the tests may suit no build script.
+        .env_remove("RUSTFLAGS")
         .status()
         .unwrap();
     assert!(built.success());
-    PathBuf::from(AGENT).with_file_name("examples/custom-agent")
+    folder.join("examples/custom-agent")
 }
 
 #[test]

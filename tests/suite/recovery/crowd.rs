@@ -19,7 +19,7 @@ use super::cluster::{Cluster, flush};
 use crate::rig::agent::endpoint;
 use crate::rig::port::Port;
 use crate::rig::tape::wide;
-use crate::rig::{PATIENCE, within};
+use crate::rig::{PATIENCE, slowness, within};
 
 /// Agents of a context: each has four sockets of the 1,023 that a context has.
 const PER_CONTEXT: usize = 100;
@@ -242,6 +242,6 @@ fn a_crowd_is_loaded_again_at_the_rate_that_is_set() {
     let least = (snapshots as f64 / rate as f64 - 1.0) * 0.9;
     assert!(took.as_secs_f64() > least, "{took:?} of {least} s");
     // Its rows, what libzmq has for two connections each, and what is on its way to sixteen.
-    let bound = (64 << 10) + 256 * size;
+    let bound = u64::from(slowness()) * ((64 << 10) + 256 * size);
     assert!(peak < bound, "{peak} kB of {bound}");
 }

@@ -15,6 +15,13 @@ use std::time::{Duration, Instant};
 /// Longest wait for what must happen; far above what it takes on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many times slower, and larger, the programs are than they are built usually: `FANFARE_SLOW`, which
+/// `make asan` sets. All waits and limits of memory are that much more generous.
+pub fn slowness() -> u32 {
+    let said = std::env::var("FANFARE_SLOW").ok();
+    said.and_then(|said| said.parse().ok()).unwrap_or(1)
+}
+
 /// Waits until `found` gives something; fails when it has not within [`PATIENCE`].
 #[track_caller]
 pub fn until<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
@@ -24,6 +31,7 @@ pub fn until<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
 /// Waits until `found` gives something; fails when it has not within `limit`.
 #[track_caller]
 pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let limit = limit * slowness();
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = found() {
@@ -36,7 +44,7 @@ pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<
 
 /// Waits until `found` gives something; `None` when it has not within `limit`.
 pub fn try_within<T>(limit: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + limit;
+    let deadline = Instant::now() + limit * slowness();
     loop {
         match found() {
             None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),

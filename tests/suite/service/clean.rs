@@ -11,9 +11,13 @@ use fanfare::publisher::history::{History, Moment, Options};
 use super::host::{Host, counts, journal};
 use super::listener::Listener;
 use crate::rig::process::Process;
-use crate::rig::wait_for;
+use crate::rig::{slowness, wait_for};
 
-const STOP_TIMEOUT: Duration = Duration::from_millis(1500);
+/// As by default, unless the programs are slow.
+fn stop_timeout() -> Duration {
+    Duration::from_millis(1500) * slowness()
+}
+
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// Publishes from now on until told to end; gives how many events were acknowledged of how many.
@@ -36,7 +40,10 @@ fn load(client: &Arc<PublisherClient>, end: &Arc<AtomicBool>) -> std::thread::Jo
 #[test]
 fn stopped_under_load_it_goes_on_where_it_was() {
     // A power cut would be noticed with "os", unless the end was clean.
-    let mut host = Host::new("durability = \"os\"\nhello_interval = 0.1\n");
+    let mut host = Host::new(&format!(
+        "durability = \"os\"\nhello_interval = 0.1\nstop_timeout = {}\n",
+        stop_timeout().as_secs_f64()
+    ));
     let first = host.start();
     let listener = Listener::joined(&host.port.uri(), &[b"t1\0"]);
     let options = ClientOptions {
@@ -51,8 +58,8 @@ fn stopped_under_load_it_goes_on_where_it_was() {
     });
 
     let begun = Instant::now();
-    let said = host.stop(STOP_TIMEOUT + MARGIN);
-    assert!(begun.elapsed() < STOP_TIMEOUT + MARGIN);
+    let said = host.stop(stop_timeout() + MARGIN);
+    assert!(begun.elapsed() < stop_timeout() + MARGIN);
     assert!(said.contains("journal closed in order"), "{said}");
     assert!(said.contains("stopped"), "{said}");
     let summary = client.summary();
