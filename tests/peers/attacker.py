@@ -2,6 +2,8 @@
 
     attacker.py KIND EVENTS_PORT SYNC_PORT [KEYS NODE]
 
+It comes from an address of its own of the loopback, or from so many as the variable ADDRESSES says.
+
 With the folder of the publisher's key and of the pair of a node that was taken over, the attack is that
 node's; what nobody can do without keys begins at the handshake then.
 
@@ -24,12 +26,20 @@ def greeting(mechanism=b"NULL"):
     return (bytes([0xFF]) + bytes(8) + bytes([0x7F, 3, 0]) + mechanism).ljust(64, b"\0")
 
 
-# Not that of honest agents on the same machine: who has no keys is kept out by its address.
-ADDRESS = "127.0.0.66"
+# Not those of honest agents on the same machine: who has no keys is kept out by its address. Once it is,
+# the next is tried.
+ADDRESSES = [
+    f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+    for _ in range(int(os.environ.get("ADDRESSES", 1)))
+]
+
+
+def kept_out():
+    ADDRESSES.append(ADDRESSES.pop(0))
 
 
 def connect(port):
-    stream = socket.create_connection(("127.0.0.1", port), 0.2, (ADDRESS, 0))
+    stream = socket.create_connection(("127.0.0.1", port), 0.2, (ADDRESSES[0], 0))
     stream.settimeout(2)
     return stream
 
@@ -69,7 +79,7 @@ class Taken:
         stream.sndtimeo = 100
         stream.curve_serverkey = self.server
         stream.curve_publickey, stream.curve_secretkey = self.pair
-        stream.connect(f"tcp://{ADDRESS}:0;127.0.0.1:{port}")
+        stream.connect(f"tcp://{ADDRESSES[0]}:0;127.0.0.1:{port}")
         return stream
 
 
@@ -184,6 +194,7 @@ def main():
             getattr(attack, kind)()
         except OSError:
             # Cut off before it has begun, or not let in; again.
+            kept_out()
             attack.tell()
             time.sleep(0.01)
 

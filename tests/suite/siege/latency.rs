@@ -130,6 +130,15 @@ fn attacked(cluster: &mut Cluster, honest: SubscriberOptions, keys: &[&str]) {
         tape.count() > 0
     });
     let (events, sync) = (cluster.host.port.number, cluster.sync.number);
+    let harmed = |cluster: &Cluster| {
+        let parts = cluster.host.report()["parts"].clone();
+        let count = |part: &str, name: &str| parts[part][name].as_u64().unwrap_or(0);
+        count("service", "handshakes_refused_total")
+            + count("service", "connections_greedy_total")
+            + count("service", "connections_unruly_total")
+            + count("sync", "sync_handshakes_refused_total")
+            + count("sync", "sync_connections_unruly_total")
+    };
     let mut worse = Vec::new();
     let mut calm = measure(&client, &tape, 0);
     // `SIEGE=bombs` for that attack alone.
@@ -138,6 +147,7 @@ fn attacked(cluster: &mut Cluster, honest: SubscriberOptions, keys: &[&str]) {
         .iter()
         .filter(|kind| only.as_ref().is_none_or(|only| only == *kind));
     for (number, kind) in kinds.enumerate() {
+        let before = harmed(cluster);
         // It is to take the publisher's time, not the machine's.
         let mut command = Command::new("nice");
         let script = python("attacker.py");
@@ -154,12 +164,17 @@ fn attacked(cluster: &mut Cluster, honest: SubscriberOptions, keys: &[&str]) {
         let attacked = measure(&client, &tape, 2 * number + 1);
         let reports = attacker.out.len();
         drop(attacker);
+        // It tries on when it is kept out, too.
         assert!(reports > 3, "{kind}: the attack stood still");
         let after = measure(&client, &tape, 2 * number + 2);
+        // Whatever it was ended for, or a handshake that came to nothing. Of what is too long in the midst of
+        // a handshake libzmq says nothing.
+        let refused = harmed(cluster) - before;
+        assert!(refused > 0 || *kind == "oversize", "{kind}: the publisher has not noticed it");
         let usual = calm.p99.max(after.p99);
         eprintln!(
             "{kind}: p50 {:?}, p99 {:?} under attack; {:?}, {:?} before and {:?}, {:?} after: {:.2} times; \
-             publisher {} kB",
+             publisher {} kB, {refused} times refused",
             attacked.p50,
             attacked.p99,
             calm.p50,
