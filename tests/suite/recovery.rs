@@ -12,4 +12,5 @@ mod partition;
 mod peers;
 mod restart;
 mod site;
+mod topics;
 mod truth;

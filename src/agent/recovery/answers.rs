@@ -20,13 +20,15 @@ enum Next {
     Retry,
     /// It is asked again after this.
     RetryIn(Duration),
+    /// The service wants to be asked again after this.
+    Wait(Duration),
     /// It was not answered by this: all that came so far is void, and it is asked again.
     Bad,
 }
 
 impl Recovery {
     pub(super) fn answer(&mut self, tag: u64, answer: Answer, now: Instant, out: &mut Vec<Action>) {
-        let Some(job) = self.asks.answered(tag) else {
+        let Some((job, cost)) = self.asks.answered(tag) else {
             return;
         };
         self.set_asked(&job, false);
@@ -34,7 +36,7 @@ impl Recovery {
         let next = match (&job, answer) {
             (_, Answer::RetryAfter(millis)) => {
                 out.push(Action::Note(Note::AskedToWait));
-                Next::RetryIn(Duration::from_millis(millis.into()))
+                Next::Wait(Duration::from_millis(millis.into()))
             }
             (
                 Job::Heads(names),
@@ -69,7 +71,7 @@ impl Recovery {
             (Job::Topic(name), answer) => self.of_topic(name, answer, now, out),
             _ => Next::Bad,
         };
-        let again = match next {
+        match next {
             Next::On => {
                 if let Job::Topic(name) = &job
                     && self.topics.get(name).is_some_and(|topic| !topic.is_live())
@@ -86,15 +88,14 @@ impl Recovery {
                 {
                     topic.phase = Phase::Unknown;
                 }
-                None
             }
-            Next::Retry => None,
-            Next::RetryIn(wait) => Some(wait),
-        };
+            Next::Retry | Next::RetryIn(_) | Next::Wait(_) => {}
+        }
         self.set_asked(&job, true);
-        match again {
-            Some(wait) => self.asks.retry_in(job, wait, now),
-            None => self.asks.retry(job, now),
+        match next {
+            Next::RetryIn(wait) => self.asks.retry_in(job, wait, now),
+            Next::Wait(wait) => self.asks.hold(job, cost, wait, now),
+            _ => self.asks.retry(job, now),
         }
     }
 

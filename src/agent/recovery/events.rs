@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::asks::Job;
+use super::asks::{Cost, Job};
 use super::topic::Verdict;
 use super::{Action, Life, Note, Recovery};
 use crate::event::EventBatch;
@@ -148,7 +148,17 @@ impl Recovery {
                     }
                 }
             };
-            let tag = self.asks.asked(job, now);
+            let cost = match request {
+                Request::Snapshot { .. } => Cost::Load,
+                _ => Cost::Little,
+            };
+            // What was begun goes on.
+            let begins = matches!(request, Request::Snapshot { chunk: None, .. });
+            if begins && self.asks.must_wait(cost) {
+                self.asks.push_load(job);
+                continue;
+            }
+            let tag = self.asks.asked(job, cost, now);
             out.push(Action::Ask(tag, request));
         }
     }

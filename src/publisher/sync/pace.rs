@@ -13,7 +13,7 @@ const CLIENTS: usize = 16_384;
 const FULL: Duration = Duration::from_secs(PATIENCE as u64);
 
 /// Requests beyond its pace that a client may make, in seconds of it, and how many at least. An agent
-/// makes none.
+/// makes a few before it waits.
 const PATIENCE: f64 = 4.0;
 const PATIENCE_AT_LEAST: f64 = 1_000.0;
 

@@ -170,7 +170,10 @@ fn attacked(cluster: &mut Cluster, honest: SubscriberOptions, keys: &[&str]) {
         // Whatever it was ended for, or a handshake that came to nothing. Of what is too long in the midst of
         // a handshake libzmq says nothing.
         let refused = harmed(cluster) - before;
-        assert!(refused > 0 || *kind == "oversize", "{kind}: the publisher has not noticed it");
+        assert!(
+            refused > 0 || *kind == "oversize",
+            "{kind}: the publisher has not noticed it"
+        );
         let usual = calm.p99.max(after.p99);
         eprintln!(
             "{kind}: p50 {:?}, p99 {:?} under attack; {:?}, {:?} before and {:?}, {:?} after: {:.2} times; \

@@ -34,6 +34,68 @@ fn the_service_says_for_how_long() {
     assert_eq!(wait, Duration::from_secs(60));
 }
 
+/// Otherwise one of thousands of topics after the other would be asked for, as fast as the service can say
+/// that it has no time.
+#[test]
+fn while_the_service_has_no_time_for_some_it_is_not_asked_for_others() {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    rig.recovery.heads_due = None;
+    let mut asked = Vec::new();
+    for number in 0..1_000 {
+        let topic = format!("t{number}");
+        asked.extend(asks(&rig.step(Input::Wanted(topic.into()))));
+    }
+    let mut told = 0;
+    while let Some((tag, request)) = asked.pop() {
+        assert!(matches!(request, Request::Snapshot { chunk: None, .. }));
+        asked.extend(asks(
+            &rig.step(Input::Answer(tag, Answer::RetryAfter(1_000))),
+        ));
+        told += 1;
+    }
+    assert!((4..8).contains(&told), "{told}");
+    // To load is what there is no time for: what was missed is replayed.
+    let (tag, request) = ask(&rig.event("D", 12, 11));
+    assert!(matches!(request, Request::Replay { .. }), "{request:?}");
+    let events = [event(5, "D", 11, 9), event(5, "D", 12, 11)];
+    assert!(asks(&rig.replay(tag, (12, 12), &events)).is_empty());
+    let told = rig.now;
+    let mut asked = asks(&rig.next());
+    assert_eq!((rig.now - told, asked.len()), (Duration::from_secs(1), 4));
+    let mut loaded = 0;
+    while let Some((tag, request)) = asked.pop() {
+        asked.extend(asks(&match request {
+            Request::Snapshot { .. } => {
+                loaded += 1;
+                rig.rows(tag, 12, &[])
+            }
+            _ => rig.replay(tag, (12, 0), &[]),
+        }));
+    }
+    assert_eq!(loaded, 1_000);
+    assert!(rig.recovery.is_in_sync());
+}
+
+#[test]
+fn while_the_service_has_no_time_at_all_it_is_asked_nothing() {
+    let names: Vec<String> = (0..100).map(|number| format!("t{number}")).collect();
+    let topics: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 9)).collect();
+    let mut rig = Rig::live(&topics, 9);
+    rig.recovery.heads_due = None;
+    let moved: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 12)).collect();
+    let mut asked = asks(&rig.hello(12, 9, &moved));
+    let mut told = 0;
+    while let Some((tag, _)) = asked.pop() {
+        asked.extend(asks(&rig.step(Input::Answer(tag, Answer::RetryAfter(500)))));
+        told += 1;
+    }
+    assert!((4..8).contains(&told), "{told}");
+    assert!(asks(&rig.step(Input::Wanted("new".into()))).is_empty());
+    let told = rig.now;
+    assert_eq!(asks(&rig.next()).len(), 4);
+    assert_eq!(rig.now - told, Duration::from_millis(500));
+}
+
 #[test]
 fn what_is_refused_is_not_asked_for_soon() {
     for code in [Refusal::Version, Refusal::Forbidden] {
