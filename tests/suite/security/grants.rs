@@ -342,6 +342,16 @@ fn grants_are_not_put_in_force_where_nobody_proves_who_it_is() {
         line.contains("grants take effect at the next start")
             .then_some(())
     });
+    let reloads = |host: &crate::service::host::Host| {
+        let counted = host.report()["parts"]["publisher"].clone();
+        ["config_reloads_total", "config_reloads_failed_total"].map(|name| counted[name].as_u64())
+    };
+    assert_eq!(reloads(&host), [Some(0), Some(1)]);
+    // Nothing is new in the file, and the grants in it are still not in force.
+    host.process().signal(Signal::HUP);
+    wait_for("it is refused again", || {
+        reloads(&host) == [Some(0), Some(2)]
+    });
     let said = host.stop(crate::rig::PATIENCE);
     assert!(!said.contains("grants_changed_total"), "{said}");
 }
