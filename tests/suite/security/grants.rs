@@ -303,6 +303,9 @@ fn grants_come_and_go_without_a_restart() {
     assert_eq!(said.count("grants_changed_total"), 3, "{}", said.0);
     assert!(said.count("grants_ended_total") >= 2, "{}", said.0);
     assert_eq!(said.count("gate_cuts_total"), 0, "{}", said.0);
+    // With the last grant everybody's connection went; before that, those of one node only.
+    let all_cut = |line: &&str| line.contains("grants begin or end: all connections");
+    assert_eq!(said.0.lines().filter(all_cut).count(), 1, "{}", said.0);
 }
 
 /// Grants are of no use where nobody proves who he is.
