@@ -93,7 +93,7 @@ soak: deps deps-test ## what takes long: the simulation with many seeds (SEEDS=n
 # What tells whether each rule of the recovery is tested: whoever changes a rule must be caught.
 MUTANT_SEEDS := 600
 .PHONY: mutants
-mutants: deps ## changes each rule of the recovery and demands that a test notices (takes hours)
+mutants: deps deps-nextest ## changes each rule of the recovery and demands that a test notices (takes hours)
 	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install cargo-mutants --locked --debug
 	@FANFARE_SEEDS=$(MUTANT_SEEDS) $(CARGO) mutants -f 'src/agent/recovery/*.rs' --test-tool nextest \
 		--output "$(TARGET_DIR)" --cargo-arg=--lib --cargo-arg=--test=simulation -- \
@@ -122,7 +122,7 @@ fuzz: deps deps-fuzz ## everything that reads what others wrote, each FUZZ_SECON
 ASAN_TARGET := $(shell uname -m)-unknown-linux-gnu
 ASAN_TESTS ?= test(/./)
 .PHONY: asan
-asan: deps deps-test ## the tests under AddressSanitizer (ASAN_TESTS=a filter of nextest's)
+asan: deps deps-test deps-nextest ## the tests under AddressSanitizer (ASAN_TESTS=a filter of nextest's)
 	@RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 FANFARE_SLOW=4 \
 		$(CARGO) nextest run --no-fail-fast --target $(ASAN_TARGET) --target-dir "$(TARGET_DIR)/asan" \
 		--lib --test suite -E '$(ASAN_TESTS)'
@@ -184,6 +184,11 @@ deps: ## installs what building needs
 .PHONY: deps-bench
 deps-bench: ## installs what is measured beside us
 	@if command -v apt-get >/dev/null; then $(call install,$(BENCH_PACKAGES)); fi
+
+# `make test` does without; what takes nextest's filters does not.
+.PHONY: deps-nextest
+deps-nextest: ## installs the runner of asan and mutants
+	@$(CARGO) nextest --version >/dev/null 2>&1 || $(CARGO) install --quiet --locked --debug cargo-nextest
 
 .PHONY: deps-fuzz
 deps-fuzz: ## installs what fuzzing needs

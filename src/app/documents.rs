@@ -13,10 +13,12 @@ use super::{agent, ctl, publisher};
 const DOCUMENTS: &[&str] = &[
     "README.md",
     "docs/architecture.md",
+    "docs/bounds.md",
     "docs/handlers.md",
     "docs/operations.md",
     "docs/performance.md",
     "docs/protocol.md",
+    "docs/security.md",
 ];
 
 fn read(file: &str) -> String {

@@ -117,11 +117,19 @@ fn make_pair(args: &KeygenArgs) -> Result<Vec<String>, Box<dyn Error>> {
     let secret = SecretKey::random()?;
     let public = curve::public_key(&secret)?;
     let [path, secret_path] = file::write_pair(&args.dir, name, &public, &secret, args.force)?;
+    // A file of root's is of no use to the daemon, which says so only when it is started.
+    let chown = match rustix::process::geteuid().is_root() {
+        true => format!(
+            "; with the units of the packages: chown fanfare {}",
+            secret_path.display()
+        ),
+        false => String::new(),
+    };
     let mut lines = vec![
         format!("{}: the public key", path.display()),
         format!(
             "{}: the secret key; it stays on this host, and must belong to the user that the daemon \
-             runs as",
+             runs as{chown}",
             secret_path.display()
         ),
     ];

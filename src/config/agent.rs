@@ -229,6 +229,18 @@ impl AgentConfig {
             warnings.push("no [[handler]] is configured: events are received and not used".into());
         }
         let subscribed = self.subscriptions();
+        // Each in both forms until the publisher is known, and the heartbeat.
+        let first = 2 * subscribed.len() + 1;
+        let mut keys = PUBLISHER_KEYS.iter();
+        let limit = keys.find(|key| key.name == "max_subscriptions");
+        if let Some(limit) = limit.and_then(|key| key.default.parse::<usize>().ok())
+            && first > limit
+        {
+            warnings.push(format!(
+                "topics: they make {first} subscriptions at first, and a publisher cuts off whoever makes \
+                 more than its max_subscriptions, which is {limit} unless it says otherwise"
+            ));
+        }
         for handler in &self.handler {
             let foreign = |topic: &&String| !subscribed.contains(topic);
             for topic in handler.topics.iter().filter(foreign) {

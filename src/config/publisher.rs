@@ -142,7 +142,8 @@ settings! {
         publisher_timeout: Duration = key(
             "300",
             Kind::Seconds(0.1, 86400.0),
-            "A publisher whose lease in the publisher table is older than this is removed from it.",
+            "A publisher whose lease in the publisher table is older than this is removed from it, by those\n\
+             that share its northbound store.",
         ),
         monitor_table_poll_time: Duration = key(
             "30",
@@ -238,8 +239,9 @@ settings! {
         max_subscriptions: usize = key(
             "10000",
             Kind::Count(16, 1_000_000, "subscriptions"),
-            "How many subscriptions one connection may have. An agent makes two for each topic and for\n\
-             the heartbeat, and soon gives half of them up. Whoever asks for more is cut off.",
+            "How many subscriptions one connection may have. An agent makes one for the heartbeat and, until\n\
+             it has heard that, two for each topic and for D: 10000 are enough for 4998 topics. Whoever\n\
+             asks for more is cut off and kept out for a minute.",
         ),
         max_all_subscriptions: usize = key(
             "1000000",
@@ -265,8 +267,9 @@ settings! {
              \n\
              Without any, every node may have every topic. With one, a node may have what is granted to\n\
              it and what is for all (D, the heartbeat); a node that no grant names has no more than that.\n\
-             Read again on SIGHUP: nodes that may have other topics than before connect anew. The tables\n\
-             of several files add up. Needs security = \"curve\": without keys nobody knows who a node is.",
+             Read again on SIGHUP: nodes that may have other topics than before connect anew, and no\n\
+             others; but all do when the first grant comes or the last one goes. The tables of several\n\
+             files add up. Needs security = \"curve\": without keys nobody knows who a node is.",
         ),
     } with {
         /// `publisher_bind_address` read.

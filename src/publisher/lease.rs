@@ -3,7 +3,9 @@
 //! It is renewed at a third of `publisher_timeout`, whatever the traffic, so that two renewals may
 //! fail before anyone takes the publisher for gone. On a clean stop the row stays: agents would
 //! otherwise drop the publisher, and with it what they know of its sequence, at every restart. If
-//! it does not come back, the other publishers' stale monitors remove the row.
+//! it does not come back, the stale monitors of publishers that share its northbound store remove
+//! the row. With a store on each host nobody does: what agents know of it came as an event, and an
+//! operator publishes its end on another host (docs/operations.md, Scale).
 
 use std::time::{Duration, Instant};
 

@@ -26,9 +26,19 @@ crate::metrics! {
     pub struct OwnMetrics {
         ready: Gauge = "Whether the daemon is ready (1), as /readyz says.",
         stuck_threads: Gauge = "Threads that work on one thing for longer than stuck_timeout.",
-        config_reloads_total: Counter = "Times the configuration was read anew and taken.",
+        config_reloads_total: Counter = "Times the configuration was read anew and wholly taken.",
         config_reloads_failed_total: Counter = "Times the configuration was read anew and refused, or not wholly taken.",
         log_lines_lost_total: Counter = "Log lines that could not be written in time.",
+    }
+}
+
+impl OwnMetrics {
+    /// The configuration was read anew, and wholly `taken` or not.
+    pub fn reloaded(&self, taken: bool) {
+        match taken {
+            true => self.config_reloads_total.inc(),
+            false => self.config_reloads_failed_total.inc(),
+        }
     }
 }
 

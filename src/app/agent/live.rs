@@ -163,11 +163,7 @@ impl Live {
                 false
             }
         };
-        let metrics = &self.own.metrics;
-        metrics.config_reloads_total.inc();
-        if !taken {
-            metrics.config_reloads_failed_total.inc();
-        }
+        self.own.metrics.reloaded(taken);
         self.look();
         // The manager waits for this even where it was never told that the agent is up.
         self.told_status = self.line();

@@ -221,33 +221,35 @@ impl Live {
         log::info!("SIGHUP: the configuration is read anew");
         self.notifier.reloading();
         self.wired.look_at_keys();
-        self.own.metrics.config_reloads_total.inc();
         let modules = Registry::builtin();
-        match load_publisher(&self.sources, &Known::new(&modules)) {
+        let taken = match load_publisher(&self.sources, &Known::new(&modules)) {
             Ok(new) => self.take(new),
             Err(faults) => {
                 for line in faults.to_string().lines() {
                     log::error!("{line}");
                 }
                 log::error!("the configuration is refused; the old one stays in force");
-                self.own.metrics.config_reloads_failed_total.inc();
+                false
             }
-        }
+        };
+        self.own.metrics.reloaded(taken);
         let status = self.line();
         self.notifier.ready(&status);
         self.told_status = status;
     }
 
-    fn take(&mut self, new: PublisherConfig) {
+    /// Does what `new` changes; says whether all of it could be done.
+    fn take(&mut self, new: PublisherConfig) -> bool {
         let mut later = self.config.differs(&new);
-        if later.contains(&"grant") {
-            match self.wired.proves() || new.grants().is_open() {
-                true => self.wired.permits().set(new.grants()),
-                false => log::error!(
-                    "grants take effect at the next start: as this process was started, nobody \
-                     proves who it is"
-                ),
-            }
+        // Whether they differ or not: those that could not be put in force before still are not.
+        let grants = new.grants();
+        let done = self.wired.proves() || grants.is_open();
+        match done {
+            true => self.wired.permits().set(grants),
+            false => log::error!(
+                "grants take effect at the next start: as this process was started, nobody proves \
+                 who it is"
+            ),
         }
         if later.contains(&"log_level") {
             match self.level.is_fixed() {
@@ -264,5 +266,6 @@ impl Live {
             log::warn!("{warning}");
         }
         self.config = new;
+        done
     }
 }

@@ -46,6 +46,22 @@ fn the_defaults_are_those_operators_know() {
     assert_eq!(publisher.warnings().len(), 1);
 }
 
+/// One more topic than a publisher's default has room for, and the agent would be cut off for ever.
+#[test]
+fn more_topics_than_a_publisher_lets_in_are_told() {
+    let warnings = |topics: usize| {
+        let topics: Vec<String> = (0..topics).map(|n| format!("t{n}")).collect();
+        let agent = Case {
+            sets: &[NONE, &format!("topics={topics:?}")],
+            ..Case::default()
+        };
+        agent.agent().warnings()
+    };
+    let said = |topics| warnings(topics).iter().any(|w| w.starts_with("topics: "));
+    assert!(!said(4998));
+    assert!(said(4999), "{:?}", warnings(4999));
+}
+
 #[test]
 fn nothing_is_open_unless_the_operator_writes_it() {
     // By default sockets are secured, and where there are no keys nothing starts.

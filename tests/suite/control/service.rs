@@ -120,6 +120,7 @@ fn its_life_is_told_to_the_service_manager() {
     assert_eq!(level(), "debug");
     let counted = report(&folder)["parts"]["publisher"].clone();
     assert_eq!(counted["config_reloads_failed_total"], 1, "{counted:#}");
+    assert_eq!(counted["config_reloads_total"], 1, "{counted:#}");
     service.signal(Signal::TERM);
     manager.hears("STOPPING=1", 1);
     assert_eq!(service.ends_within(Duration::from_secs(5)).code(), Some(0));

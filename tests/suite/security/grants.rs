@@ -303,6 +303,9 @@ fn grants_come_and_go_without_a_restart() {
     assert_eq!(said.count("grants_changed_total"), 3, "{}", said.0);
     assert!(said.count("grants_ended_total") >= 2, "{}", said.0);
     assert_eq!(said.count("gate_cuts_total"), 0, "{}", said.0);
+    // With the last grant everybody's connection went; before that, those of one node only.
+    let all_cut = |line: &&str| line.contains("grants begin or end: all connections");
+    assert_eq!(said.0.lines().filter(all_cut).count(), 1, "{}", said.0);
 }
 
 /// Grants are of no use where nobody proves who he is.
@@ -341,6 +344,16 @@ fn grants_are_not_put_in_force_where_nobody_proves_who_it_is() {
     process.err.find("it says so", |line| {
         line.contains("grants take effect at the next start")
             .then_some(())
+    });
+    let reloads = |host: &crate::service::host::Host| {
+        let counted = host.report()["parts"]["publisher"].clone();
+        ["config_reloads_total", "config_reloads_failed_total"].map(|name| counted[name].as_u64())
+    };
+    assert_eq!(reloads(&host), [Some(0), Some(1)]);
+    // Nothing is new in the file, and the grants in it are still not in force.
+    host.process().signal(Signal::HUP);
+    wait_for("it is refused again", || {
+        reloads(&host) == [Some(0), Some(2)]
     });
     let said = host.stop(crate::rig::PATIENCE);
     assert!(!said.contains("grants_changed_total"), "{said}");

@@ -24,6 +24,22 @@ fn nothing_is_overwritten_unless_it_must() {
     assert_ne!(secret(), first);
 }
 
+/// Whoever makes a key as root is told what the daemon, which is not root, needs.
+#[test]
+fn who_makes_a_key_is_told_whose_it_must_be() {
+    let folder = Folder::new();
+    let dir = folder.path("keys");
+    let done = run(&[&"keygen", &"--node", &"n1", &"--dir", &dir]);
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        said.contains("must belong to the user that the daemon runs as"),
+        "{said}"
+    );
+    let chown = format!("chown fanfare {}\n", dir.join("n1.key_secret").display());
+    let root = rustix::process::geteuid().is_root();
+    assert_eq!(said.contains(&chown), root, "{said}");
+}
+
 #[test]
 fn a_name_leads_nowhere_else() {
     let folder = Folder::new();

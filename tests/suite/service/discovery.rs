@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::host::Host;
 use super::listener::Listener;
+use crate::control::{reports, told, up};
+use crate::rig::config::AGENT;
+use crate::rig::port::Port;
+use crate::rig::process::Process;
 use crate::rig::wait_for;
 
 #[test]
@@ -60,6 +64,74 @@ fn an_agent_follows_a_publisher_that_another_names() {
     assert!(!rows["t"].contains_key("unheard"));
     agent.signal(Signal::TERM);
     assert!(agent.ends_within(Duration::from_secs(3)).success());
+}
+
+/// The row of a publisher that is taken away stays, and with it those who follow it, until an operator
+/// ends it by the steps of docs/operations.md.
+#[test]
+fn a_publisher_is_taken_away_with_its_row() {
+    let id = |digit: &str| digit.repeat(32);
+    let (sync_a, sync_b) = (Port::free(), Port::free());
+    let host = |digit: &str, sync: &Port| {
+        Host::running(&format!(
+            "publisher_id = \"{}\"\nsync_port = {}\nhello_interval = 0.1\nmax_idle_time = 0.5\n\
+             monitor_table_poll_time = 0.1\npublisher_timeout = 0.6\n",
+            id(digit),
+            sync.number
+        ))
+    };
+    let (first, mut second) = (host("a", &sync_a), host("b", &sync_b));
+    let (folder, uris) = (&first.folder, [first.port.uri(), second.port.uri()]);
+    let config = |uris: &[String]| {
+        folder.agent_config(
+            &uris.iter().map(|uri| &**uri).collect::<Vec<_>>(),
+            &["t1"],
+            "",
+        )
+    };
+    let mut agent = Process::start(folder.command(AGENT, &config(&uris)));
+    up(folder, "agent");
+    reports(folder, "in step with both", |report| {
+        report["ready"] == true && report["publishers"].as_array().unwrap().len() == 2
+    });
+    wait_for("the node has the second's row", || {
+        let told = told(folder, &["get", "publisher"]);
+        String::from_utf8_lossy(&told.stdout).contains(&id("b"))
+    });
+
+    // Out of the list, and stopped.
+    let _written = folder.command(AGENT, &config(&uris[..1]));
+    agent.signal(Signal::HUP);
+    let discovered = format!("publisher {} is discovered", uris[1]);
+    agent.err.find("it is found again by its row", |line| {
+        line.contains(&discovered).then_some(())
+    });
+    second.stop(Duration::from_secs(3));
+    reports(folder, "not in step", |report| report["ready"] == false);
+    // Nobody else's monitor takes it away.
+    let looks = || {
+        let counted = first.report()["parts"]["monitors"].clone();
+        counted["lease_renewals_total"].as_u64().unwrap()
+    };
+    let before = looks();
+    wait_for("the first has looked often enough", || looks() > before + 8);
+    let report = reports(folder, "it is still followed", |_| true);
+    assert_eq!(report["publishers"].as_array().unwrap().len(), 2);
+
+    let key = id("b");
+    let delete = ["--table", "publisher", "--key", &key, "--delete"];
+    assert!(first.published(&delete).status.success());
+    let alone = |report: &Value| {
+        report["ready"] == true && report["publishers"].as_array().unwrap().len() == 1
+    };
+    reports(folder, "in step without it", alone);
+    // And so it stays.
+    agent.signal(Signal::TERM);
+    assert!(agent.ends_within(Duration::from_secs(5)).success());
+    let agent = Process::start(folder.command(AGENT, &config(&uris[..1])));
+    up(folder, "agent");
+    reports(folder, "in step without it", alone);
+    assert!(!agent.errors().contains(&discovered));
 }
 
 /// What events said of other publishers is not taken back by a restart.
