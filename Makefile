@@ -88,7 +88,7 @@ SEEDS := 100000
 soak: deps deps-test ## what takes long: the simulation with many seeds (SEEDS=n), a thousand agents on one publisher, latency under attack
 	@FANFARE_SEEDS=$(SEEDS) $(CARGO) test --release --test simulation -- --nocapture
 	@FANFARE_CROWD=1000 $(CARGO) test --test suite recovery::crowd -- --nocapture --test-threads 1
-	@$(CARGO) test --release --test suite siege::latency -- --ignored --nocapture
+	@$(CARGO) test --release --test suite siege::latency -- --ignored --nocapture --test-threads 1
 
 # What tells whether each rule of the recovery is tested: whoever changes a rule must be caught.
 MUTANT_SEEDS := 600

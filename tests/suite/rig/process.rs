@@ -1,6 +1,7 @@
 //! Processes that tests start: what they say is kept, and they end with their test.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -121,7 +122,11 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Kills it, while it runs.
+    #[track_caller]
     pub fn kill(&mut self) {
+        let ended = self.child.try_wait().unwrap();
+        assert!(ended.is_none(), "{} has ended: {ended:?}", self.name);
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -153,6 +158,17 @@ impl Drop for Process {
             let tail = |lines: &[String]| lines[lines.len().saturating_sub(40)..].join("\n");
             let (out, err) = (tail(&out), tail(&err));
             eprintln!("--- {}, ended: {ended:?}\n{out}\n{err}", self.name);
+            return;
+        }
+        // No test wants that, and none may miss it: libzmq and sanitizers end a process so.
+        let signal = ended.ok().flatten().and_then(|status| status.signal());
+        let broken = [Signal::ABORT, Signal::SEGV, Signal::BUS, Signal::ILL];
+        if signal.is_some_and(|signal| broken.iter().any(|broken| broken.as_raw() == signal)) {
+            panic!(
+                "{} was ended by signal {signal:?}: {}",
+                self.name,
+                self.errors()
+            );
         }
     }
 }

@@ -114,6 +114,11 @@ impl Host {
         self.process.as_mut().unwrap()
     }
 
+    /// The most memory it has had, kB.
+    pub fn peak_kb(&self) -> u64 {
+        self.process.as_ref().unwrap().peak_kb()
+    }
+
     pub fn kill(&mut self) {
         self.process().kill();
     }

@@ -2,6 +2,7 @@
 //! soak`: attackers, publisher and agent share the machine.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -35,12 +36,27 @@ const KINDS: &[&str] = &[
 const ROUND: Duration = Duration::from_secs(8);
 const PACE: Duration = Duration::from_millis(2);
 
-/// What a loaded machine adds to the slowest events now and then, whoever attacks.
-const NOISE: Duration = Duration::from_millis(2);
+/// A calm p99 below this is the host's luck.
+const CALM: Duration = Duration::from_millis(1);
+
+/// No event takes longer, whatever happens.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// How often an attack is measured at most: the host's own stalls make a round worse now and then, what
+/// an attack does makes all of them worse.
+const TRIES: usize = 3;
 
 struct Measured {
     p50: Duration,
     p99: Duration,
+    longest: Duration,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Measured { p50, p99, longest } = self;
+        write!(f, "p50 {p50:?}, p99 {p99:?}, longest {longest:?}")
+    }
 }
 
 /// Publishes for a while, and waits until everything has come.
@@ -72,10 +88,11 @@ fn measure(client: &PublisherClient, tape: &Tape, round: usize) -> Measured {
     });
     assert!(before > 0);
     took.sort_unstable();
-    let place = |part: usize| took[took.len() * part / 100];
+    let place = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)];
     Measured {
         p50: place(50),
         p99: place(99),
+        longest: place(100),
     }
 }
 
@@ -85,31 +102,96 @@ const CONFIG: &str = "durability = \"os\"\nmax_connections = 4000\n";
 #[test]
 #[ignore = "a measurement; make soak"]
 fn attacks_at_most_double_the_latency_of_honest_agents() {
-    let mut cluster = Cluster::running(CONFIG);
-    attacked(&mut cluster, options(), &[]);
+    let cluster = Cluster::running(CONFIG);
+    attacked(&cluster, options(), &|_, _| Vec::new());
 }
 
-/// With keys, as it is by default: by strangers, and by a node that was taken over.
+/// With keys, as it is by default: by strangers, and by nodes that were taken over; each only once, since
+/// it is kept out then.
 #[test]
 #[ignore = "a measurement; make soak"]
 fn attacks_at_most_double_the_latency_of_agents_with_keys() {
-    let mut site = Site::with(&["n1", "n3"], CONFIG);
+    let taken = |kind: &str, number: usize| format!("{kind}-{number}");
+    let each = KINDS
+        .iter()
+        .flat_map(|kind| (0..TRIES).map(move |number| taken(kind, number)));
+    let names: Vec<String> = std::iter::once("n1".to_owned()).chain(each).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let site = Site::with(&names, CONFIG);
     let publisher = PublicKey::parse(&site.public("publisher")).unwrap();
     let trusted = [(ANY.to_owned(), vec![publisher])];
     let honest = SubscriberOptions {
         keys: Some(Arc::new(NodeKeys::new(site.secret("n1"), trusted.into()))),
         ..options()
     };
-    let keys = site.keys();
-    attacked(
-        &mut site.cluster,
-        honest,
-        &[&keys.display().to_string(), "n3"],
-    );
+    let keys = site.keys().display().to_string();
+    let whose = |kind: &str, number: usize| vec![keys.clone(), taken(kind, number)];
+    attacked(&site.cluster, honest, &whose);
 }
 
-/// Measures with the attacks of somebody who has these keys.
-fn attacked(cluster: &mut Cluster, honest: SubscriberOptions, keys: &[&str]) {
+/// An attack under way, which is to take the publisher's time, not the machine's.
+struct Attack(Process);
+
+impl Attack {
+    fn begin(cluster: &Cluster, kind: &str, keys: &[String]) -> Attack {
+        let mut command = Command::new("nice");
+        let script = python("attacker.py");
+        command
+            .args(["-n", "19"])
+            .arg(script.get_program())
+            .args(script.get_args())
+            .args([kind, &cluster.host.port.number.to_string()])
+            .arg(cluster.sync.number.to_string())
+            .args(keys);
+        let attack = Process::start(command);
+        attack.out.find("the attack has begun", |line| {
+            line.contains("attacking").then_some(())
+        });
+        Attack(attack)
+    }
+
+    /// Ends it; says how often it was cut off, as far as it knows.
+    fn end(self) -> u64 {
+        let lines = self.0.out.all();
+        let last = lines.last().unwrap();
+        last.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+}
+
+/// What of this kind the publisher has noticed so far.
+fn noticed(cluster: &Cluster, kind: &str) -> u64 {
+    let names: &[&str] = match kind {
+        "bombs" => &["connections_greedy_total"],
+        "flood" => &["sync_connections_unruly_total"],
+        "endless" => &[
+            "connections_unruly_total",
+            "sync_connections_unruly_total",
+            // With keys.
+            "handshakes_refused_total",
+            "sync_handshakes_refused_total",
+        ],
+        // Of what is longer than it may be libzmq says nothing.
+        "oversize" => &[],
+        _ => &["handshakes_refused_total", "sync_handshakes_refused_total"],
+    };
+    let report = cluster.host.report();
+    let count = |name: &&str| {
+        let part = if name.starts_with("sync_") {
+            "sync"
+        } else {
+            "service"
+        };
+        report["parts"][part][*name].as_u64().unwrap()
+    };
+    names.iter().map(count).sum()
+}
+
+/// Measures with the attacks of somebody who has the keys for the try with this number.
+fn attacked(
+    cluster: &Cluster,
+    honest: SubscriberOptions,
+    keys: &dyn Fn(&str, usize) -> Vec<String>,
+) {
     let tape = Tape::default();
     let driver = Box::new(ZmqPubSub::new());
     let agent = start(
@@ -120,77 +202,43 @@ fn attacked(cluster: &mut Cluster, honest: SubscriberOptions, keys: &[&str]) {
         vec![tape.handler()],
     );
     let client = cluster.host.client();
-    client
-        .publish(&Event::set("t", "first", "1").on("t1"), None)
-        .unwrap();
     wait_for("the agent hears", || {
         client
             .publish(&Event::set("t", "first", "1").on("t1"), None)
             .unwrap();
         tape.count() > 0
     });
-    let (events, sync) = (cluster.host.port.number, cluster.sync.number);
-    let harmed = |cluster: &Cluster| {
-        let parts = cluster.host.report()["parts"].clone();
-        let count = |part: &str, name: &str| parts[part][name].as_u64().unwrap_or(0);
-        count("service", "handshakes_refused_total")
-            + count("service", "connections_greedy_total")
-            + count("service", "connections_unruly_total")
-            + count("sync", "sync_handshakes_refused_total")
-            + count("sync", "sync_connections_unruly_total")
-    };
-    let mut worse = Vec::new();
-    let mut calm = measure(&client, &tape, 0);
+    let mut rounds = 0..;
+    let mut next = || measure(&client, &tape, rounds.next().unwrap());
+    let calm = next();
+    eprintln!("calm: {calm}");
+    let bar = 2 * calm.p99.max(CALM);
     // `SIEGE=bombs` for that attack alone.
     let only = std::env::var("SIEGE").ok();
     let kinds = KINDS
         .iter()
         .filter(|kind| only.as_ref().is_none_or(|only| only == *kind));
-    for (number, kind) in kinds.enumerate() {
-        let before = harmed(cluster);
-        // It is to take the publisher's time, not the machine's.
-        let mut command = Command::new("nice");
-        let script = python("attacker.py");
-        command
-            .args(["-n", "19"])
-            .arg(script.get_program())
-            .args(script.get_args());
-        command.args([kind, &&*events.to_string(), &&*sync.to_string()]);
-        command.args(keys);
-        let attacker = Process::start(command);
-        attacker.out.find("the attack has begun", |line| {
-            line.contains("attacking").then_some(())
+    let mut worse = Vec::new();
+    for kind in kinds {
+        let mut tries = (0..TRIES).map(|number| {
+            let before = noticed(cluster, kind);
+            let attack = Attack::begin(cluster, kind, &keys(kind, number));
+            let during = next();
+            let cut = attack.end();
+            let after = next();
+            let noticed = noticed(cluster, kind) - before;
+            eprintln!(
+                "{kind}: {during}, {:.2} times; after it {after}; cut off {cut} times, {noticed} noticed; \
+                 publisher {} kB",
+                during.p99.as_secs_f64() / calm.p99.max(CALM).as_secs_f64(),
+                cluster.host.peak_kb(),
+            );
+            assert!(noticed > 0 || *kind == "oversize" && cut > 0, "{kind}: it did no harm");
+            during.p99 <= bar && after.p99 <= bar && during.longest.max(after.longest) <= LONGEST
         });
-        let attacked = measure(&client, &tape, 2 * number + 1);
-        let reports = attacker.out.len();
-        drop(attacker);
-        // It tries on when it is kept out, too.
-        assert!(reports > 3, "{kind}: the attack stood still");
-        let after = measure(&client, &tape, 2 * number + 2);
-        // Whatever it was ended for, or a handshake that came to nothing. Of what is too long in the midst of
-        // a handshake libzmq says nothing.
-        let refused = harmed(cluster) - before;
-        assert!(
-            refused > 0 || *kind == "oversize",
-            "{kind}: the publisher has not noticed it"
-        );
-        let usual = calm.p99.max(after.p99);
-        eprintln!(
-            "{kind}: p50 {:?}, p99 {:?} under attack; {:?}, {:?} before and {:?}, {:?} after: {:.2} times; \
-             publisher {} kB, {refused} times refused",
-            attacked.p50,
-            attacked.p99,
-            calm.p50,
-            calm.p99,
-            after.p50,
-            after.p99,
-            attacked.p99.as_secs_f64() / usual.as_secs_f64(),
-            cluster.host.process().peak_kb(),
-        );
-        if attacked.p99 > 2 * usual.max(NOISE) {
+        if !tries.any(|good| good) {
             worse.push(*kind);
         }
-        calm = after;
     }
     assert_eq!(agent.stop(), 0);
     assert!(worse.is_empty(), "more than doubled by {worse:?}");

@@ -2,12 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Siege;
 use crate::rig::zmtp::greeting;
 use crate::rig::{PATIENCE, wait_for};
 use crate::security::site::Site;
+
+/// The time between two bytes of who is slow.
+const PACE: Duration = Duration::from_millis(60);
 
 /// Half-open handshakes.
 const HALF_OPEN: usize = 500;
@@ -108,18 +111,20 @@ fn half_open_handshakes_and_bytes_one_by_one() {
     let mut streams = attack.half_open(HALF_OPEN);
     let slow: Vec<_> = (0..50).map(|number| attack.connect(number)).collect();
     siege.goes_on();
-    // All of a handshake, but a byte at a time.
-    let bytes = [greeting("CURVE"), random(400)].concat();
-    let mut bytes = bytes.chunks(1).cycle();
+    // A handshake without a fault, but a byte at a time: time is up before its end.
+    let hello = [&[4, 200], &b"\x05HELLO"[..], &[0; 194]].concat();
+    let bytes = [greeting("CURVE"), hello].concat();
+    let mut bytes = bytes.chunks(1);
     let mut slow: Vec<Option<TcpStream>> = slow.into_iter().map(Some).collect();
-    let mut round = 0;
+    let (begun, mut first, mut round) = (Instant::now(), None, 0);
     wait_for("all of them are shown out", || {
-        let byte = bytes.next().unwrap();
+        let byte = bytes.next().expect("it came to the end");
         for place in &mut slow {
             let sends =
                 |stream: &mut TcpStream| stream.write_all(byte).is_ok() && !is_closed(stream);
-            if !place.as_mut().is_some_and(sends) {
+            if place.is_some() && !place.as_mut().is_some_and(sends) {
                 *place = None;
+                first.get_or_insert(begun.elapsed());
             }
         }
         streams.retain_mut(|stream| !is_closed(stream));
@@ -127,9 +132,14 @@ fn half_open_handshakes_and_bytes_one_by_one() {
         if round % 20 == 0 {
             siege.goes_on();
         }
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(PACE);
         streams.is_empty() && slow.iter().all(Option::is_none)
     });
+    let first = first.unwrap();
+    assert!(
+        first >= Duration::from_secs(4),
+        "one after {first:?}, not for being slow"
+    );
     siege.ends(newcomer);
     let said = site.stop();
     let refused =

@@ -14,6 +14,11 @@ use crate::util::bucket::Bucket;
 const BURST: usize = 4;
 const RATE: f64 = 1_000.0;
 
+/// How long what is asked for may be on average, bytes: libzmq has a node, of some 50 bytes of memory, for
+/// each byte that no other subscription has in the same place, and goes through all of them when a
+/// connection ends. A topic is mostly some 36 bytes long, and asked for twice at first.
+const MEAN_LENGTH: usize = 64;
+
 /// A connection that has sent something.
 #[derive(Debug)]
 pub struct Seat {
@@ -21,6 +26,8 @@ pub struct Seat {
     pub sender: Sender,
     /// By the prefix's hash; the prefix itself where it was taken and must be given back.
     prefixes: HashMap<u64, Option<Box<[u8]>>>,
+    /// How long they are together, bytes.
+    length: usize,
     /// The changes that it may still make.
     changes: Bucket,
 }
@@ -29,7 +36,9 @@ pub struct Seat {
 #[derive(Debug, Default)]
 pub struct Seats {
     seats: HashMap<RawFd, Seat>,
+    /// What all have together, and how long that is, bytes.
     all: usize,
+    length: usize,
     hashes: foldhash::quality::RandomState,
 }
 
@@ -46,15 +55,20 @@ impl Seats {
         seat.is_some_and(|seat| seat.prefixes.contains_key(&hash))
     }
 
-    /// Whether the connection may ask for something more.
-    pub fn has_room(&self, sender: &Sender, rules: &PeerRules) -> bool {
-        !self.is_full(sender, rules) && self.all < rules.max_all_subscriptions
+    /// Whether the connection may ask for this too.
+    pub fn has_room(&self, sender: &Sender, prefix: &[u8], rules: &PeerRules) -> bool {
+        let most = rules.max_all_subscriptions;
+        let all = self.all < most && self.length + prefix.len() <= most * MEAN_LENGTH;
+        all && !self.is_full(sender, prefix, rules)
     }
 
-    /// Whether the connection has all that it may have.
-    pub fn is_full(&self, sender: &Sender, rules: &PeerRules) -> bool {
-        let own = self.seats.get(&sender.fd);
-        own.is_some_and(|seat| seat.prefixes.len() >= rules.max_subscriptions)
+    /// Whether with this the connection would have more than it may have.
+    pub fn is_full(&self, sender: &Sender, prefix: &[u8], rules: &PeerRules) -> bool {
+        let most = rules.max_subscriptions;
+        let full = |seat: &Seat| {
+            seat.prefixes.len() >= most || seat.length + prefix.len() > most * MEAN_LENGTH
+        };
+        self.seats.get(&sender.fd).is_some_and(full)
     }
 
     /// Something came from a connection that is open; whether it may make a change.
@@ -63,6 +77,7 @@ impl Seats {
         let seat = self.seats.entry(sender.fd).or_insert_with(|| Seat {
             sender: sender.clone(),
             prefixes: HashMap::new(),
+            length: 0,
             changes: Bucket::full(burst, now),
         });
         if seat.sender.number < sender.number {
@@ -79,22 +94,32 @@ impl Seats {
             return;
         };
         let kept = kept.then(|| prefix.into());
-        self.all += usize::from(seat.prefixes.insert(hash, kept).is_none());
+        if seat.prefixes.insert(hash, kept).is_none() {
+            seat.length += prefix.len();
+            (self.all, self.length) = (self.all + 1, self.length + prefix.len());
+        }
     }
 
     /// Notes that it does not ask for it any more; says whether it was kept.
     pub fn remove(&mut self, sender: &Sender, prefix: &[u8]) -> bool {
         let hash = self.hashes.hash_one(prefix);
-        let seat = self.seats.get_mut(&sender.fd);
-        let removed = seat.and_then(|seat| seat.prefixes.remove(&hash));
-        self.all -= usize::from(removed.is_some());
-        removed.flatten().is_some()
+        let Some(seat) = self.seats.get_mut(&sender.fd) else {
+            return false;
+        };
+        let Some(removed) = seat.prefixes.remove(&hash) else {
+            return false;
+        };
+        seat.length -= prefix.len();
+        (self.all, self.length) = (self.all - 1, self.length - prefix.len());
+        removed.is_some()
     }
 
     /// Forgets a connection; gives the prefixes that were kept.
     pub fn leave(&mut self, fd: RawFd) -> impl Iterator<Item = Box<[u8]>> {
         let seat = self.seats.remove(&fd);
-        self.all -= seat.as_ref().map_or(0, |seat| seat.prefixes.len());
+        if let Some(seat) = &seat {
+            (self.all, self.length) = (self.all - seat.prefixes.len(), self.length - seat.length);
+        }
         let prefixes = seat.into_iter().flat_map(|seat| seat.prefixes);
         prefixes.filter_map(|(_, kept)| kept)
     }
@@ -125,16 +150,16 @@ mod tests {
         let (mut seats, now) = (Seats::default(), Instant::now());
         assert!(seats.came(&of(1), &rules, now) && seats.came(&of(2), &rules, now));
         for n in 0..3u8 {
-            assert!(seats.has_room(&of(1), &rules));
+            assert!(seats.has_room(&of(1), &[n], &rules));
             seats.put(&of(1), &[n], n == 0);
             // Taking back what was never asked for makes no room.
             assert!(!seats.remove(&of(1), b"never"));
         }
-        assert!(!seats.has_room(&of(1), &rules));
+        assert!(!seats.has_room(&of(1), b"", &rules));
         seats.put(&of(1), &[1], false);
         seats.put(&of(2), &[1], true);
         seats.put(&of(2), &[2], true);
-        assert!(!seats.has_room(&of(2), &rules), "of all");
+        assert!(!seats.has_room(&of(2), b"", &rules), "of all");
         assert!(seats.remove(&of(2), &[2]) && !seats.remove(&of(2), &[2]));
         assert!(!seats.remove(&of(1), &[1]) && !seats.has(&of(1), &[1]));
         assert_eq!(seats.leave(1).collect::<Vec<_>>(), [[0].into()]);
@@ -142,7 +167,25 @@ mod tests {
             (seats.all, seats.number(2), seats.number(1)),
             (1, Some(1), None)
         );
+        // What is long counts for more than one.
+        let (long, longer) = ([0; 3 * MEAN_LENGTH - 1], [0; 3 * MEAN_LENGTH]);
+        assert!(seats.has_room(&of(2), &long, &rules) && !seats.is_full(&of(2), &long, &rules));
+        assert!(!seats.has_room(&of(2), &longer, &rules) && seats.is_full(&of(2), &longer, &rules));
+        seats.put(&of(2), &long, false);
+        assert!(!seats.has_room(&of(2), b"x", &rules) && !seats.remove(&of(2), &long));
+        assert!(seats.has_room(&of(2), &long, &rules));
+        assert!(seats.came(&of(3), &rules, now));
+        seats.put(&of(3), &long, false);
+        seats.put(&of(2), &long[2 * MEAN_LENGTH..], false);
+        assert!(!seats.is_full(&of(2), &long[MEAN_LENGTH..], &rules));
+        assert!(
+            !seats.has_room(&of(2), &long[MEAN_LENGTH..], &rules),
+            "of all"
+        );
+        let _ = seats.leave(2).count() + seats.leave(3).count();
+        assert_eq!((seats.all, seats.length), (0, 0));
     }
+
     #[test]
     fn changes_are_bounded_whatever_they_are() {
         let rules = PeerRules {

@@ -13,6 +13,7 @@ use super::super::failed;
 use super::super::sender::Sender;
 use super::super::watch::{Standing, Watch};
 use super::ZmqPublisher;
+use crate::event::topic;
 use crate::pubsub::api::{PubSubError, Subscription};
 
 /// How long it takes libzmq, at most usually, to hand on more of them where there are more.
@@ -21,6 +22,9 @@ const REFILL: Duration = Duration::from_micros(50);
 /// How long changes of subscriptions are taken in one go, while events wait. An agent with a thousand
 /// topics is done in two or three.
 const SLICE: Duration = Duration::from_micros(500);
+
+/// Longest subscription: the longest topic, and the NUL that ends it.
+const MAX_PREFIX: usize = topic::MAX_TOPIC_LEN + 1;
 
 /// Changes of subscriptions that are taken before the clock is looked at.
 const ROUND: usize = 32;
@@ -105,6 +109,11 @@ impl ZmqPublisher {
             Standing::Open | Standing::Over => {}
         }
         let (added, prefix) = match message.split_first() {
+            // No topic is so long, and libzmq would need much memory for it.
+            Some((0 | 1, prefix)) if prefix.len() > MAX_PREFIX => {
+                self.spurn(&sender);
+                return Ok(());
+            }
             Some((1, prefix)) => (true, prefix),
             Some((0, prefix)) => (false, prefix),
             _ => {
@@ -156,12 +165,12 @@ impl ZmqPublisher {
                 see(subscription);
             }
         } else if !self.seats.has(sender, prefix) {
-            match self.seats.has_room(sender, &self.options.peers) {
+            match self.seats.has_room(sender, prefix, &self.options.peers) {
                 true => {
                     self.seats.put(sender, prefix, true);
                     see(subscription);
                 }
-                false => self.refuse_more(sender),
+                false => self.refuse_more(sender, prefix),
             }
         }
     }
@@ -201,22 +210,22 @@ impl ZmqPublisher {
                 see(subscription);
             }
         } else if !self.seats.has(sender, prefix) {
-            let room = self.seats.has_room(sender, &self.options.peers);
+            let room = self.seats.has_room(sender, prefix, &self.options.peers);
             let leave = room && see(subscription);
             if leave {
                 socket.set_subscribe(prefix).map_err(cannot())?;
             }
             match room {
                 true => self.seats.put(sender, prefix, leave),
-                false => self.refuse_more(sender),
+                false => self.refuse_more(sender, prefix),
             }
         }
         Ok(())
     }
 
     /// Ends a connection that asks for more than it may have, or all together may.
-    fn refuse_more(&mut self, sender: &Sender) {
-        if !self.seats.is_full(sender, &self.options.peers) {
+    fn refuse_more(&mut self, sender: &Sender, prefix: &[u8]) {
+        if !self.seats.is_full(sender, prefix, &self.options.peers) {
             self.counts.greedy += self.end(sender);
             return;
         }
