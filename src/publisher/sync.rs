@@ -55,7 +55,7 @@ crate::metrics! {
         sync_retry_after_total: Counter = "Requests told to come again later.",
         sync_admitted_total: Counter = "Snapshots begun by clients.",
         sync_lapsed_total: Counter = "Requests for a snapshot that is not kept any more.",
-        sync_silent_total: Counter = "Clients that took too long over a snapshot and lost their place.",
+        sync_silent_total: Counter = "Clients that got no further in a snapshot for too long and lost their place.",
         sync_built_total: Counter = "Pieces of journal or snapshot made.",
         sync_shared_total: Counter = "Pieces given that had been made for somebody else.",
         sync_answers_total: Counter = "Answers sent.",

@@ -137,7 +137,8 @@ impl Server {
         }
         let now = Instant::now();
         // A node has one pace, whatever it calls its connections and whatever it asks.
-        match pace.permit(node.map_or(client, str::as_bytes), now) {
+        let owner = node.map_or(client, str::as_bytes);
+        match pace.permit(owner, now) {
             Permit::Go => {}
             Permit::Hurried => {
                 desk.hurried(client, request::tag(payload));
@@ -151,7 +152,7 @@ impl Server {
         }
         match request::decode(payload) {
             Ok((tag, request)) => match granted(permits, node, request) {
-                Some(granted) => desk.request(client, tag, granted, now),
+                Some(granted) => desk.request((client, owner), tag, granted, now),
                 None => desk.forbid(client, tag),
             },
             Err(error) => {
