@@ -149,6 +149,11 @@ impl Guard {
                 log::warn!("authorises nobody: {why}{permit}");
             }
         }
+        for why in &look.unsure {
+            if let Some(permit) = self.complaints.permit(now) {
+                log::error!("authorises whom it did: {why}{permit}");
+            }
+        }
         let lost: Vec<&str> = self.authorized.lost_in(&look.authorized).collect();
         if let Some(first) = lost.first() {
             log::warn!(
@@ -161,9 +166,12 @@ impl Guard {
         self.metrics.gate_reads_total.inc();
         self.metrics.gate_nodes.set(look.authorized.len() as u64);
         self.metrics.gate_bad_files.set(look.bad.len() as u64);
-        self.authorized = look.authorized;
-        // No more than there are nodes; a few connections more for one that is authorised anew.
-        self.admissions.clear();
+        self.metrics.gate_unsure_files.set(look.unsure.len() as u64);
+        if self.authorized != look.authorized {
+            self.authorized = look.authorized;
+            // No more than there are nodes; a few connections more for one that is authorised anew.
+            self.admissions.clear();
+        }
     }
 
     fn forget_known(&mut self) {
