@@ -4,6 +4,7 @@ mod desk;
 mod ends;
 mod handle;
 mod live;
+mod vigil;
 mod wire;
 
 use std::error::Error;

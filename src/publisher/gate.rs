@@ -169,6 +169,11 @@ impl Gate {
         })
     }
 
+    /// Whether its thread has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// For the owners of the sockets that it guards.
     pub fn cuts(&self) -> Cuts {
         self.cuts.clone()

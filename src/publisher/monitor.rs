@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 
 use crate::event::EventBatch;
 use crate::store::NbStore;
+use crate::util::pulse::Pulse;
 use crate::util::stop::{Stop, stop};
 use crate::util::thread::Thread;
 
@@ -67,6 +68,7 @@ pub struct Monitors {
     metrics: Arc<MonitorMetrics>,
     stop: Option<Stop>,
     thread: Thread,
+    pulse: Arc<Pulse>,
 }
 
 impl Monitors {
@@ -84,20 +86,30 @@ impl Monitors {
     ) -> io::Result<Self> {
         let metrics = Arc::new(MonitorMetrics::default());
         let (stop, token) = stop()?;
-        let counted = Arc::clone(&metrics);
+        let pulse = Arc::<Pulse>::default();
+        let told = worker::Told {
+            metrics: Arc::clone(&metrics),
+            pulse: Arc::clone(&pulse),
+        };
         let thread = Thread::spawn("monitors", move || {
-            worker::Worker::new(options, store, events, counted, token).run();
+            worker::Worker::new(options, store, events, told, token).run();
         })?;
         Ok(Monitors {
             metrics,
             stop: Some(stop),
             thread,
+            pulse,
         })
     }
 
     /// What they count.
     pub fn metrics(&self) -> &Arc<MonitorMetrics> {
         &self.metrics
+    }
+
+    /// Whether their thread gets on: at work while it waits for the store.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Whether their thread has not ended.

@@ -24,6 +24,7 @@ use crate::pubsub::driver::zmq::{admit, bind, failed};
 use crate::pubsub::endpoint::{Endpoint, check_ipc_path};
 use crate::pubsub::{PeerRules, PubSubError};
 use crate::util::group;
+use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 use crate::util::users::Users;
 use crate::util::waker::{self, Commands};
@@ -103,6 +104,8 @@ const RECEIVE_HWM: i32 = 4;
 pub struct Requests {
     commands: Arc<Commands<Command>>,
     thread: Thread,
+    /// Whether its thread gets on. It wakes twice a second, so that one without a beat is stuck or dead.
+    pub pulse: Arc<Pulse>,
     /// What it counts.
     pub metrics: Arc<RequestMetrics>,
 }
@@ -138,6 +141,8 @@ impl Requests {
         let commands = Arc::new(commands);
         let metrics = Arc::new(RequestMetrics::default());
         let desk = Desk::new(options.max_event.min(MAX_EVENT), Arc::clone(&metrics));
+        let pulse = Arc::<Pulse>::default();
+        pulse.beat();
         let server = Server::new(server::Parts {
             socket,
             uri: endpoint.to_string(),
@@ -147,6 +152,7 @@ impl Requests {
             desk,
             max_waiting: options.max_waiting,
             metrics: Arc::clone(&metrics),
+            pulse: Arc::clone(&pulse),
             watch,
             _lock: lock,
         });
@@ -154,8 +160,19 @@ impl Requests {
         Ok(Requests {
             commands,
             thread,
+            pulse,
             metrics,
         })
+    }
+
+    /// Whether its thread has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        assert!(self.commands.send(Command::Break));
     }
 }
 

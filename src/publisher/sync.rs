@@ -30,6 +30,7 @@ use super::permits::Permits;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerRules, PubSubError};
 use crate::security::key::SecretKey;
+use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 use crate::util::waker::{self, Commands};
 
@@ -121,6 +122,8 @@ enum Command {
     Told(u64, Told),
     /// End.
     Stop,
+    #[cfg(test)]
+    Break,
 }
 
 /// How long `Drop` waits for the thread.
@@ -130,6 +133,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct SyncService {
     commands: Arc<Commands<Command>>,
     thread: Thread,
+    /// Whether its thread gets on. It wakes ten times a second, so that one without a beat is stuck or
+    /// dead.
+    pub pulse: Arc<Pulse>,
     /// What it counts.
     pub metrics: Arc<SyncMetrics>,
 }
@@ -153,6 +159,8 @@ impl SyncService {
         let (commands, inbox) = waker::channel().map_err(cannot)?;
         let commands = Arc::new(commands);
         let metrics = Arc::new(SyncMetrics::default());
+        let pulse = Arc::<Pulse>::default();
+        pulse.beat();
         let server = Server::new(server::Parts {
             door,
             uri,
@@ -161,6 +169,7 @@ impl SyncService {
             asks,
             desk: Desk::new(options, Arc::clone(&metrics), Instant::now(), Rng::new()),
             metrics: Arc::clone(&metrics),
+            pulse: Arc::clone(&pulse),
             permits: Arc::clone(&options.permits),
             pace: Pace::new(options.request_rate),
         });
@@ -168,8 +177,19 @@ impl SyncService {
         Ok(SyncService {
             commands,
             thread,
+            pulse,
             metrics,
         })
+    }
+
+    /// Whether its thread has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        assert!(self.commands.send(Command::Break));
     }
 }
 

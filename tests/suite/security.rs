@@ -1,7 +1,7 @@
 //! Strangers: real processes, bare sockets.
 
 mod bounds;
-mod gate;
+pub mod gate;
 mod grants;
 mod keys;
 mod replay;

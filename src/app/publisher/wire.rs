@@ -276,9 +276,19 @@ impl Wired {
         &self.service
     }
 
-    /// Whether the monitors, which also keep the lease, run.
-    pub fn monitors_run(&self) -> bool {
-        self.monitors.as_ref().is_some_and(Monitors::is_running)
+    /// Who takes the events of clients that await an answer.
+    pub fn requests(&self) -> Option<&Requests> {
+        self.clients.as_ref()
+    }
+
+    /// Who gives agents what they missed, if anybody does.
+    pub fn sync(&self) -> Option<&SyncService> {
+        self.sync.as_ref()
+    }
+
+    /// The monitors, which also keep the lease.
+    pub fn monitors(&self) -> Option<&Monitors> {
+        self.monitors.as_ref()
     }
 
     /// Who this publisher is, 32 hexadecimal digits.
