@@ -68,6 +68,8 @@ pub struct Monitors {
     metrics: Arc<MonitorMetrics>,
     stop: Option<Stop>,
     thread: Thread,
+    /// Until when their end is waited for, once they were told to end.
+    deadline: Option<Instant>,
     pulse: Arc<Pulse>,
 }
 
@@ -98,6 +100,7 @@ impl Monitors {
             metrics,
             stop: Some(stop),
             thread,
+            deadline: None,
             pulse,
         })
     }
@@ -112,6 +115,12 @@ impl Monitors {
         &self.pulse
     }
 
+    /// Tells them to end; dropping them then waits until `deadline` at most.
+    pub fn stop_by(&mut self, deadline: Instant) {
+        self.stop = None;
+        self.deadline = Some(deadline);
+    }
+
     /// Whether their thread has not ended.
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
@@ -120,8 +129,11 @@ impl Monitors {
 
 impl Drop for Monitors {
     fn drop(&mut self) {
-        self.stop = None;
-        if !self.thread.join_by(Instant::now() + CLOSE_WITHIN) {
+        let deadline = self
+            .deadline
+            .unwrap_or_else(|| Instant::now() + CLOSE_WITHIN);
+        self.stop_by(deadline);
+        if !self.thread.join_by(deadline) {
             log::error!("the monitors do not end: the store blocks; left behind");
         }
     }

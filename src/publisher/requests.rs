@@ -104,6 +104,8 @@ const RECEIVE_HWM: i32 = 4;
 pub struct Requests {
     commands: Arc<Commands<Command>>,
     thread: Thread,
+    /// Until when its end is waited for, once it was told to end.
+    deadline: Option<Instant>,
     /// Whether its thread gets on. It wakes twice a second, so that one without a beat is stuck or dead.
     pub pulse: Arc<Pulse>,
     /// What it counts.
@@ -160,9 +162,16 @@ impl Requests {
         Ok(Requests {
             commands,
             thread,
+            deadline: None,
             pulse,
             metrics,
         })
+    }
+
+    /// Tells it to end; dropping it then waits until `deadline` at most.
+    pub fn stop_by(&mut self, deadline: Instant) {
+        self.commands.send(Command::Stop);
+        self.deadline = Some(deadline);
     }
 
     /// Whether its thread has not ended.
@@ -178,8 +187,9 @@ impl Requests {
 
 impl Drop for Requests {
     fn drop(&mut self) {
-        self.commands.send(Command::Stop);
-        if !self.thread.join_by(Instant::now() + PATIENCE) {
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        self.stop_by(deadline);
+        if !self.thread.join_by(deadline) {
             log::error!("the thread of the request socket does not end; left behind");
         }
     }

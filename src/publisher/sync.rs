@@ -133,6 +133,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct SyncService {
     commands: Arc<Commands<Command>>,
     thread: Thread,
+    /// Until when its end is waited for, once it was told to end.
+    deadline: Option<Instant>,
     /// Whether its thread gets on. It wakes ten times a second, so that one without a beat is stuck or
     /// dead.
     pub pulse: Arc<Pulse>,
@@ -177,9 +179,16 @@ impl SyncService {
         Ok(SyncService {
             commands,
             thread,
+            deadline: None,
             pulse,
             metrics,
         })
+    }
+
+    /// Tells it to end; dropping it then waits until `deadline` at most.
+    pub fn stop_by(&mut self, deadline: Instant) {
+        self.commands.send(Command::Stop);
+        self.deadline = Some(deadline);
     }
 
     /// Whether its thread has not ended.
@@ -195,8 +204,9 @@ impl SyncService {
 
 impl Drop for SyncService {
     fn drop(&mut self) {
-        self.commands.send(Command::Stop);
-        if !self.thread.join_by(Instant::now() + PATIENCE) {
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        self.stop_by(deadline);
+        if !self.thread.join_by(deadline) {
             log::error!("the thread of the sync service does not end; left behind");
         }
     }

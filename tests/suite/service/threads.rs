@@ -1,5 +1,7 @@
 //! A thread of the service dies, in the real service.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::sync::Served;
@@ -46,4 +48,23 @@ fn a_socket_without_its_thread_is_missed() {
         served.publish("t1", 5..10, "v");
         assert_eq!(served.peer().snapshot("t1").rows.len(), 10);
     }
+}
+
+/// What does not end does not take the time of the service, which has a journal to close.
+#[test]
+fn parts_that_do_not_end_leave_time_for_the_journal() {
+    let mut served = Served::running("monitor_tables = [\"t\"]\n");
+    served.publish("t1", 0..50, "v");
+    let pid = served.host.process().id();
+    if !["sync", "monitors"]
+        .iter()
+        .all(|name| kill_thread(pid, name))
+    {
+        return;
+    }
+    let said = served.host.stop(Duration::from_secs(2));
+    for left in ["the sync service does not end", "the monitors do not end"] {
+        assert!(said.contains(left), "{said}");
+    }
+    assert!(said.contains("journal closed in order"), "{said}");
 }
