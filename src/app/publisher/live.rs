@@ -200,26 +200,33 @@ impl Live {
         self.told_status = status;
     }
 
-    /// Does what `new` changes; says whether all of it could be done.
+    /// Does what `new` changes; says whether all of it could be done. What is not in force by that is not
+    /// taken over: it waits, and is named as often as it is asked.
     fn take(&mut self, new: PublisherConfig) -> bool {
-        let mut later = self.config.differs(&new);
-        // Whether they differ or not: those that could not be put in force before still are not.
-        let grants = new.grants();
-        let done = self.wired.proves() || grants.is_open();
-        match done {
-            true => self.wired.permits().set(grants),
-            false => log::error!(
-                "grants take effect at the next start: as this process was started, nobody proves \
-                 who it is"
-            ),
-        }
-        if later.contains(&"log_level") {
-            match self.level.is_fixed() {
-                true => log::warn!("log_level: the command line or RUST_LOG has the last word"),
-                false => self.level.set(&new.log_level),
+        let mut done = true;
+        let differs = self.config.differs(&new);
+        let (mut taken, later): (Vec<&str>, Vec<&str>) =
+            differs.into_iter().partition(|key| LIVE.contains(key));
+        if taken.contains(&"grant") {
+            done = self.wired.proves() || new.grants().is_open();
+            if done {
+                self.wired.permits().set(new.grants());
+            } else {
+                log::error!(
+                    "grants take effect at the next start: as this process was started, nobody \
+                     proves who it is"
+                );
+                taken.retain(|key| *key != "grant");
             }
         }
-        later.retain(|key| !LIVE.contains(key));
+        if taken.contains(&"log_level") {
+            if self.level.is_fixed() {
+                log::warn!("log_level: the command line or RUST_LOG has the last word");
+                taken.retain(|key| *key != "log_level");
+            } else {
+                self.level.set(&new.log_level);
+            }
+        }
         if !later.is_empty() {
             let keys = later.join(", ");
             log::warn!("these keys take effect at the next start: {keys}");
@@ -227,7 +234,7 @@ impl Live {
         for warning in new.warnings() {
             log::warn!("{warning}");
         }
-        self.config = new;
+        self.config.take_over(&taken, &new);
         done
     }
 }
