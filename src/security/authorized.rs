@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::file::{self, PUBLIC_END};
@@ -34,6 +34,34 @@ impl Authorized {
     pub fn lost_in<'a>(&'a self, newer: &'a Authorized) -> impl Iterator<Item = &'a str> {
         let lost = |(key, name): &(&PublicKey, &String)| newer.name(key) != Some(name.as_str());
         self.0.iter().filter(lost).map(|(_, name)| name.as_str())
+    }
+}
+
+/// Why the directory is not looked at, with what mends it.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// It cannot be listed.
+    #[error("{}: {error}{}", path.display(), hint(path, error))]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// Everybody could admit nodes, or shut them out.
+    #[error("{} may be changed by everybody (mode {mode:04o}); run: chmod o-w {}", path.display(), path.display())]
+    Writable {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+}
+
+fn hint(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("; make it with: mkdir -p {}", path.display()),
+        _ => String::new(),
     }
 }
 
@@ -71,18 +99,26 @@ impl Directory {
         }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Reads everything anew if anything has changed since the last look, or could not be read then;
     /// `None` if not.
     ///
     /// # Errors
-    /// The directory cannot be listed.
-    pub fn look(&mut self) -> io::Result<Option<Look>> {
-        let files = self.files()?;
+    /// The directory cannot be listed, or everybody could write into it.
+    pub fn look(&mut self) -> Result<Option<Look>, DirectoryError> {
+        let unreadable = |error| DirectoryError::Unreadable {
+            path: self.path.clone(),
+            error,
+        };
+        let metadata = fs::metadata(&self.path).map_err(unreadable)?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        // That others' files stay, with the sticky bit, keeps nobody from adding a node.
+        if mode & 0o002 != 0 {
+            return Err(DirectoryError::Writable {
+                path: self.path.clone(),
+                mode,
+            });
+        }
+        let files = self.files().map_err(unreadable)?;
         if self.seen.as_ref() == Some(&files) {
             return Ok(None);
         }
@@ -231,6 +267,32 @@ mod tests {
         std::os::unix::fs::symlink(UNREADABLE, at("n4.key")).unwrap();
         let look = directory.look().unwrap().unwrap();
         assert_eq!((look.authorized.len(), look.unsure.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_directory_that_everybody_may_change_is_not_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut directory = Directory::new(folder.path());
+        let set = |mode| {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        };
+        for mode in [0o777, 0o1777, 0o702] {
+            set(mode);
+            let why = directory.look().unwrap_err().to_string();
+            let path = folder.path().display();
+            assert!(why.contains(&format!("{mode:04o}")), "{why}");
+            assert!(why.ends_with(&format!("run: chmod o-w {path}")), "{why}");
+        }
+        for mode in [0o775, 0o700] {
+            set(mode);
+            directory.look().unwrap();
+        }
+        let gone = folder.path().join("none");
+        let why = Directory::new(&gone).look().unwrap_err().to_string();
+        assert!(
+            why.ends_with(&format!("mkdir -p {}", gone.display())),
+            "{why}"
+        );
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Guard {
     /// The first look, which must succeed.
     pub(super) fn begin(&mut self) -> Result<(), PubSubError> {
         let look = self.directory.look().map_err(|error| PubSubError::System {
-            what: format!("authorized_keys {}", self.directory.path().display()),
+            what: "authorized_keys".into(),
             why: format!("{error}; it needs a file NAME.key for each node: fanfare authorise"),
         })?;
         if let Some(look) = look {
@@ -122,8 +122,7 @@ impl Guard {
             // everybody off. Nobody is added.
             Err(error) => {
                 if let Some(permit) = self.complaints.permit(now) {
-                    let path = self.directory.path().display();
-                    log::error!("authorized_keys {path}: {error}; as it was{permit}");
+                    log::error!("authorized_keys {error}; as it was{permit}");
                 }
             }
         }
