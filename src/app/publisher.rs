@@ -4,6 +4,7 @@ mod desk;
 mod ends;
 mod handle;
 mod live;
+mod vigil;
 mod wire;
 
 use std::error::Error;
@@ -131,13 +132,14 @@ fn serve(
         log::warn!("{warning}");
     }
     wait(&mut live, &requests, &jobs);
+    let deadline = Instant::now() + config.stop_timeout;
     live.stopping();
     // Whoever still asks is told that it stops.
     drop(jobs);
     drop(exporter);
     drop(control);
     let mut wired = live.wired;
-    let in_time = wired.stop_by(Instant::now() + config.stop_timeout);
+    let in_time = wired.stop_by(deadline);
     for line in status::publisher_summary(&wired.sources(), &wired.counted()) {
         log::info!("{line}");
     }

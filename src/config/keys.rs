@@ -83,6 +83,13 @@ macro_rules! settings {
                 names
             }
 
+            /// Takes over the values of these keys; what is worked out from them stays as it is.
+            pub fn take_over(&mut self, keys: &[&str], other: &Self) {
+                $(if keys.contains(&stringify!($field)) {
+                    self.$field.clone_from(&other.$field);
+                })*
+            }
+
             /// Each key by itself; the default stands in for what is at fault.
             fn read(
                 layers: &$crate::config::layers::Layers,

@@ -12,7 +12,7 @@ use super::kind::Kind;
 use super::publisher::PublisherConfig;
 use super::setting::Setting;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
-use crate::security::authorized::Directory;
+use crate::security::authorized::{Directory, DirectoryError};
 use crate::security::file::{self, KeyFileError};
 use crate::security::key::{PublicKey, SecretKey};
 use crate::security::party::{ANY, NodeKeys};
@@ -203,11 +203,10 @@ impl PublisherConfig {
         }
         let mut faults = Vec::new();
         if let Err(error) = Directory::new(&self.authorized_keys).look() {
-            let path = self.authorized_keys.display();
             faults.push(KeyFault {
                 key: "authorized_keys",
-                why: format!("{path}: {error}; make it with: mkdir -p {path}"),
-                here_only: true,
+                why: error.to_string(),
+                here_only: matches!(error, DirectoryError::Unreadable { .. }),
             });
         }
         let defaults = Defaults {

@@ -39,6 +39,7 @@ crate::metrics! {
         gate_reads_total: Counter = "Times authorized_keys was read.",
         gate_nodes: Gauge = "Authorised nodes.",
         gate_bad_files: Gauge = "Files of authorized_keys that authorise nobody.",
+        gate_unsure_files: Gauge = "Files of authorized_keys that cannot be read now; they authorise whom they did.",
         gate_pending: Gauge = "Unknown keys that are kept for the operator to authorise.",
         gate_open: Gauge = "Whether connections are admitted at all (1).",
     }
@@ -166,6 +167,11 @@ impl Gate {
             pulse,
             metrics,
         })
+    }
+
+    /// Whether its thread has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// For the owners of the sockets that it guards.

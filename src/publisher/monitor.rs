@@ -12,6 +12,7 @@ use crossbeam_channel::Sender;
 
 use crate::event::EventBatch;
 use crate::store::NbStore;
+use crate::util::pulse::Pulse;
 use crate::util::stop::{Stop, stop};
 use crate::util::thread::Thread;
 
@@ -67,6 +68,9 @@ pub struct Monitors {
     metrics: Arc<MonitorMetrics>,
     stop: Option<Stop>,
     thread: Thread,
+    /// Until when their end is waited for, once they were told to end.
+    deadline: Option<Instant>,
+    pulse: Arc<Pulse>,
 }
 
 impl Monitors {
@@ -84,20 +88,37 @@ impl Monitors {
     ) -> io::Result<Self> {
         let metrics = Arc::new(MonitorMetrics::default());
         let (stop, token) = stop()?;
-        let counted = Arc::clone(&metrics);
+        let pulse = Arc::<Pulse>::default();
+        let told = worker::Told {
+            metrics: Arc::clone(&metrics),
+            pulse: Arc::clone(&pulse),
+        };
         let thread = Thread::spawn("monitors", move || {
-            worker::Worker::new(options, store, events, counted, token).run();
+            worker::Worker::new(options, store, events, told, token).run();
         })?;
         Ok(Monitors {
             metrics,
             stop: Some(stop),
             thread,
+            deadline: None,
+            pulse,
         })
     }
 
     /// What they count.
     pub fn metrics(&self) -> &Arc<MonitorMetrics> {
         &self.metrics
+    }
+
+    /// Whether their thread gets on: at work while it waits for the store.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Tells them to end; dropping them then waits until `deadline` at most.
+    pub fn stop_by(&mut self, deadline: Instant) {
+        self.stop = None;
+        self.deadline = Some(deadline);
     }
 
     /// Whether their thread has not ended.
@@ -108,8 +129,11 @@ impl Monitors {
 
 impl Drop for Monitors {
     fn drop(&mut self) {
-        self.stop = None;
-        if !self.thread.join_by(Instant::now() + CLOSE_WITHIN) {
+        let deadline = self
+            .deadline
+            .unwrap_or_else(|| Instant::now() + CLOSE_WITHIN);
+        self.stop_by(deadline);
+        if !self.thread.join_by(deadline) {
             log::error!("the monitors do not end: the store blocks; left behind");
         }
     }

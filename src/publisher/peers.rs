@@ -12,7 +12,7 @@ mod inbox;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -93,6 +93,8 @@ pub struct Peers {
     shared: Arc<Shared>,
     stop: Sender<()>,
     thread: Thread,
+    /// Until when its end is waited for, once it was told to end.
+    deadline: Option<Instant>,
 }
 
 impl Peers {
@@ -140,7 +142,15 @@ impl Peers {
             shared,
             stop,
             thread,
+            deadline: None,
         })
+    }
+
+    /// Tells the thread to end; dropping this then waits until `deadline` at most.
+    pub fn stop_by(&mut self, deadline: Instant) {
+        // It waits for nothing else.
+        (self.stop, _) = bounded(0);
+        self.deadline = Some(deadline);
     }
 
     /// Each of them, by address.
@@ -163,12 +173,11 @@ impl Peers {
 
 impl Drop for Peers {
     fn drop(&mut self) {
-        // It waits for nothing else.
-        (self.stop, _) = bounded(0);
-        if !self
-            .thread
-            .join_by(std::time::Instant::now() + 2 * PATIENCE)
-        {
+        let deadline = self
+            .deadline
+            .unwrap_or_else(|| Instant::now() + 2 * PATIENCE);
+        self.stop_by(deadline);
+        if !self.thread.join_by(deadline) {
             log::error!("the thread that follows other publishers does not end; left behind");
         }
     }

@@ -24,6 +24,7 @@ use crate::pubsub::driver::zmq::{admit, bind, failed};
 use crate::pubsub::endpoint::{Endpoint, check_ipc_path};
 use crate::pubsub::{PeerRules, PubSubError};
 use crate::util::group;
+use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 use crate::util::users::Users;
 use crate::util::waker::{self, Commands};
@@ -103,6 +104,10 @@ const RECEIVE_HWM: i32 = 4;
 pub struct Requests {
     commands: Arc<Commands<Command>>,
     thread: Thread,
+    /// Until when its end is waited for, once it was told to end.
+    deadline: Option<Instant>,
+    /// Whether its thread gets on. It wakes twice a second, so that one without a beat is stuck or dead.
+    pub pulse: Arc<Pulse>,
     /// What it counts.
     pub metrics: Arc<RequestMetrics>,
 }
@@ -138,6 +143,8 @@ impl Requests {
         let commands = Arc::new(commands);
         let metrics = Arc::new(RequestMetrics::default());
         let desk = Desk::new(options.max_event.min(MAX_EVENT), Arc::clone(&metrics));
+        let pulse = Arc::<Pulse>::default();
+        pulse.beat();
         let server = Server::new(server::Parts {
             socket,
             uri: endpoint.to_string(),
@@ -147,6 +154,7 @@ impl Requests {
             desk,
             max_waiting: options.max_waiting,
             metrics: Arc::clone(&metrics),
+            pulse: Arc::clone(&pulse),
             watch,
             _lock: lock,
         });
@@ -154,15 +162,34 @@ impl Requests {
         Ok(Requests {
             commands,
             thread,
+            deadline: None,
+            pulse,
             metrics,
         })
+    }
+
+    /// Tells it to end; dropping it then waits until `deadline` at most.
+    pub fn stop_by(&mut self, deadline: Instant) {
+        self.commands.send(Command::Stop);
+        self.deadline = Some(deadline);
+    }
+
+    /// Whether its thread has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        assert!(self.commands.send(Command::Break));
     }
 }
 
 impl Drop for Requests {
     fn drop(&mut self) {
-        self.commands.send(Command::Stop);
-        if !self.thread.join_by(Instant::now() + PATIENCE) {
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        self.stop_by(deadline);
+        if !self.thread.join_by(deadline) {
             log::error!("the thread of the request socket does not end; left behind");
         }
     }

@@ -30,6 +30,7 @@ use super::permits::Permits;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerRules, PubSubError};
 use crate::security::key::SecretKey;
+use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 use crate::util::waker::{self, Commands};
 
@@ -55,7 +56,7 @@ crate::metrics! {
         sync_retry_after_total: Counter = "Requests told to come again later.",
         sync_admitted_total: Counter = "Snapshots begun by clients.",
         sync_lapsed_total: Counter = "Requests for a snapshot that is not kept any more.",
-        sync_silent_total: Counter = "Clients that took too long over a snapshot and lost their place.",
+        sync_silent_total: Counter = "Clients that got no further in a snapshot for too long and lost their place.",
         sync_built_total: Counter = "Pieces of journal or snapshot made.",
         sync_shared_total: Counter = "Pieces given that had been made for somebody else.",
         sync_answers_total: Counter = "Answers sent.",
@@ -121,6 +122,8 @@ enum Command {
     Told(u64, Told),
     /// End.
     Stop,
+    #[cfg(test)]
+    Break,
 }
 
 /// How long `Drop` waits for the thread.
@@ -130,6 +133,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct SyncService {
     commands: Arc<Commands<Command>>,
     thread: Thread,
+    /// Until when its end is waited for, once it was told to end.
+    deadline: Option<Instant>,
+    /// Whether its thread gets on. It wakes ten times a second, so that one without a beat is stuck or
+    /// dead.
+    pub pulse: Arc<Pulse>,
     /// What it counts.
     pub metrics: Arc<SyncMetrics>,
 }
@@ -153,6 +161,8 @@ impl SyncService {
         let (commands, inbox) = waker::channel().map_err(cannot)?;
         let commands = Arc::new(commands);
         let metrics = Arc::new(SyncMetrics::default());
+        let pulse = Arc::<Pulse>::default();
+        pulse.beat();
         let server = Server::new(server::Parts {
             door,
             uri,
@@ -161,6 +171,7 @@ impl SyncService {
             asks,
             desk: Desk::new(options, Arc::clone(&metrics), Instant::now(), Rng::new()),
             metrics: Arc::clone(&metrics),
+            pulse: Arc::clone(&pulse),
             permits: Arc::clone(&options.permits),
             pace: Pace::new(options.request_rate),
         });
@@ -168,15 +179,34 @@ impl SyncService {
         Ok(SyncService {
             commands,
             thread,
+            deadline: None,
+            pulse,
             metrics,
         })
+    }
+
+    /// Tells it to end; dropping it then waits until `deadline` at most.
+    pub fn stop_by(&mut self, deadline: Instant) {
+        self.commands.send(Command::Stop);
+        self.deadline = Some(deadline);
+    }
+
+    /// Whether its thread has not ended.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        assert!(self.commands.send(Command::Break));
     }
 }
 
 impl Drop for SyncService {
     fn drop(&mut self) {
-        self.commands.send(Command::Stop);
-        if !self.thread.join_by(Instant::now() + PATIENCE) {
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        self.stop_by(deadline);
+        if !self.thread.join_by(deadline) {
             log::error!("the thread of the sync service does not end; left behind");
         }
     }

@@ -92,6 +92,16 @@ impl KeyFileError {
         let local = [ErrorKind::NotFound, ErrorKind::PermissionDenied];
         matches!(self, KeyFileError::Unreadable { error, .. } if local.contains(&error.kind()))
     }
+
+    /// Whether there is no such file.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, KeyFileError::Unreadable { error, .. } if error.kind() == ErrorKind::NotFound)
+    }
+
+    /// Whether it is not the file's fault: the system could not read it, and may later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, KeyFileError::Unreadable { .. }) && !self.is_about_this_place()
+    }
 }
 
 /// The text of a key file and its permission bits, of the file that was opened: the name may lead

@@ -1,7 +1,7 @@
 //! Strangers: real processes, bare sockets.
 
 mod bounds;
-mod gate;
+pub mod gate;
 mod grants;
 mod keys;
 mod replay;
@@ -12,10 +12,13 @@ mod spoofed;
 mod strangers;
 mod users;
 
+use std::process::Command;
+
 use rustix::process::Signal;
 
 use self::site::Site;
 use crate::recovery::cluster::rows;
+use crate::rig::config::TOOL;
 use crate::rig::{PATIENCE, wait_for};
 
 /// Events, rows from before, and what was missed reach whoever has the right keys.
@@ -105,4 +108,33 @@ fn a_key_that_others_can_read_starts_nothing() {
         said.contains(&format!("chmod 600 {}", secret.display())),
         "{said}"
     );
+}
+
+/// Whoever can write there admits whom it likes.
+#[test]
+fn a_directory_of_nodes_that_everybody_can_write_into_starts_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let mut site = Site::new(&["n1"]);
+    site.cluster.host.stop(PATIENCE);
+    let authorized = site.authorized();
+    std::fs::set_permissions(&authorized, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let output = site.cluster.host.command().output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let mends = format!("chmod o-w {}", authorized.display());
+    assert!(said.contains(&mends), "{said}");
+    let key = site.keygen("n2");
+    let refused = Command::new(TOOL)
+        .args(["authorise", "n2", &key, "--dir"])
+        .arg(&authorized)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains(&mends), "{said}");
+    assert!(!authorized.join("n2.key").exists());
+
+    std::fs::set_permissions(&authorized, std::fs::Permissions::from_mode(0o755)).unwrap();
+    site.cluster.host.start();
+    site.cluster.publish("t1", 0..5, 100);
+    site.node("n1").has(&rows(5, 100));
 }

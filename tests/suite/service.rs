@@ -13,5 +13,6 @@ mod listener;
 mod own;
 mod push;
 mod sync;
+mod threads;
 mod twins;
 mod versions;

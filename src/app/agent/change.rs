@@ -29,6 +29,8 @@ pub struct Change {
     pub handlers_new: Vec<HandlerConfig>,
     /// What to log.
     pub log_level: Option<String>,
+    /// Changed keys that take effect by a reload.
+    pub taken: Vec<&'static str>,
     /// Changed keys that take effect at the next start only.
     pub later: Vec<&'static str>,
 }
@@ -46,8 +48,8 @@ impl Change {
             missing.cloned().collect()
         };
         let gone = missing(&new.handler, &old.handler);
-        let mut later = old.differs(new);
-        later.retain(|key| !LIVE.contains(key));
+        let differs = old.differs(new).into_iter();
+        let (taken, later) = differs.partition(|key| LIVE.contains(key));
         Change {
             publishers: old.publishers != new.publishers,
             topics_new: without(&is, &was),
@@ -55,6 +57,7 @@ impl Change {
             handlers_gone: gone.into_iter().map(|handler| handler.name).collect(),
             handlers_new: missing(&old.handler, &new.handler),
             log_level: (old.log_level != new.log_level).then(|| new.log_level.clone()),
+            taken,
             later,
         }
     }
@@ -114,6 +117,15 @@ mod tests {
             .collect();
         assert_eq!(started, ["exec", "new"]);
         assert_eq!(change.log_level.as_deref(), Some("debug"));
+        let taken = [
+            "publishers_ips",
+            "topics",
+            "log_level",
+            "stuck_timeout",
+            "handler",
+        ];
+        assert!(taken.iter().all(|key| change.taken.contains(key)));
+        assert_eq!(change.taken.len(), taken.len());
         assert_eq!(change.later, ["run_dir"]);
     }
 

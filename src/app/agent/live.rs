@@ -179,16 +179,20 @@ impl Live {
         }
     }
 
-    /// Does what `new` changes; says whether all of it could be done.
+    /// Does what `new` changes; says whether all of it could be done. What is not in force by that is not
+    /// taken over: it waits for the next start, or is tried again by the next reload.
     fn take(&mut self, new: AgentConfig) -> bool {
-        let change = Change::between(&self.config, &new);
+        let mut change = Change::between(&self.config, &new);
         let mut failed: Vec<String> = Vec::new();
         if let Some(level) = &change.log_level {
-            match self.level.is_fixed() {
-                true => log::warn!("log_level: the command line or RUST_LOG has the last word"),
-                false => self.level.set(level),
+            if self.level.is_fixed() {
+                log::warn!("log_level: the command line or RUST_LOG has the last word");
+                change.taken.retain(|key| *key != "log_level");
+            } else {
+                self.level.set(level);
             }
         }
+        self.config.take_over(&change.taken, &new);
         // What is new first: a row that moves to another topic is not missed in between.
         for topic in &change.topics_new {
             if let Err(error) = self.agent.add_topic(topic) {
@@ -201,6 +205,7 @@ impl Live {
         if change.publishers {
             let errors = self.agent.set_publishers(&new.publishers);
             failed.extend(errors.iter().map(PubSubError::to_string));
+            self.config.publishers.clone_from(&new.publishers);
         }
         let gone: Vec<&str> = change.handlers_gone.iter().map(String::as_str).collect();
         if !gone.is_empty() {
@@ -208,9 +213,14 @@ impl Live {
             self.agent.remove_handlers(&gone);
         }
         for handler in &change.handlers_new {
-            match self.agent.add_handler(lane(&new, handler, &self.modules)) {
+            let lane = lane(&self.config, handler, &self.modules);
+            match self.agent.add_handler(lane) {
                 Ok(()) => log::info!("handler {} started", handler.name),
-                Err(error) => failed.push(error.to_string()),
+                Err(error) => {
+                    failed.push(error.to_string());
+                    let handlers = &mut self.config.handler;
+                    handlers.retain(|known| known.name != handler.name);
+                }
             }
         }
         if !change.later.is_empty() {
@@ -224,7 +234,6 @@ impl Live {
             log::error!("{why}");
         }
         log::info!("the configuration is read anew");
-        self.config = new;
         failed.is_empty()
     }
 }

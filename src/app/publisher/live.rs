@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::vigil::{Health, Vigil};
 use super::wire::Wired;
 use crate::app::logging::Level;
 use crate::config::{Known, PublisherConfig, Sources, load_publisher};
@@ -11,15 +12,10 @@ use crate::control::ControlMetrics;
 use crate::exporter::ExporterMetrics;
 use crate::handler::registry::Registry;
 use crate::status::{Counted, Own, Part, PeerReport, Process, RefusedTopic, ServiceReport};
-use crate::util::pulse::Watched;
 use crate::util::systemd::Notifier;
 
 /// Topics in a report.
 const TOPICS: usize = 100;
-
-/// The gate has work each second, and may wait for a slow disk: within these bounds it is late after
-/// `stuck_timeout`.
-const GATE_LATE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 
 /// The keys that take effect by a reload.
 const LIVE: &[&str] = &["grant", "log_level", "stuck_timeout"];
@@ -30,10 +26,8 @@ pub struct Live {
     config: PublisherConfig,
     sources: Sources,
     own: Own,
-    watched: Watched,
-    /// The same of the gate, where there is one.
-    gate_watched: Option<Watched>,
-    stuck: bool,
+    vigil: Vigil,
+    health: Health,
     notifier: Notifier,
     told_status: String,
     level: Level,
@@ -50,17 +44,13 @@ impl Live {
         level: Level,
         notifier: Notifier,
     ) -> Self {
-        let now = Instant::now();
-        let watched = Watched::new(&wired.service().pulse, now);
-        let gate_watched = wired.gate().map(|gate| Watched::new(&gate.pulse, now));
         Live {
+            vigil: Vigil::new(&wired, Instant::now()),
             wired,
             config,
             sources,
             own: Own::default(),
-            watched,
-            gate_watched,
-            stuck: false,
+            health: Health::default(),
             notifier,
             told_status: String::new(),
             level,
@@ -84,10 +74,10 @@ impl Live {
     }
 
     /// Looks at everything and tells the service manager. Its watchdog is fed by this, and only
-    /// while the service's thread gets on.
+    /// while its threads get on.
     pub fn tick(&mut self) {
         self.look();
-        if !self.stuck {
+        if self.health.stuck == 0 {
             self.notifier.alive();
         }
         let status = self.line();
@@ -109,41 +99,13 @@ impl Live {
 
     /// Why the service does not take or send events, a line each; none when it does.
     pub fn look(&mut self) -> Vec<String> {
-        let service = self.wired.service();
         let now = Instant::now();
-        let stuck = self.watched.stuck_for(&service.pulse, now);
-        let gate = self.wired.gate().zip(self.gate_watched.as_mut());
-        let gate = gate.map(|(gate, watched)| watched.stuck_for(&gate.pulse, now));
-        let (least, most) = GATE_LATE;
-        let late = self.config.stuck_timeout.clamp(least, most);
-        let shut = gate.is_some_and(|stuck| stuck >= late);
-        self.stuck = stuck >= self.config.stuck_timeout || !service.is_running() || shut;
-        let reasons = [
-            (!service.is_running(), "the service's thread has ended"),
-            (
-                stuck >= self.config.stuck_timeout,
-                "the service's thread is stuck",
-            ),
-            (
-                shut,
-                "the gate does not answer: no node is admitted until a restart",
-            ),
-            (
-                service.metrics.stalled.get() == 1,
-                "the journal cannot be written: nothing is accepted",
-            ),
-            (
-                !self.wired.monitors_run(),
-                "the monitors, which also keep the lease, have ended",
-            ),
-        ];
-        let reasons = reasons.into_iter().filter(|(holds, _)| *holds);
-        let reasons: Vec<String> = reasons.map(|(_, why)| why.to_owned()).collect();
+        self.health = self.vigil.look(&self.wired, &self.config, now);
         let metrics = &self.own.metrics;
-        metrics.ready.set(reasons.is_empty().into());
-        metrics.stuck_threads.set(self.stuck.into());
+        metrics.ready.set(self.health.reasons.is_empty().into());
+        metrics.stuck_threads.set(self.health.stuck);
         metrics.log_lines_lost_total.set(self.level.lost());
-        reasons
+        self.health.reasons.clone()
     }
 
     /// The whole of it.
@@ -238,26 +200,33 @@ impl Live {
         self.told_status = status;
     }
 
-    /// Does what `new` changes; says whether all of it could be done.
+    /// Does what `new` changes; says whether all of it could be done. What is not in force by that is not
+    /// taken over: it waits, and is named as often as it is asked.
     fn take(&mut self, new: PublisherConfig) -> bool {
-        let mut later = self.config.differs(&new);
-        // Whether they differ or not: those that could not be put in force before still are not.
-        let grants = new.grants();
-        let done = self.wired.proves() || grants.is_open();
-        match done {
-            true => self.wired.permits().set(grants),
-            false => log::error!(
-                "grants take effect at the next start: as this process was started, nobody proves \
-                 who it is"
-            ),
-        }
-        if later.contains(&"log_level") {
-            match self.level.is_fixed() {
-                true => log::warn!("log_level: the command line or RUST_LOG has the last word"),
-                false => self.level.set(&new.log_level),
+        let mut done = true;
+        let differs = self.config.differs(&new);
+        let (mut taken, later): (Vec<&str>, Vec<&str>) =
+            differs.into_iter().partition(|key| LIVE.contains(key));
+        if taken.contains(&"grant") {
+            done = self.wired.proves() || new.grants().is_open();
+            if done {
+                self.wired.permits().set(new.grants());
+            } else {
+                log::error!(
+                    "grants take effect at the next start: as this process was started, nobody \
+                     proves who it is"
+                );
+                taken.retain(|key| *key != "grant");
             }
         }
-        later.retain(|key| !LIVE.contains(key));
+        if taken.contains(&"log_level") {
+            if self.level.is_fixed() {
+                log::warn!("log_level: the command line or RUST_LOG has the last word");
+                taken.retain(|key| *key != "log_level");
+            } else {
+                self.level.set(&new.log_level);
+            }
+        }
         if !later.is_empty() {
             let keys = later.join(", ");
             log::warn!("these keys take effect at the next start: {keys}");
@@ -265,7 +234,7 @@ impl Live {
         for warning in new.warnings() {
             log::warn!("{warning}");
         }
-        self.config = new;
+        self.config.take_over(&taken, &new);
         done
     }
 }

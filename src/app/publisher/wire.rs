@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 
@@ -34,11 +34,13 @@ use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
 use crate::util::group;
 use crate::util::lock_file::{LockError, LockFile};
+use crate::util::thread::Thread;
 use crate::util::users::Users;
 
 /// Everything that runs.
 pub struct Wired {
     workers: Option<Box<dyn SubscriberApi>>,
+    sources: Vec<Arc<Source>>,
     clients: Option<Requests>,
     peers: Option<Peers>,
     sync: Option<SyncService>,
@@ -81,6 +83,9 @@ const MONITORED_WAITING: usize = 4;
 
 /// Requests of clients that may wait for the service.
 const SUBMITTED_WAITING: usize = 64;
+
+/// Where the time is up, how long clients' last answers are waited for all the same.
+const ANSWERS: Duration = Duration::from_millis(50);
 
 impl Wired {
     /// Starts everything. Nothing is left running on error.
@@ -206,6 +211,10 @@ impl Wired {
             Front::Process => None,
         };
         Ok(Wired {
+            sources: workers
+                .iter()
+                .flat_map(|workers| workers.sources())
+                .collect(),
             workers,
             requests: Arc::clone(&clients.metrics),
             clients: Some(clients),
@@ -226,22 +235,36 @@ impl Wired {
     }
 
     /// Stops everything that brings events, while the service still takes them, then the service,
-    /// then the socket its answers go through. Says whether all was done by `deadline`.
+    /// then the socket its answers go through. Says whether the service has ended by `deadline`: half
+    /// of the time is its own, whatever else does not end.
     pub fn stop_by(&mut self, deadline: Instant) -> bool {
-        (self.sync, self.peers) = (None, None);
-        if let Some(workers) = &mut self.workers {
-            workers.close();
+        let now = Instant::now();
+        let half = now + deadline.saturating_duration_since(now) / 2;
+        // All are told before the first is waited for.
+        if let Some(sync) = &mut self.sync {
+            sync.stop_by(half);
         }
-        self.monitors = None;
+        if let Some(peers) = &mut self.peers {
+            peers.stop_by(half);
+        }
+        if let Some(monitors) = &mut self.monitors {
+            monitors.stop_by(half);
+        }
+        if let Some(workers) = self.workers.take() {
+            close(workers, half);
+        }
+        (self.sync, self.peers, self.monitors) = (None, None, None);
         let in_time = self.service.stop_by(deadline);
+        if let Some(clients) = &mut self.clients {
+            clients.stop_by(deadline.max(Instant::now() + ANSWERS));
+        }
         self.clients = None;
         in_time
     }
 
     /// The side of the workers that push.
     pub fn sources(&self) -> Vec<Arc<Source>> {
-        let workers = self.workers.as_ref();
-        workers.map_or_else(Vec::new, |workers| workers.sources())
+        self.sources.clone()
     }
 
     /// The publishers that are followed.
@@ -276,9 +299,19 @@ impl Wired {
         &self.service
     }
 
-    /// Whether the monitors, which also keep the lease, run.
-    pub fn monitors_run(&self) -> bool {
-        self.monitors.as_ref().is_some_and(Monitors::is_running)
+    /// Who takes the events of clients that await an answer.
+    pub fn requests(&self) -> Option<&Requests> {
+        self.clients.as_ref()
+    }
+
+    /// Who gives agents what they missed, if anybody does.
+    pub fn sync(&self) -> Option<&SyncService> {
+        self.sync.as_ref()
+    }
+
+    /// The monitors, which also keep the lease.
+    pub fn monitors(&self) -> Option<&Monitors> {
+        self.monitors.as_ref()
     }
 
     /// Who this publisher is, 32 hexadecimal digits.
@@ -304,6 +337,17 @@ impl Wired {
             ("gate", gated.map_or_else(Vec::new, |gated| gated.each())),
             ("grants", self.permits.metrics.each()),
         ]
+    }
+}
+
+/// Closes the socket of the workers, which has a patience of its own, by `deadline`.
+fn close(mut workers: Box<dyn SubscriberApi>, deadline: Instant) {
+    let closing = Thread::spawn("closing", move || workers.close());
+    match closing.map(|mut closing| closing.join_by(deadline)) {
+        Ok(true) => {}
+        Ok(false) => log::error!("the workers' socket does not close; left behind"),
+        // Closed as it was dropped.
+        Err(error) => log::debug!("no thread to close the workers' socket: {error}"),
     }
 }
 

@@ -60,7 +60,7 @@ impl Guard {
     /// The first look, which must succeed.
     pub(super) fn begin(&mut self) -> Result<(), PubSubError> {
         let look = self.directory.look().map_err(|error| PubSubError::System {
-            what: format!("authorized_keys {}", self.directory.path().display()),
+            what: "authorized_keys".into(),
             why: format!("{error}; it needs a file NAME.key for each node: fanfare authorise"),
         })?;
         if let Some(look) = look {
@@ -122,8 +122,7 @@ impl Guard {
             // everybody off. Nobody is added.
             Err(error) => {
                 if let Some(permit) = self.complaints.permit(now) {
-                    let path = self.directory.path().display();
-                    log::error!("authorized_keys {path}: {error}; as it was{permit}");
+                    log::error!("authorized_keys {error}; as it was{permit}");
                 }
             }
         }
@@ -149,6 +148,11 @@ impl Guard {
                 log::warn!("authorises nobody: {why}{permit}");
             }
         }
+        for why in &look.unsure {
+            if let Some(permit) = self.complaints.permit(now) {
+                log::error!("authorises whom it did: {why}{permit}");
+            }
+        }
         let lost: Vec<&str> = self.authorized.lost_in(&look.authorized).collect();
         if let Some(first) = lost.first() {
             log::warn!(
@@ -161,9 +165,12 @@ impl Guard {
         self.metrics.gate_reads_total.inc();
         self.metrics.gate_nodes.set(look.authorized.len() as u64);
         self.metrics.gate_bad_files.set(look.bad.len() as u64);
-        self.authorized = look.authorized;
-        // No more than there are nodes; a few connections more for one that is authorised anew.
-        self.admissions.clear();
+        self.metrics.gate_unsure_files.set(look.unsure.len() as u64);
+        if self.authorized != look.authorized {
+            self.authorized = look.authorized;
+            // No more than there are nodes; a few connections more for one that is authorised anew.
+            self.admissions.clear();
+        }
     }
 
     fn forget_known(&mut self) {

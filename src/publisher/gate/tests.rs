@@ -243,6 +243,38 @@ fn unknown_keys_are_listed_let_in_when_authorised_and_cut_off() {
     assert_eq!(client.poll(zmq::POLLIN, 0).unwrap(), 0);
 }
 
+/// What cannot be read for a moment is no reason to cut anybody off, nor to keep one who goes.
+#[test]
+fn a_disk_that_fails_for_a_moment_shuts_nobody_out() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let mut rig = Rig::new(&context, folder);
+    let (own, other) = (pair(), pair());
+    rig.authorise("n1.key", &own.0);
+    rig.authorise("n2.key", &other.0);
+    gate.look();
+    let nodes = || gate.metrics.gate_nodes.get();
+    wait_for("both are known", || nodes() == 2);
+    let authorized = rig.folder.path().join("authorized");
+    std::fs::rename(authorized.join("n1.key"), authorized.join("kept")).unwrap();
+    // Reading it fails with EIO.
+    std::os::unix::fs::symlink("/proc/self/mem", authorized.join("n1.key")).unwrap();
+    gate.look();
+    let unsure = || gate.metrics.gate_unsure_files.get();
+    wait_for("it cannot be read", || unsure() == 1);
+    assert_eq!((nodes(), gate.cuts().count()), (2, 0));
+    let client = rig.client(&own.1);
+    rig.reaches(&client);
+    std::fs::remove_file(authorized.join("n2.key")).unwrap();
+    gate.look();
+    wait_for("the other is cut off", || gate.cuts().count() == 1);
+    assert_eq!((nodes(), unsure()), (1, 1));
+    std::fs::rename(authorized.join("kept"), authorized.join("n1.key")).unwrap();
+    gate.look();
+    wait_for("it can be read", || unsure() == 0);
+    assert_eq!((nodes(), gate.cuts().count()), (1, 1));
+}
+
 const GUARDED: PeerRules = PeerRules {
     guarded: true,
     max_connections: 100,

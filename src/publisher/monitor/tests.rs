@@ -3,7 +3,8 @@ use crossbeam_channel::{Receiver, bounded};
 use super::*;
 use crate::store::driver::memory::MemoryStore;
 use crate::store::publisher_row::id_text;
-use crate::store::{PUBLISHER_TABLE, PublisherRow};
+use crate::store::{PUBLISHER_TABLE, PublisherRow, StoreError};
+use crate::util::pulse::Watched;
 
 const ID: [u8; 16] = [1; 16];
 const SOON: Duration = Duration::from_secs(10);
@@ -123,6 +124,80 @@ fn large_differences_come_in_bounded_batches_and_in_order() {
         got.extend(batch.iter().map(|event| event.key.to_owned()));
     }
     assert_eq!(got, keys);
+}
+
+/// A store that answers nobody while its gate is shut.
+struct Slow {
+    store: MemoryStore,
+    gate: Receiver<()>,
+}
+
+impl Slow {
+    fn wait(&self) {
+        // Open for ever once its other end is gone.
+        let _ = self.gate.recv();
+    }
+}
+
+impl NbStore for Slow {
+    fn tables(&self) -> Result<Vec<String>, StoreError> {
+        self.wait();
+        self.store.tables()
+    }
+
+    fn keys(&self, table: &str) -> Result<Vec<String>, StoreError> {
+        self.wait();
+        self.store.keys(table)
+    }
+
+    fn get(&self, table: &str, key: &str) -> Result<Option<String>, StoreError> {
+        self.wait();
+        self.store.get(table, key)
+    }
+
+    fn set(&self, table: &str, key: &str, value: &str) -> Result<(), StoreError> {
+        self.wait();
+        self.store.set(table, key, value)
+    }
+
+    fn delete(&self, table: &str, key: &str) -> Result<bool, StoreError> {
+        self.wait();
+        self.store.delete(table, key)
+    }
+}
+
+#[test]
+fn that_the_store_blocks_shows() {
+    let (open, gate) = bounded(0);
+    let store = Slow {
+        store: MemoryStore::new(),
+        gate,
+    };
+    let (sender, _events) = bounded(8);
+    let options = MonitorOptions {
+        poll_time: Duration::from_secs(60),
+        publisher_timeout: Duration::from_secs(60),
+        ..options(&["t"], None)
+    };
+    let monitors = Monitors::start(options, Arc::new(store), sender).unwrap();
+    let mut watched = Watched::new(monitors.pulse(), Instant::now());
+    let blocked = Duration::from_millis(200);
+    until("it is at one thing", || {
+        watched.stuck_for(monitors.pulse(), Instant::now()) >= blocked
+    });
+    assert!(monitors.is_running());
+    assert_eq!(monitors.metrics().lease_renewals_total.get(), 0);
+    drop(open);
+    until("the lease", || {
+        monitors.metrics().lease_renewals_total.get() == 1
+    });
+    // Now it waits for the time to come, which is no fault.
+    let rests = |watched: &mut Watched| {
+        let later = Instant::now() + SOON;
+        watched.stuck_for(monitors.pulse(), later) == Duration::ZERO
+            && watched.stuck_for(monitors.pulse(), later + SOON) == Duration::ZERO
+    };
+    until("it rests", || rests(&mut watched));
 }
 
 #[test]

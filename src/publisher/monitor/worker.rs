@@ -12,6 +12,7 @@ use crate::event::EventBatch;
 use crate::publisher::lease::Keeper;
 use crate::store::{NbStore, PUBLISHER_TABLE, StoreError};
 use crate::util::printable;
+use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 use crate::util::stop::StopToken;
 
@@ -24,11 +25,18 @@ const BATCH_BYTES: usize = 256 << 10;
 /// The thread is to end.
 struct Ended;
 
+/// By what others see how the thread fares.
+pub struct Told {
+    pub metrics: Arc<MonitorMetrics>,
+    pub pulse: Arc<Pulse>,
+}
+
 pub struct Worker {
     options: MonitorOptions,
     store: Arc<dyn NbStore>,
     events: Sender<EventBatch>,
     metrics: Arc<MonitorMetrics>,
+    pulse: Arc<Pulse>,
     stop: StopToken,
     keeper: Keeper,
     stale: StalePublisherMonitor,
@@ -44,9 +52,10 @@ impl Worker {
         options: MonitorOptions,
         store: Arc<dyn NbStore>,
         events: Sender<EventBatch>,
-        metrics: Arc<MonitorMetrics>,
+        told: Told,
         stop: StopToken,
     ) -> Self {
+        let Told { metrics, pulse } = told;
         let keeper = Keeper::new(options.identity.clone());
         let mut monitors: Vec<(String, Option<TableMonitor>)> = Vec::new();
         for table in &options.tables {
@@ -67,6 +76,7 @@ impl Worker {
             store,
             events,
             metrics,
+            pulse,
             stop,
         }
     }
@@ -84,6 +94,7 @@ impl Worker {
                 poll_due = Instant::now() + self.options.poll_time.mul_f64(jitter);
             }
             let wake = poll_due.min(self.lease_due);
+            self.pulse.rest();
             match self.stop.receiver().recv_deadline(wake) {
                 Err(RecvTimeoutError::Timeout) | Ok(()) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -92,6 +103,7 @@ impl Worker {
     }
 
     fn renew_if_due(&mut self) {
+        self.pulse.beat();
         if Instant::now() < self.lease_due {
             return;
         }
@@ -125,6 +137,7 @@ impl Worker {
             };
             let table = table.clone();
             self.metrics.polls_total.inc();
+            self.pulse.beat();
             let look = Rows::read(self.store.as_ref(), &table);
             let changes = match look {
                 Ok(rows) => {
@@ -153,6 +166,7 @@ impl Worker {
     }
 
     fn remove_stale(&mut self) {
+        self.pulse.beat();
         let rows = match Rows::read(self.store.as_ref(), PUBLISHER_TABLE) {
             Ok(seen) => seen.rows,
             Err(error) => {
@@ -180,6 +194,7 @@ impl Worker {
     /// Removes a row that is still what was judged. What is renewed at this very moment may be
     /// removed all the same; its publisher then writes it again at its next renewal.
     fn remove(&self, key: &str, judged: &str) -> Result<bool, StoreError> {
+        self.pulse.beat();
         if self.store.get(PUBLISHER_TABLE, key)?.as_deref() != Some(judged) {
             return Ok(false);
         }
@@ -207,6 +222,7 @@ impl Worker {
         loop {
             self.renew_if_due();
             let due = at(self.lease_due);
+            self.pulse.rest();
             select! {
                 send(self.events, batch) -> sent => {
                     if sent.is_err() {

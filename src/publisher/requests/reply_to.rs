@@ -13,6 +13,8 @@ pub(crate) enum Command {
     Answer(Box<[u8]>, Answer),
     /// Send the answers before this and end.
     Stop,
+    #[cfg(test)]
+    Break,
 }
 
 /// Bytes of one request that awaits an answer; gone when this is dropped.

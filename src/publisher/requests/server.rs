@@ -17,6 +17,7 @@ use crate::pubsub::driver::zmq::{ffi, wait};
 use crate::pubsub::subscriber::Received;
 use crate::util::lock_file::LockFile;
 use crate::util::poll;
+use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 use crate::util::waker::{Commands, Inbox};
 
@@ -26,7 +27,7 @@ const ROUND: usize = 64;
 /// How soon the service's channel is tried again while it is full and no answer rings the bell.
 const FULL: Duration = Duration::from_millis(2);
 
-/// How often it is looked who was turned away.
+/// How often it is looked who was turned away; and a sign of life is given.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The wait after an error of the socket, which has no known cause.
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub desk: Desk,
     pub max_waiting: usize,
     pub metrics: Arc<RequestMetrics>,
+    pub pulse: Arc<Pulse>,
     /// Where not everybody may connect: tells of those who tried.
     pub watch: Option<Watch>,
     /// Held until the socket is closed.
@@ -73,6 +75,8 @@ impl Server {
     /// Runs until [`Command::Stop`].
     pub fn run(mut self) {
         while self.take_commands() {
+            // Never at rest: whoever watches it is to notice that it is gone, too.
+            self.parts.pulse.beat();
             let mut reading = self.has_room();
             for _ in 0..ROUND {
                 if !reading || !self.receive() {
@@ -131,6 +135,8 @@ impl Server {
                     send(socket, metrics, &client, &self.out);
                 }
                 Command::Stop => return false,
+                #[cfg(test)]
+                Command::Break => panic!("as the test wants it"),
             }
         }
         true
@@ -212,8 +218,7 @@ impl Server {
         } = &self.parts;
         let waited = match reading {
             true => {
-                let look = self.parts.watch.is_some().then_some(LOOK);
-                wait(socket, None, inbox.fd(), look, uri).map_err(|error| error.to_string())
+                wait(socket, None, inbox.fd(), Some(LOOK), uri).map_err(|error| error.to_string())
             }
             false => poll::readable([inbox.fd()], Some(FULL))
                 .map(drop)

@@ -105,16 +105,18 @@ impl Desk {
         std::mem::take(&mut self.actions)
     }
 
-    /// A client asks; `forbidden` are topics that it named and may not have.
+    /// A client asks, on a connection of `owner`; `forbidden` are topics that it named and may not
+    /// have.
     pub(super) fn request(
         &mut self,
-        client: &[u8],
+        (client, owner): (&[u8], &[u8]),
         tag: u64,
         (request, forbidden): (Request, Heads),
         now: Instant,
     ) {
         let waiter = Waiter {
             client: client.into(),
+            owner: owner.into(),
             tag,
         };
         match request {
@@ -160,10 +162,7 @@ impl Desk {
     /// A client sends what is no request.
     pub(super) fn malformed(&mut self, client: &[u8], error: BadRequest) {
         self.metrics.sync_refused_total.inc();
-        let waiter = Waiter {
-            client: client.into(),
-            tag: error.tag,
-        };
+        let waiter = unknown(client, error.tag);
         let answer = match error.why {
             Malformed::Version(version) => Answer::Refused {
                 code: Refusal::Version,
@@ -179,10 +178,7 @@ impl Desk {
 
     /// A client asks for a topic that it may not have.
     pub(super) fn forbid(&mut self, client: &[u8], tag: u64) {
-        let waiter = Waiter {
-            client: client.into(),
-            tag,
-        };
+        let waiter = unknown(client, tag);
         let answer = Answer::Refused {
             code: Refusal::Forbidden,
             reason: "no grant of the publisher gives this node the topic".into(),
@@ -193,10 +189,7 @@ impl Desk {
     /// A client asks too often.
     pub(super) fn hurried(&mut self, client: &[u8], tag: u64) {
         self.metrics.sync_hurried_total.inc();
-        let waiter = Waiter {
-            client: client.into(),
-            tag,
-        };
+        let waiter = unknown(client, tag);
         self.retry(&waiter, BROKEN);
     }
 
@@ -299,6 +292,15 @@ impl Desk {
     fn send(&mut self, waiter: &Waiter, body: Body) {
         let client = waiter.client.clone();
         self.actions.push(Action::Send(client, waiter.tag, body));
+    }
+}
+
+/// Whom to answer where it does not matter whose connection it is.
+fn unknown(client: &[u8], tag: u64) -> Waiter {
+    Waiter {
+        client: client.into(),
+        owner: client.into(),
+        tag,
     }
 }
 

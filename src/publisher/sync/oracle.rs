@@ -35,7 +35,8 @@ impl Oracle {
         now: Instant,
     ) -> Result<Option<Answer>, HistoryError> {
         self.desk.tick(now);
-        self.desk.request(b"client", 0, (request, Vec::new()), now);
+        let client = (&b"client"[..], &b"node"[..]);
+        self.desk.request(client, 0, (request, Vec::new()), now);
         let mut last = None;
         loop {
             let actions = self.desk.actions();

@@ -17,6 +17,7 @@ use crate::pubsub::driver::zmq::frames::Frames;
 use crate::pubsub::driver::zmq::wait;
 use crate::pubsub::subscriber::Received;
 use crate::sync::{Request, answer, request};
+use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 use crate::util::waker::{Commands, Inbox};
 
@@ -40,6 +41,7 @@ pub(super) struct Parts {
     pub asks: Sender<Asked>,
     pub desk: Desk,
     pub metrics: Arc<SyncMetrics>,
+    pub pulse: Arc<Pulse>,
     pub permits: Arc<Permits>,
     pub pace: Pace,
 }
@@ -63,6 +65,8 @@ impl Server {
     pub(super) fn run(mut self) {
         let mut due = Instant::now();
         while self.take_commands() {
+            // Never at rest: whoever watches it is to notice that it is gone, too.
+            self.parts.pulse.beat();
             let mut quiet = false;
             for _ in 0..ROUND {
                 if !self.receive() {
@@ -97,6 +101,8 @@ impl Server {
             match command {
                 Command::Told(ticket, told) => self.parts.desk.told(ticket, told, now),
                 Command::Stop => return false,
+                #[cfg(test)]
+                Command::Break => panic!("as the test wants it"),
             }
         }
         self.act();
@@ -137,7 +143,8 @@ impl Server {
         }
         let now = Instant::now();
         // A node has one pace, whatever it calls its connections and whatever it asks.
-        match pace.permit(node.map_or(client, str::as_bytes), now) {
+        let owner = node.map_or(client, str::as_bytes);
+        match pace.permit(owner, now) {
             Permit::Go => {}
             Permit::Hurried => {
                 desk.hurried(client, request::tag(payload));
@@ -151,7 +158,7 @@ impl Server {
         }
         match request::decode(payload) {
             Ok((tag, request)) => match granted(permits, node, request) {
-                Some(granted) => desk.request(client, tag, granted, now),
+                Some(granted) => desk.request((client, owner), tag, granted, now),
                 None => desk.forbid(client, tag),
             },
             Err(error) => {

@@ -65,8 +65,13 @@ impl Rig {
     }
 
     fn request(&mut self, client: u8, tag: u64, request: Request) {
+        self.request_of(&[client], client, tag, request);
+    }
+
+    fn request_of(&mut self, owner: &[u8], client: u8, tag: u64, request: Request) {
+        let client = [client];
         self.desk
-            .request(&[client], tag, (request, Vec::new()), self.now);
+            .request((&client, owner), tag, (request, Vec::new()), self.now);
         self.see();
     }
 
@@ -204,6 +209,32 @@ fn one_client_cannot_fill_the_waiting_room() {
     rig.sent.clear();
     rig.request(1, 1, replay(&rig, 99));
     assert_eq!(rig.asks.len(), 1, "it may ask again");
+}
+
+#[test]
+fn a_node_with_many_connections_leaves_room_for_others() {
+    let mut rig = Rig::new(SyncOptions {
+        max_snapshots: 2,
+        ..SyncOptions::default()
+    });
+    rig.publish("x", 0..2_000, "v");
+    for _ in 0..20 {
+        for client in 0..16 {
+            // Always the first chunk, which brings it no further.
+            rig.request_of(b"n1", client, 1, snapshot(None));
+            rig.answer();
+            let (_, _, answer) = rig.sent.pop().unwrap();
+            if let Answer::Rows { id, .. } = answer {
+                rig.request_of(b"n1", client, 1, snapshot(Some((id, 0))));
+                rig.answer();
+            }
+        }
+        rig.sent.clear();
+        rig.now += Duration::from_secs(20);
+        assert_eq!(rig.snapshot(99).1, 2_000);
+        rig.desk.tick(rig.now);
+    }
+    assert!(rig.metrics.sync_silent_total.get() >= 5);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::admission::Client;
+use super::admission::{Client, Owner};
 
 /// Requests of one client, and of all, that may wait.
 const CLIENT_WAITING: usize = 16;
@@ -12,6 +12,8 @@ const ALL_WAITING: usize = 16_384;
 #[derive(Debug, Clone)]
 pub(super) struct Waiter {
     pub client: Client,
+    /// Whose connection that is.
+    pub owner: Owner,
     pub tag: u64,
 }
 
@@ -61,6 +63,7 @@ mod tests {
         let mut waiters = Waiters::default();
         let of = |client: usize| Waiter {
             client: client.to_be_bytes().into(),
+            owner: client.to_be_bytes().into(),
             tag: 1,
         };
         for _ in 0..CLIENT_WAITING {

@@ -103,6 +103,13 @@ fn publishers_topics_handlers_and_log_level_change() {
             .then_some(())
     });
     assert_eq!(reloads(&report(&folder)), (2, 1));
+    // So it is as long as it waits, whatever else changes meanwhile.
+    let more = format!("queue_length = 7\n{later}");
+    reload(&folder, &agent, &more);
+    agent.err.find("both keys are named", |line| {
+        line.contains("take effect at the next start: connect_timeout, queue_length")
+            .then_some(())
+    });
     agent.signal(Signal::TERM);
     assert_eq!(agent.ends_within(Duration::from_secs(3)).code(), Some(0));
 }

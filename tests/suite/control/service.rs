@@ -110,10 +110,11 @@ fn its_life_is_told_to_the_service_manager() {
     manager.hears("RELOADING=1\nMONOTONIC_USEC=", 1);
     manager.hears("READY=1", 2);
     assert_eq!(level(), "debug");
-    service.err.find("what cannot change is named", |line| {
+    let named = |line: &str| {
         line.contains("take effect at the next start: send_hwm")
             .then_some(())
-    });
+    };
+    service.err.find("what cannot change is named", named);
     let _written = folder.command(program, &config("log_level = \"loud\"\n"));
     service.signal(Signal::HUP);
     manager.hears("READY=1", 3);
@@ -121,6 +122,22 @@ fn its_life_is_told_to_the_service_manager() {
     let counted = report(&folder)["parts"]["publisher"].clone();
     assert_eq!(counted["config_reloads_failed_total"], 1, "{counted:#}");
     assert_eq!(counted["config_reloads_total"], 1, "{counted:#}");
+    // What waits is named again, and the status tells of what is in force.
+    let others = format!(
+        "publisher_port = {}\npublisher_multiproc_socket = {:?}\nlog_level = \"debug\"\nsend_hwm = 7\n",
+        Port::free().number,
+        folder.path("p.sock")
+    );
+    let _written = folder.command(program, &others);
+    service.signal(Signal::HUP);
+    let sends = format!("READY=1\nSTATUS=sends on tcp://127.0.0.1:{}", port.number);
+    manager.hears("READY=1", 4);
+    manager.hears(&sends, 4);
+    service.err.find("it is named again", |line| {
+        let named = ["publisher_port", "send_hwm"];
+        let all = named.iter().all(|key| line.contains(key));
+        (all && line.contains("take effect at the next start")).then_some(())
+    });
     service.signal(Signal::TERM);
     manager.hears("STOPPING=1", 1);
     assert_eq!(service.ends_within(Duration::from_secs(5)).code(), Some(0));

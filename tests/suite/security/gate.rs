@@ -11,7 +11,7 @@ use crate::rig::{until, wait_for};
 
 /// Kills a thread of a process; `false`, and a line that says so, where this may not be done.
 #[track_caller]
-fn kill_thread(pid: u32, name: &str) -> bool {
+pub fn kill_thread(pid: u32, name: &str) -> bool {
     let mut last = String::new();
     // It is to be met while it waits.
     let said = until("the thread is killed", || {

@@ -10,16 +10,30 @@ fn admission(limits: Limits) -> (Admission, Instant) {
     (Admission::new(limits, now, Rng::with_seed(1)), now)
 }
 
-fn client(number: usize) -> Client {
-    number.to_be_bytes().into()
+/// The only connection of its node.
+fn client(number: usize) -> Waiter {
+    link(number, 0)
+}
+
+fn link(node: usize, number: usize) -> Waiter {
+    Waiter {
+        client: [node.to_be_bytes(), number.to_be_bytes()].concat().into(),
+        owner: node.to_be_bytes().into(),
+        tag: 1,
+    }
+}
+
+/// Begins, and is given a snapshot.
+fn join(admission: &mut Admission, client: &Waiter, snapshot: u64, now: Instant) {
+    assert_eq!(admission.begin(client, now), Ok(()));
+    admission.joined(client, snapshot, now);
 }
 
 #[test]
 fn places_are_bounded_and_freed_by_the_last_chunk() {
     let (mut admission, now) = admission(LIMITS);
     for number in 0..4 {
-        assert_eq!(admission.begin(&client(number), now), Ok(()));
-        admission.goes_on(&client(number), 7, now);
+        join(&mut admission, &client(number), 7, now);
     }
     assert!(admission.begin(&client(4), now).is_err());
     assert_eq!((admission.places(), admission.waiting()), (4, 1));
@@ -29,15 +43,18 @@ fn places_are_bounded_and_freed_by_the_last_chunk() {
     assert_eq!(admission.begin(&client(4), now), Ok(()));
     assert_eq!((admission.places(), admission.waiting()), (4, 0));
     assert!(admission.begin(&client(5), now).is_err());
+    admission.failed(&client(4), now);
+    assert_eq!(admission.begin(&client(5), now), Ok(()));
 }
 
 #[test]
 fn whoever_has_a_place_may_want_more_topics_but_not_any_number() {
     let (mut admission, now) = admission(LIMITS);
-    for snapshot in 0..PER_CLIENT as u64 {
-        assert_eq!(admission.begin(&client(1), now), Ok(()));
-        admission.goes_on(&client(1), snapshot, now);
+    for snapshot in 0..PER_OWNER as u64 - 1 {
+        join(&mut admission, &client(1), snapshot, now);
     }
+    // One that it was not given yet counts as well.
+    assert_eq!(admission.begin(&client(1), now), Ok(()));
     assert!(admission.begin(&client(1), now).is_err());
     assert_eq!(admission.places(), 1);
     admission.ended(&client(1), 3, now);
@@ -46,27 +63,112 @@ fn whoever_has_a_place_may_want_more_topics_but_not_any_number() {
 }
 
 #[test]
+fn a_node_has_one_place_however_many_connections_it_makes() {
+    let (mut admission, start) = admission(LIMITS);
+    let mut now = start;
+    // It begins whatever it can, and then asks for the same chunk for ever.
+    for number in 0..PER_OWNER {
+        join(&mut admission, &link(1, number), number as u64, now);
+    }
+    for number in PER_OWNER..100 {
+        assert!(admission.begin(&link(1, number), now).is_err());
+    }
+    assert_eq!((admission.places(), admission.waiting()), (1, 1));
+    for number in 2..5 {
+        join(&mut admission, &client(number), 7, now);
+    }
+    for _ in 0..10 {
+        now += Duration::from_secs(25);
+        for number in 0..PER_OWNER {
+            let chunk = (number as u64, 0);
+            assert_eq!(admission.goes_on(&link(1, number), chunk, now), Ok(()));
+        }
+        admission.tick(now);
+        assert!(admission.places() <= 4);
+    }
+    assert_eq!(admission.places(), 1, "the others were silent");
+    admission.gone(&link(1, 0).client);
+    assert!(!admission.wanted(0) && admission.wanted(1));
+}
+
+/// Asking for the same chunk again keeps no place, and naming a snapshot makes none beyond the limit.
+#[test]
+fn who_asks_for_the_same_again_and_again_loses_its_place() {
+    let (mut admission, start) = admission(LIMITS);
+    for number in 0..4 {
+        join(&mut admission, &client(number), 7, start);
+    }
+    let asks = |admission: &mut Admission, now| {
+        let mut clients = (0..4).map(client);
+        clients.all(|client| admission.goes_on(&client, (7, 0), now).is_ok())
+    };
+    let now = start + Duration::from_secs(25);
+    assert!(asks(&mut admission, now));
+    let now = start + SILENT;
+    assert_eq!(admission.tick(now), 4);
+    for number in 4..8 {
+        join(&mut admission, &client(number), 7, now);
+    }
+    assert!(!asks(&mut admission, now));
+    assert_eq!(admission.places(), 4);
+    admission.ended(&client(4), 7, now);
+    assert_eq!(admission.goes_on(&client(0), (7, 1), now), Ok(()));
+}
+
+#[test]
+fn one_node_does_not_begin_all_that_may_be_begun_while_others_wait() {
+    let (mut admission, start) = admission(Limits {
+        places: 1_000,
+        rate: 20,
+    });
+    let (mut greedy, mut refused) = (0, 0);
+    for millis in 0..10_000_u64 {
+        let now = start + Duration::from_millis(millis);
+        for number in 0..10 {
+            if admission.begin(&link(1, number), now).is_ok() {
+                greedy += 1;
+                admission.failed(&link(1, number), now);
+            }
+        }
+        if millis % 100 == 0 {
+            match admission.begin(&client(2), now) {
+                Ok(()) => {
+                    admission.failed(&client(2), now);
+                    refused = 0;
+                }
+                Err(_) => refused += 1,
+            }
+            assert!(refused < 2, "after {millis} ms");
+        }
+        admission.tick(now);
+    }
+    assert!(greedy > 50, "{greedy}");
+    assert!(admission.shares.len() <= 2);
+}
+
+#[test]
 fn who_gets_on_keeps_its_place_and_who_is_silent_does_not() {
     let (mut admission, start) = admission(LIMITS);
     for number in [0, 1] {
-        admission.begin(&client(number), start).unwrap();
-        admission.goes_on(&client(number), 7, start);
+        join(&mut admission, &client(number), 7, start);
     }
     // One chunk in 20 s for an hour.
     let mut now = start;
-    for _ in 0..180 {
+    for chunk in 1..180 {
         now += Duration::from_secs(20);
-        admission.goes_on(&client(0), 7, now);
+        assert_eq!(admission.goes_on(&client(0), (7, chunk), now), Ok(()));
         admission.tick(now);
         assert!(admission.wanted(7));
     }
     assert_eq!(admission.places(), 1);
-    // It comes back when others have all places.
+    // It comes back when others have all places, and on another connection.
     for number in 2..5 {
-        admission.begin(&client(number), now).unwrap();
+        join(&mut admission, &client(number), 7, now);
     }
-    admission.goes_on(&client(1), 7, now);
-    assert_eq!(admission.places(), 5);
+    assert!(admission.goes_on(&link(1, 1), (7, 1), now).is_err());
+    admission.ended(&client(2), 7, now);
+    assert_eq!(admission.goes_on(&link(1, 1), (7, 1), now), Ok(()));
+    assert_eq!(admission.places(), 4);
     assert!(admission.begin(&client(6), now).is_err());
 }
 
@@ -124,7 +226,7 @@ fn everybody_is_served() {
                 asked += 1;
                 *at = match admission.begin(&client(*number), now) {
                     Ok(()) => {
-                        admission.goes_on(&client(*number), 1, now);
+                        admission.joined(&client(*number), 1, now);
                         busy.push((millis + 20, *number));
                         u64::MAX
                     }

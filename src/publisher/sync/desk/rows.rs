@@ -33,7 +33,7 @@ impl Desk {
         if !fresh && self.is_full() {
             return self.retry(&waiter, BROKEN);
         }
-        if let Err(wait) = self.admission.begin(&waiter.client, now) {
+        if let Err(wait) = self.admission.begin(&waiter, now) {
             return self.retry(&waiter, wait);
         }
         self.metrics.sync_admitted_total.inc();
@@ -57,7 +57,7 @@ impl Desk {
 
     /// A client that has a place is given the first chunk of this snapshot.
     fn join(&mut self, waiter: Waiter, id: SnapshotId, now: Instant) {
-        self.admission.goes_on(&waiter.client, id, now);
+        self.admission.joined(&waiter, id, now);
         self.chunks.entry(id).or_default().push((0, waiter));
         self.pump(id, now);
     }
@@ -72,7 +72,7 @@ impl Desk {
     ) {
         let snapshot = self.shelf.get(id);
         let Some(snapshot) = snapshot.filter(|snapshot| **snapshot.topic() == *topic) else {
-            self.admission.ended(&waiter.client, id, now);
+            self.admission.ended(&waiter, id, now);
             self.metrics.sync_lapsed_total.inc();
             return self.answer(&waiter, &Answer::Lapsed);
         };
@@ -80,12 +80,15 @@ impl Desk {
             let chunks = snapshot.chunks();
             return self.no_chunk(&waiter, chunk, chunks);
         }
-        if self.may_wait(&waiter) {
-            self.waiters.wait(&waiter);
-            self.admission.goes_on(&waiter.client, id, now);
-            self.chunks.entry(id).or_default().push((chunk, waiter));
-            self.pump(id, now);
+        if !self.may_wait(&waiter) {
+            return;
         }
+        if let Err(wait) = self.admission.goes_on(&waiter, (id, chunk), now) {
+            return self.retry(&waiter, wait);
+        }
+        self.waiters.wait(&waiter);
+        self.chunks.entry(id).or_default().push((chunk, waiter));
+        self.pump(id, now);
     }
 
     fn no_chunk(&mut self, waiter: &Waiter, chunk: u32, chunks: u32) {
@@ -130,7 +133,7 @@ impl Desk {
             self.waiters.done(&waiter);
             self.metrics.sync_shared_total.add(given.into());
             if chunk + 1 == chunks {
-                self.admission.ended(&waiter.client, id, now);
+                self.admission.ended(&waiter, id, now);
             }
             self.send(&waiter, body);
         }
@@ -173,7 +176,7 @@ impl Desk {
             _ => {
                 for waiter in waiters {
                     self.waiters.done(&waiter);
-                    self.admission.ended(&waiter.client, 0, now);
+                    self.admission.failed(&waiter, now);
                     self.retry(&waiter, BROKEN);
                 }
                 return;
@@ -216,7 +219,7 @@ impl Desk {
         self.shelf.forget(id);
         for (chunk, waiter) in self.chunks.remove(&id).unwrap_or_default() {
             self.waiters.done(&waiter);
-            self.admission.ended(&waiter.client, id, now);
+            self.admission.ended(&waiter, id, now);
             if chunk == 0 {
                 // It has nothing of it yet, and may not even know its name.
                 self.retry(&waiter, BROKEN);

@@ -1,0 +1,134 @@
+//! Whether the threads that the publisher service is made of run and get on.
+
+use std::time::{Duration, Instant};
+
+use super::wire::Wired;
+use crate::config::PublisherConfig;
+use crate::util::pulse::{Pulse, Watched};
+
+/// The gate and the sockets' threads have work every second, and may wait for a slow disk: within these
+/// bounds they are late after `stuck_timeout`.
+const LATE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
+
+/// How the service is.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    /// Why it does not take or send events, a line each; none when it does.
+    pub reasons: Vec<String>,
+    /// Threads that have ended or are stuck. While there are any, nothing but a restart helps.
+    pub stuck: u64,
+}
+
+/// What is remembered of each thread.
+pub struct Vigil {
+    service: Watched,
+    requests: Option<Watched>,
+    sync: Option<Watched>,
+    gate: Option<Watched>,
+    monitors: Option<Watched>,
+}
+
+/// A thread as it is now.
+#[derive(Clone, Copy)]
+struct Seen {
+    runs: bool,
+    at_it: Duration,
+}
+
+impl Seen {
+    fn new(watched: &mut Watched, pulse: &Pulse, runs: bool, now: Instant) -> Seen {
+        Seen {
+            runs,
+            at_it: watched.stuck_for(pulse, now),
+        }
+    }
+}
+
+impl Vigil {
+    /// Nothing was seen yet.
+    pub fn new(wired: &Wired, now: Instant) -> Self {
+        let watched = |pulse: &Pulse| Watched::new(pulse, now);
+        Vigil {
+            service: watched(&wired.service().pulse),
+            requests: wired.requests().map(|part| watched(&part.pulse)),
+            sync: wired.sync().map(|part| watched(&part.pulse)),
+            gate: wired.gate().map(|part| watched(&part.pulse)),
+            monitors: wired.monitors().map(|part| watched(part.pulse())),
+        }
+    }
+
+    /// How it is now.
+    pub fn look(&mut self, wired: &Wired, config: &PublisherConfig, now: Instant) -> Health {
+        let service = wired.service();
+        let own = Seen::new(&mut self.service, &service.pulse, service.is_running(), now);
+        let requests = wired.requests().zip(self.requests.as_mut());
+        let requests = requests.map(|(part, watched)| {
+            let runs = part.is_running();
+            Seen::new(watched, &part.pulse, runs, now)
+        });
+        let sync = wired.sync().zip(self.sync.as_mut());
+        let sync = sync.map(|(part, watched)| {
+            let runs = part.is_running();
+            Seen::new(watched, &part.pulse, runs, now)
+        });
+        let gate = wired.gate().zip(self.gate.as_mut());
+        let gate = gate.map(|(part, watched)| {
+            let runs = part.is_running();
+            Seen::new(watched, &part.pulse, runs, now)
+        });
+        let monitors = wired.monitors().zip(self.monitors.as_mut());
+        let monitors = monitors.map(|(part, watched)| {
+            let runs = part.is_running();
+            Seen::new(watched, part.pulse(), runs, now)
+        });
+
+        let stuck = own.at_it >= config.stuck_timeout;
+        let late = config.stuck_timeout.clamp(LATE.0, LATE.1);
+        let is_gone =
+            |seen: Option<Seen>| seen.is_some_and(|seen| !seen.runs || seen.at_it >= late);
+        let has_ended = |seen: Option<Seen>| seen.is_none_or(|seen| !seen.runs);
+        // It keeps the lease too, which has run out by the time that the store is waited for so long.
+        let patience = config.publisher_timeout.min(config.stuck_timeout);
+        let blocked =
+            |seen: Option<Seen>| seen.is_some_and(|seen| seen.runs && seen.at_it >= patience);
+        let ended = [
+            (!own.runs, "the service's thread has ended"),
+            (own.runs && stuck, "the service's thread is stuck"),
+            (
+                is_gone(requests),
+                "the request socket does not answer: clients that await an answer publish nothing",
+            ),
+            (
+                is_gone(sync),
+                "the sync service does not answer: agents do not get what they missed",
+            ),
+            (
+                is_gone(gate),
+                "the gate does not answer: no node is admitted until a restart",
+            ),
+            (
+                has_ended(monitors),
+                "the monitors, which also keep the lease, have ended",
+            ),
+        ];
+        let waits = [
+            (
+                blocked(monitors),
+                "the northbound store does not answer: the lease is not renewed",
+            ),
+            (
+                service.metrics.stalled.get() == 1,
+                "the journal cannot be written: nothing is accepted",
+            ),
+        ];
+        let holds = |(holds, _): &&(bool, &str)| *holds;
+        let each = ended.iter().chain(&waits).filter(holds);
+        Health {
+            reasons: each.map(|(_, why)| (*why).to_owned()).collect(),
+            stuck: ended.iter().filter(holds).count() as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+use super::*;
+use crate::app::publisher::wire::Front;
+use crate::config::{Known, Sources, load_publisher};
+use crate::handler::registry::Registry;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
+fn config(folder: &std::path::Path) -> PublisherConfig {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let file = folder.join("publisher.toml");
+    let text = format!(
+        "security = \"none\"\npublisher_transport = \"tcp\"\npublisher_bind_address = \"127.0.0.1\"\n\
+         publisher_port = {}\nsync_port = {}\nnb_store = \"memory\"\nstate_dir = {:?}\nrun_dir = {:?}\n\
+         publisher_multiproc_socket = {:?}\nsocket_group = \"\"\n",
+        port(),
+        port(),
+        at("state"),
+        at("run"),
+        at("workers"),
+    );
+    std::fs::write(&file, text).unwrap();
+    let sources = Sources {
+        files: vec![file],
+        ..Sources::default()
+    };
+    load_publisher(&sources, &Known::new(&Registry::builtin())).unwrap()
+}
+
+/// Waits for a reason that has these words; gives how it is then.
+#[track_caller]
+fn says(vigil: &mut Vigil, wired: &Wired, config: &PublisherConfig, words: &str) -> Health {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let health = vigil.look(wired, config, Instant::now());
+        if health.reasons.iter().any(|reason| reason.contains(words)) {
+            return health;
+        }
+        assert!(Instant::now() < until, "{health:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Such a thread ends by a panic: libzmq's binding has them for error numbers that it does not know.
+#[test]
+fn a_thread_that_ended_is_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let mut wired = Wired::new(&config, &zmq::Context::new(), Front::Workers).unwrap();
+    let mut vigil = Vigil::new(&wired, Instant::now());
+    let health = vigil.look(&wired, &config, Instant::now());
+    assert_eq!((health.reasons.as_slice(), health.stuck), (&[][..], 0));
+
+    wired.requests().unwrap().break_down();
+    let health = says(&mut vigil, &wired, &config, "the request socket");
+    assert_eq!((health.reasons.len(), health.stuck), (1, 1));
+    wired.sync().unwrap().break_down();
+    let health = says(&mut vigil, &wired, &config, "the sync service");
+    assert_eq!((health.reasons.len(), health.stuck), (2, 2));
+    wired.stop_by(Instant::now() + PATIENCE);
+}
