@@ -117,7 +117,7 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
         state.meta.boot = options.boot;
         state.meta.durability = options.durability;
         state.meta.write(&transaction)?;
-        store::write_tail(&transaction, tail.next_generation())?;
+        store::write_tail(&transaction, tail.next())?;
         transaction.commit()?;
         tail.restart();
         if lost {
@@ -140,9 +140,8 @@ fn open_tail(
     drop_cache: bool,
 ) -> Result<(Tail, bool), Fault> {
     let known = store::read_tail(transaction)?;
-    let generation = known.map_or_else(tail::first_generation, Ok)?;
     let needed = known.is_some() && kept.is_some_and(|kept| !kept.clean);
-    let (mut tail, mut lost) = Tail::open(options, generation, needed, drop_cache)?;
+    let (mut tail, mut lost) = Tail::open(options, known, needed, drop_cache)?;
     // Both names: the database says from now on that there is a tail.
     sync_folder(&options.path)?;
     let blob = tail.blobs().iter().next();
@@ -156,6 +155,9 @@ fn open_tail(
             tail.discard();
             lost = true;
         }
+    }
+    if lost {
+        tail.mark_anew()?;
     }
     tail.store(transaction)?;
     Ok((tail, lost))
