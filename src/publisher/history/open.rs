@@ -100,9 +100,10 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
             transaction.abort()?;
             return Ok(Err(kept.id));
         }
-        let place = store::read_place(&transaction)?;
+        let noted = store::read_place(&transaction)?;
+        let moved = noted.is_some_and(|noted| !identity::is_there(&noted, &here));
         let past = Past {
-            copied: options.notice_copies && place.is_some_and(|place| place != here),
+            copied: options.notice_copies && moved,
             ..past
         };
         let (mut tail, lost) = open_tail(&transaction, kept.as_ref(), options, drop_cache)?;
