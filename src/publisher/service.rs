@@ -29,6 +29,7 @@ use super::group::Rules;
 use super::history::History;
 use super::peers::{Heard, PeersMetrics};
 use super::permits::Permits;
+use super::reach::Reach;
 use super::requests::Submitted;
 use super::sync::Asked;
 use crate::event::EventBatch;
@@ -114,6 +115,8 @@ pub struct Service {
     pub peers: Arc<PeersMetrics>,
     /// Who listens.
     pub audience: Arc<Audience>,
+    /// How far it has come.
+    pub reach: Arc<Reach>,
     /// Whether its thread gets on: at rest while it waits for events.
     pub pulse: Arc<Pulse>,
 }
@@ -129,6 +132,7 @@ impl Service {
         let (stop, stopped) = bounded(1);
         let audience = Arc::<Audience>::default();
         let peers = Arc::<PeersMetrics>::default();
+        let reach = Arc::<Reach>::default();
         let pulse = Arc::<Pulse>::default();
         let worker = Worker::new(
             parts,
@@ -136,6 +140,7 @@ impl Service {
             Arc::clone(&metrics),
             Arc::clone(&peers),
             Arc::clone(&audience),
+            Arc::clone(&reach),
             Arc::clone(&pulse),
         );
         let thread = Thread::spawn("publisher", move || worker.run())?;
@@ -145,6 +150,7 @@ impl Service {
             metrics,
             peers,
             audience,
+            reach,
             pulse,
         })
     }

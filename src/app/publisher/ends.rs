@@ -14,6 +14,7 @@ use crate::event::EventBatch;
 use crate::publisher::gate::{Bans, Cuts, Gate, GateOptions};
 use crate::publisher::peers::{self, Heard, Peers};
 use crate::publisher::permits::Permits;
+use crate::publisher::reach::Reach;
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
@@ -61,7 +62,7 @@ pub(super) fn sync_service(
     context: &zmq::Context,
     asks: Sender<Asked>,
     (key, cuts): (Option<SecretKey>, Cuts),
-    permits: &Arc<Permits>,
+    (permits, reach): (&Arc<Permits>, &Arc<Reach>),
 ) -> Result<Option<SyncService>, Box<dyn Error>> {
     let Some(endpoint) = &config.sync else {
         return Ok(None);
@@ -74,6 +75,7 @@ pub(super) fn sync_service(
         key,
         cuts,
         permits: Arc::clone(permits),
+        reach: Arc::clone(reach),
         peers: peer_rules(config),
         ..SyncOptions::default()
     };

@@ -358,6 +358,7 @@ fn at_the_end_clients_are_sent_away_and_the_rest_is_published() {
         Arc::default(),
         Arc::default(),
         Arc::default(),
+        Arc::default(),
     );
     drop(stop);
     worker.finish(soon());

@@ -15,6 +15,7 @@ use crate::publisher::group::{Group, Rules};
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, HistoryError, Moment, Outcome, Replay};
 use crate::publisher::peers::{Inbox, PeersMetrics};
+use crate::publisher::reach::Reach;
 use crate::publisher::requests::Submitted;
 use crate::publisher::submit::Reply;
 use crate::publisher::sync::Asked;
@@ -51,6 +52,7 @@ pub(super) struct Worker {
     stopped: Receiver<Instant>,
     rules: Rules,
     metrics: Arc<ServiceMetrics>,
+    reach: Arc<Reach>,
     pulse: Arc<Pulse>,
     group: Group,
     stall: Stall,
@@ -66,10 +68,11 @@ impl Worker {
         metrics: Arc<ServiceMetrics>,
         peers: Arc<PeersMetrics>,
         audience: Arc<Audience>,
+        reach: Arc<Reach>,
         pulse: Arc<Pulse>,
     ) -> Self {
         let heartbeat = Heartbeat::new(parts.hello_interval, parts.max_idle_time, Instant::now());
-        Worker {
+        let worker = Worker {
             network: Network::new(
                 parts.publisher,
                 parts.sync_endpoint,
@@ -92,13 +95,16 @@ impl Worker {
             stopped,
             rules: parts.rules,
             metrics,
+            reach,
             pulse,
             group: Group::default(),
             stall: Stall::new(Rng::new()),
             failures: complaints(),
             resumptions: complaints(),
             left_out: complaints(),
-        }
+        };
+        worker.reached();
+        worker
     }
 
     pub(super) fn run(mut self) {
@@ -272,6 +278,7 @@ impl Worker {
             let lasted = self.stall.wrote(now);
             self.resumed(lasted);
         }
+        self.reached();
         self.network.send(self.history.committed(), now);
         self.metrics.commits_total.inc();
         let left_out = std::mem::take(&mut self.group).answer(&outcomes);
@@ -290,6 +297,7 @@ impl Worker {
             Ok(found) => {
                 self.metrics.reopened_total.inc();
                 self.stall.reopened(now);
+                self.reached();
                 found == 0 || self.recover(found, now)
             }
             Err(error) => {
@@ -371,6 +379,12 @@ impl Worker {
         let lasted = self.stall.passed(now);
         self.resumed(lasted);
         self.measure();
+    }
+
+    /// To be told before anything of it is sent.
+    fn reached(&self) {
+        let (incarnation, head) = (self.history.incarnation(), self.history.head());
+        self.reach.set(incarnation, head);
     }
 
     fn measure(&self) {
