@@ -454,6 +454,41 @@ fn a_group_whose_fsync_failed_is_sent_once_and_in_order() {
     assert_eq!(rig.history().head(), 5);
 }
 
+/// Where the group that was journalled all the same cannot be read, it is not sent: agents are told that
+/// something has moved, and not on which topics.
+#[test]
+fn what_could_not_be_sent_from_the_journal_is_asked_for() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    let metrics = Arc::clone(&service.metrics);
+    let set = |key, value| Event::set("t", key, value).on("x");
+    warm_up(&rig, &metrics);
+    within("a hello tells of it", || {
+        rig.hellos().last().is_some_and(|hello| hello.head == 1)
+    });
+    rig.disk.faults.fail_last_sync();
+    rig.pushed.send(batch([set("k", "1")])).unwrap();
+    within("it stalls", || metrics.stalled.get() == 1);
+    assert!(rig.disk.faults.hits() > 0);
+    rig.disk.faults.fail_replays(true);
+    rig.disk.faults.heal();
+    let tells = |hello: &Hello| hello.head == 2;
+    within("a hello tells of it", || rig.hellos().iter().any(tells));
+    rig.disk.faults.fail_replays(false);
+    rig.pushed.send(batch([set("other", "1").on("y")])).unwrap();
+    within("it goes on", || metrics.stalled.get() == 0);
+    within("the last is sent", || values(&rig).len() >= 2);
+    assert!(service.stop_by(soon()));
+    // What this test is about has happened: the second event was never sent.
+    assert_eq!(metrics.recovered_total.get(), 0);
+    let seqs: Vec<_> = values(&rig).into_iter().map(|(_, seq)| seq).collect();
+    assert_eq!(seqs, [1, 3]);
+    // Whoever knows of the first has to ask.
+    let hellos = rig.hellos();
+    let first = hellos.iter().find(|hello| tells(hello)).unwrap();
+    assert_eq!((first.since, first.recent.as_slice()), (2, &[][..]));
+}
+
 /// The same for a client: it sends again what was not acknowledged, which is done already.
 #[test]
 fn a_client_whose_group_was_journalled_all_the_same_is_acknowledged_once() {

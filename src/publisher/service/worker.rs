@@ -322,9 +322,13 @@ impl Worker {
                     after = upto;
                 }
                 // Nothing was trimmed since.
-                Ok(Replay::Gone) => break,
+                Ok(Replay::Gone) => {
+                    self.network.passed_over(now);
+                    break;
+                }
                 // Agents find the rest missing by the hello and ask for it.
                 Err(error) => {
+                    self.network.passed_over(now);
                     self.fail(&error, now);
                     return false;
                 }
