@@ -67,9 +67,13 @@ pub(super) fn judge<'a>(
         return Ok(content(given.unwrap_or(now.unix_micros)));
     };
     let Some(given) = given else {
-        return Ok(content(
-            now.unix_micros.max(stored.version.saturating_add(1)),
-        ));
+        // Another publisher's row, or one of an older journal, may have the highest number of all.
+        return match stored.version.checked_add(1) {
+            Some(next) => Ok(content(now.unix_micros.max(next))),
+            None => Err(Outcome::Older {
+                known: stored.version,
+            }),
+        };
     };
     let theirs = (given, deleted, event.value);
     if !deleted && given == stored.version && stored.leaves(event.topic_or_all()).is_some() {
