@@ -78,11 +78,8 @@ pub(super) fn judge<'a>(
     let theirs = (given, deleted, event.value);
     if !deleted && given == stored.version && stored.leaves(event.topic_or_all()).is_some() {
         // The old topic's subscribers could be told only with a version that takes the object from
-        // the new topic's as well.
-        return Err(match event.value == stored.value {
-            true => Outcome::Duplicate,
-            false => Outcome::Older { known: given },
-        });
+        // the new topic's as well. With the same value, too, it is not done: it stays where it is.
+        return Err(Outcome::Older { known: given });
     }
     match theirs.cmp(&(stored.version, stored.deleted, stored.value)) {
         Ordering::Greater => Ok(content(given)),

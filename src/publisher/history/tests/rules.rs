@@ -205,10 +205,11 @@ fn a_row_that_changes_its_topic_leaves_the_old_one() {
         ..set("k", value, topic)
     };
     history.commit(&[given("a", "x", 5)], at(start, 1)).unwrap();
-    // The same version on another topic is no change that all could be told of.
+    // The same version on another topic is no change that all could be told of: it is not made, and
+    // whoever wanted it is told so.
     let group = [given("a", "y", 5), given("b", "y", 5), given("b", "y", 6)];
     let outcomes = history.commit(&group, at(start, 2)).unwrap();
-    assert_eq!(outcomes[0], Outcome::Duplicate);
+    assert_eq!(outcomes[0], Outcome::Older { known: 5 });
     assert_eq!(outcomes[1], Outcome::Older { known: 5 });
     let set = stamp(&outcomes[2]);
     assert_eq!((set.seq, set.prev, set.version), (3, 0, 6));
