@@ -45,6 +45,7 @@ crate::metrics! {
         events_published_total: Counter = "Events journalled and sent.",
         events_duplicate_total: Counter = "Events that changed nothing, or were submitted before.",
         events_older_total: Counter = "Events refused because a higher version is known.",
+        events_lost_total: Counter = "Events of workers and monitors that could not be journalled before the end.",
         commits_total: Counter = "Groups of events journalled.",
         commits_failed_total: Counter = "Times the journal could not be written or reopened.",
         reopened_total: Counter = "Times the journal was opened again after a failure.",

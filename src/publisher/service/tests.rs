@@ -371,6 +371,57 @@ fn at_the_end_clients_are_sent_away_and_the_rest_is_published() {
     assert_eq!(worker.history.last_number(&[2; 16]), None);
 }
 
+/// While nothing is accepted what workers push waits in a queue. At the end it is published if that is
+/// possible in time, and counted if not.
+#[test]
+fn what_waits_while_nothing_is_accepted_is_not_forgotten_at_the_end() {
+    for heals in [true, false] {
+        let (parts, rig) = parts(true, false);
+        let (_stop, stopped) = bounded(1);
+        let front = Front::new(rig.submitted.clone());
+        let metrics = Arc::new(ServiceMetrics::default());
+        let mut worker = Worker::new(
+            parts,
+            stopped,
+            Arc::clone(&metrics),
+            Arc::default(),
+            Arc::default(),
+            Arc::default(),
+            Arc::default(),
+        );
+        // Nothing is left of this group: its client comes again.
+        rig.disk.faults.fail_sync();
+        front.send(1, "submitted");
+        within("the request waits", || !rig.submitted.is_empty());
+        assert!(worker.fill());
+        worker.commit();
+        assert!(rig.disk.faults.hits() > 0);
+        assert!(matches!(front.answer(), Reply::Busy { .. }));
+        for key in ["a", "b", "c"] {
+            let event = Event::set("t", key, "1");
+            rig.pushed.send(batch([event])).unwrap();
+        }
+        let monitored = batch([Event::set("t", "d", "1")]);
+        rig.monitored.send(monitored).unwrap();
+        assert!(!worker.fill(), "they are taken all the same");
+        if heals {
+            rig.disk.faults.heal();
+            worker.finish(soon());
+            let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
+            // That group may be in the journal all the same.
+            let keys = keys
+                .strip_prefix(&["submitted".to_owned()])
+                .unwrap_or(&keys);
+            assert_eq!(keys, ["a", "b", "c", "d"]);
+            assert_eq!(metrics.events_lost_total.get(), 0);
+        } else {
+            worker.finish(Instant::now() + Duration::from_secs(1));
+            assert!(rig.events().is_empty());
+            assert_eq!(metrics.events_lost_total.get(), 4);
+        }
+    }
+}
+
 /// One that never stops submitting must not keep the service from its clean end.
 #[test]
 fn the_end_does_not_wait_for_clients() {

@@ -136,7 +136,8 @@ impl Worker {
         let last = deadline - deadline.saturating_duration_since(Instant::now()) / 4;
         // They hold what they submitted, and would submit for ever.
         let submitted = std::mem::replace(&mut self.submitted, never());
-        while self.fill() {
+        // While nothing is accepted nothing is taken either, and they wait in their queues.
+        while self.fill() || self.has_left() {
             let now = Instant::now();
             match self.stall.until() {
                 Some(until) if until > last => break,
@@ -150,10 +151,19 @@ impl Worker {
         for submitted in submitted.try_iter() {
             submitted.reply.send(stopping());
         }
-        if !self.group.is_empty() {
-            let lost = self.group.len();
-            log::error!("{lost} events of workers lost: they could not be journalled in time");
+        let left = self.pushed.try_iter().chain(self.monitored.try_iter());
+        let lost = self.group.len() + left.map(|events| events.len()).sum::<usize>();
+        if lost > 0 {
+            self.metrics.events_lost_total.add(lost as u64);
+            log::error!(
+                "{lost} events of workers and monitors lost: they could not be journalled in time"
+            );
         }
+    }
+
+    /// Whether workers or monitors have left something.
+    fn has_left(&self) -> bool {
+        !self.pushed.is_empty() || !self.monitored.is_empty()
     }
 
     /// Until something is to be done; the deadline when that is to end.
@@ -200,7 +210,7 @@ impl Worker {
     }
 
     /// Takes what else is waiting, up to a group; says whether there is anything to commit.
-    fn fill(&mut self) -> bool {
+    pub(super) fn fill(&mut self) -> bool {
         while self.stall.until().is_none()
             && self.group.len() < GROUP_EVENTS
             && self.group.bytes() < GROUP_BYTES
@@ -245,7 +255,7 @@ impl Worker {
     }
 
     /// Journals the group, sends it, answers. Or stalls.
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let now = Instant::now();
         if let Some(until) = self.stall.until()
             && (now < until || !self.reopen(now))
