@@ -45,7 +45,8 @@
 //! * A producer numbers its events from 1 without holes and sends them in this order. `Accepted`
 //!   settles the numbers from the request's `first` to `upto`: each is durable, or refused for
 //!   good. The service keeps the last number of each producer, so that an event that is sent again
-//!   is acknowledged again and published once.
+//!   is acknowledged again and published once. It is not judged again: where the first answer
+//!   refused it and was lost, the second one says that it is settled, and of the refusal nothing.
 //! * A request that would leave a hole is answered `Expect` and nothing of it is taken. A producer
 //!   that the service does not know stands at the request's floor, not at its `first`: an earlier
 //!   request may have been answered `Busy` or lost.
