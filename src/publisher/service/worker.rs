@@ -137,6 +137,7 @@ impl Worker {
         // They hold what they submitted, and would submit for ever.
         let submitted = std::mem::replace(&mut self.submitted, never());
         // While nothing is accepted nothing is taken either, and they wait in their queues.
+        self.stall.hurry(Instant::now());
         while self.fill() || self.has_left() {
             let now = Instant::now();
             match self.stall.until() {
