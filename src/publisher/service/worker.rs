@@ -136,8 +136,8 @@ impl Worker {
         let last = deadline - deadline.saturating_duration_since(Instant::now()) / 4;
         // They hold what they submitted, and would submit for ever.
         let submitted = std::mem::replace(&mut self.submitted, never());
-        // While nothing is accepted nothing is taken either, and they wait in their queues.
         self.stall.hurry(Instant::now());
+        // While nothing is accepted nothing is taken either, and they wait in their queues.
         while self.fill() || self.has_left() {
             let now = Instant::now();
             match self.stall.until() {
