@@ -146,7 +146,7 @@ pub fn submit_request(data: &[u8]) {
     for item in request.items() {
         if let Ok(event) = codec::decode(item.payload) {
             // Either is an answer.
-            let _ = submit::check(&event);
+            let _ = submit::check(&event, item.version);
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::config::{Known, PUBLISHER_KEYS, Sources, load_publisher};
 use crate::event::Event;
 use crate::handler::registry::Registry;
 use crate::publisher::client::{ClientError, ClientOptions, PublisherClient};
-use crate::publisher::submit::check;
+use crate::publisher::submit::{MAX_VERSION, check};
 
 use self::lines::{Line, lines};
 use self::report::Report;
@@ -54,7 +54,7 @@ pub(super) struct PublishArgs {
     topic: Option<String>,
     /// The object's version; an event older than what is known is refused
     #[arg(long, requires = "table", value_name = "NUMBER",
-        value_parser = clap::value_parser!(u64).range(1..))]
+        value_parser = clap::value_parser!(u64).range(1..=MAX_VERSION))]
     event_version: Option<u64>,
     /// Publish the events in FILE, one JSON object a line; - for standard input
     #[arg(long, value_name = "FILE", conflicts_with = "table")]
@@ -172,7 +172,7 @@ impl Sender<'_> {
             topic: args.topic.as_deref(),
             ..event
         };
-        check(&event).map_err(|(_, reason)| reason)?;
+        check(&event, args.event_version).map_err(|(_, reason)| reason)?;
         self.hand_over(&event, args.event_version, None)
             .map_err(|error| error.to_string())?;
         Ok(())

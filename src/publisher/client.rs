@@ -93,14 +93,14 @@ impl PublisherClient {
     }
 
     /// Takes an event for sending and gives its number, the first being 1. `version` is the
-    /// writer's own version of the object (its revision), from 1; with `None` the service gives
-    /// one. A stamp of the event is not sent.
+    /// writer's own version of the object (its revision), from 1 to [`super::submit::MAX_VERSION`];
+    /// with `None` the service gives one. A stamp of the event is not sent.
     ///
     /// Returns at once, or after at most `send_timeout` with [`ClientError::SpoolFull`]. Whether
     /// the event was acknowledged is known by [`PublisherClient::flush`] and
     /// [`PublisherClient::refusals`].
     pub fn publish(&self, event: &Event<'_>, version: Option<u64>) -> Result<u64, ClientError> {
-        check(event).map_err(|(code, reason)| ClientError::Event { code, reason })?;
+        check(event, version).map_err(|(code, reason)| ClientError::Event { code, reason })?;
         let texts = event.table.len() + event.key.len() + event.value.map_or(0, str::len);
         // Room for the names of the map's keys, the action and the topic, so that it is not moved.
         let mut payload = Vec::with_capacity(texts + 64 + event.topic.map_or(0, str::len));

@@ -8,6 +8,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::submit::MAX_VERSION;
 use crate::event::topic::{self, TopicError};
 use crate::event::{Action, Event};
 
@@ -29,8 +30,8 @@ pub enum LineError {
     /// A row that is set has one.
     #[error("`value` is missing; only a delete has none")]
     NoValue,
-    /// Versions are from 1.
-    #[error("`version` is not a number from 1")]
+    /// Versions are from 1 to [`MAX_VERSION`].
+    #[error("`version` is not a number from 1 to {MAX_VERSION}")]
     Version,
     /// See [`topic::check`].
     #[error(transparent)]
@@ -80,7 +81,8 @@ impl JsonLine {
             (Action::Create | Action::Set, None) => return Err(LineError::NoValue),
             _ => {}
         }
-        if fields.version == Some(0) {
+        let good = |version: &u64| (1..=MAX_VERSION).contains(version);
+        if !fields.version.as_ref().is_none_or(good) {
             return Err(LineError::Version);
         }
         if let Some(topic) = &fields.topic {
@@ -134,8 +136,8 @@ mod tests {
         assert_eq!(line.event(), Event::delete("t", "k").on("x"));
         assert_eq!(line.version(), None);
         let line =
-            JsonLine::parse(r#"{"table":"t","key":"k","value":1,"version":18446744073709551615}"#);
-        assert_eq!(line.unwrap().version(), Some(u64::MAX));
+            JsonLine::parse(r#"{"table":"t","key":"k","value":1,"version":9223372036854775807}"#);
+        assert_eq!(line.unwrap().version(), Some(MAX_VERSION));
     }
 
     #[test]
@@ -168,6 +170,10 @@ mod tests {
             ),
             (
                 r#"{"table":"t","key":"k","value":1,"version":0}"#,
+                "`version` is not a number from 1 to 9223372036854775807",
+            ),
+            (
+                r#"{"table":"t","key":"k","value":1,"version":9223372036854775808}"#,
                 "`version` is not a number from 1",
             ),
             (

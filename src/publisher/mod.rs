@@ -11,6 +11,7 @@ pub mod lease;
 pub mod monitor;
 pub mod peers;
 pub mod permits;
+pub mod reach;
 pub mod requests;
 pub mod service;
 pub mod submit;

@@ -29,6 +29,7 @@ use super::group::Rules;
 use super::history::History;
 use super::peers::{Heard, PeersMetrics};
 use super::permits::Permits;
+use super::reach::Reach;
 use super::requests::Submitted;
 use super::sync::Asked;
 use crate::event::EventBatch;
@@ -44,6 +45,7 @@ crate::metrics! {
         events_published_total: Counter = "Events journalled and sent.",
         events_duplicate_total: Counter = "Events that changed nothing, or were submitted before.",
         events_older_total: Counter = "Events refused because a higher version is known.",
+        events_lost_total: Counter = "Events of workers and monitors that could not be journalled before the end.",
         commits_total: Counter = "Groups of events journalled.",
         commits_failed_total: Counter = "Times the journal could not be written or reopened.",
         reopened_total: Counter = "Times the journal was opened again after a failure.",
@@ -114,6 +116,8 @@ pub struct Service {
     pub peers: Arc<PeersMetrics>,
     /// Who listens.
     pub audience: Arc<Audience>,
+    /// How far it has come.
+    pub reach: Arc<Reach>,
     /// Whether its thread gets on: at rest while it waits for events.
     pub pulse: Arc<Pulse>,
 }
@@ -129,6 +133,7 @@ impl Service {
         let (stop, stopped) = bounded(1);
         let audience = Arc::<Audience>::default();
         let peers = Arc::<PeersMetrics>::default();
+        let reach = Arc::<Reach>::default();
         let pulse = Arc::<Pulse>::default();
         let worker = Worker::new(
             parts,
@@ -136,6 +141,7 @@ impl Service {
             Arc::clone(&metrics),
             Arc::clone(&peers),
             Arc::clone(&audience),
+            Arc::clone(&reach),
             Arc::clone(&pulse),
         );
         let thread = Thread::spawn("publisher", move || worker.run())?;
@@ -145,6 +151,7 @@ impl Service {
             metrics,
             peers,
             audience,
+            reach,
             pulse,
         })
     }

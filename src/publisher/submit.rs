@@ -16,7 +16,7 @@
 //! | 8 | first: number of the first event, from the floor on |
 //! | 2 | count of events, 1 to [`MAX_EVENTS`] |
 //! | | then per event: |
-//! | 8 | the writer's version of the object, 0 when it has none |
+//! | 8 | the writer's version of the object, at most [`MAX_VERSION`]; 0 when it has none |
 //! | 4 | length of the event |
 //! | | the event in wire form ([`crate::event::codec`]); a stamp in it is not looked at |
 //!
@@ -45,7 +45,8 @@
 //! * A producer numbers its events from 1 without holes and sends them in this order. `Accepted`
 //!   settles the numbers from the request's `first` to `upto`: each is durable, or refused for
 //!   good. The service keeps the last number of each producer, so that an event that is sent again
-//!   is acknowledged again and published once.
+//!   is acknowledged again and published once. It is not judged again: where the first answer
+//!   refused it and was lost, the second one says that it is settled, and of the refusal nothing.
 //! * A request that would leave a hole is answered `Expect` and nothing of it is taken. A producer
 //!   that the service does not know stands at the request's floor, not at its `first`: an earlier
 //!   request may have been answered `Busy` or lost.
@@ -80,6 +81,10 @@ pub const MAX_EVENT: usize = MAX_REQUEST - request::HEAD_LEN - request::ITEM_LEN
 /// Most requests of one client that may be unanswered. The service keeps this many replies for a
 /// client that does not read, and drops the others.
 pub const MAX_WINDOW: usize = 16;
+
+/// Highest version of an object that a writer may give. The publisher gives those above the known one
+/// to events without a version: there must be room.
+pub const MAX_VERSION: u64 = i64::MAX.unsigned_abs();
 
 /// Who numbers events.
 pub type Producer = [u8; 16];
@@ -117,9 +122,9 @@ pub fn request_path(multiproc_socket: &Path) -> PathBuf {
     path.into()
 }
 
-/// Why no publisher would take an event, whatever its rows are; `Ok` when it may. Both sides ask
-/// this, so that a client can tell its caller at once.
-pub fn check(event: &Event<'_>) -> Result<(), (Code, String)> {
+/// Why no publisher would take an event and the writer's version of it, whatever its rows are; `Ok`
+/// when it may. Both sides ask this, so that a client can tell its caller at once.
+pub fn check(event: &Event<'_>, version: Option<u64>) -> Result<(), (Code, String)> {
     let row = |why: &str| Err((Code::NotARow, why.to_owned()));
     match (event.action, event.value) {
         _ if event.table.is_empty() => return row("the table is empty"),
@@ -128,6 +133,10 @@ pub fn check(event: &Event<'_>) -> Result<(), (Code, String)> {
         (Action::Create | Action::Set, None) => return row("the value is missing"),
         (Action::Delete, Some(_)) => return row("a delete has no value"),
         _ => {}
+    }
+    if let Some(version) = version.filter(|version| *version > MAX_VERSION) {
+        let why = format!("version {version} is above {MAX_VERSION}, the highest there is");
+        return Err((Code::Version, why));
     }
     topic::check(event.topic_or_all()).map_err(|error| (Code::Topic, error.to_string()))
 }

@@ -27,6 +27,7 @@ use fastrand::Rng;
 
 use super::gate::Cuts;
 use super::permits::Permits;
+use super::reach::Reach;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerRules, PubSubError};
 use crate::security::key::SecretKey;
@@ -53,6 +54,7 @@ crate::metrics! {
         sync_chunks_total: Counter = "Requests for another chunk of a snapshot.",
         sync_refused_total: Counter = "Requests that could not be read, or of another version of the protocol.",
         sync_hurried_total: Counter = "Requests told to come again later because their client made too many in a second.",
+        sync_beyond_total: Counter = "Requests of agents that have more of this incarnation than this publisher has sent: its state is older than what it sent, or the node lies.",
         sync_retry_after_total: Counter = "Requests told to come again later.",
         sync_admitted_total: Counter = "Snapshots begun by clients.",
         sync_lapsed_total: Counter = "Requests for a snapshot that is not kept any more.",
@@ -95,6 +97,8 @@ pub struct SyncOptions {
     pub cuts: Cuts,
     /// Who may ask for which topics.
     pub permits: Arc<Permits>,
+    /// How far the publisher has come.
+    pub reach: Arc<Reach>,
     /// How many connections there may be.
     pub peers: PeerRules,
 }
@@ -110,6 +114,7 @@ impl Default for SyncOptions {
             key: None,
             cuts: Cuts::default(),
             permits: Arc::default(),
+            reach: Arc::default(),
             peers: PeerRules::default(),
         }
     }
@@ -173,6 +178,7 @@ impl SyncService {
             metrics: Arc::clone(&metrics),
             pulse: Arc::clone(&pulse),
             permits: Arc::clone(&options.permits),
+            reach: Arc::clone(&options.reach),
             pace: Pace::new(options.request_rate),
         });
         let thread = Thread::spawn("sync", move || server.run()).map_err(cannot)?;

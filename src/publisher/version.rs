@@ -4,6 +4,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
+use super::submit::MAX_VERSION;
+
 /// Reads one field of JSON objects.
 #[derive(Debug, Clone)]
 pub struct VersionField {
@@ -17,12 +19,12 @@ impl VersionField {
     }
 
     /// The number in that field; `None` where the value is no JSON object, or the field is missing
-    /// or no whole number from 1. Nothing else of the value is kept.
+    /// or no whole number from 1 to [`MAX_VERSION`]. Nothing else of the value is kept.
     pub fn of(&self, value: &str) -> Option<u64> {
         let mut reader = serde_json::Deserializer::from_str(value);
         let version = self.deserialize(&mut reader).ok()?;
         reader.end().ok()?;
-        version.filter(|version| *version > 0)
+        version.filter(|version| (1..=MAX_VERSION).contains(version))
     }
 }
 
@@ -75,7 +77,9 @@ mod tests {
             (r#"{"version": "7"}"#, None),
             (r#"{"version": -1}"#, None),
             (r#"{"version": 0}"#, None),
-            (r#"{"version": 18446744073709551615}"#, Some(u64::MAX)),
+            (r#"{"version": 9223372036854775807}"#, Some(MAX_VERSION)),
+            (r#"{"version": 9223372036854775808}"#, None),
+            (r#"{"version": 18446744073709551615}"#, None),
             (r#"{"other": 1}"#, None),
             (r#"{"version": 7} x"#, None),
             ("plain", None),

@@ -421,7 +421,9 @@ impl Recovery {
         // Where a hello was missed, what it listed is not known; nor what this one leaves out. The
         // first one of all lists nothing that was before it.
         let tells_all = hello.since <= self.covered && !hello.overflow;
-        if hello.head != self.covered && !tells_all {
+        // Its state is older than what it sent. There is nothing to be had, but it is to hear of it.
+        let went_back = hello.head < self.covered;
+        if went_back || (hello.head != self.covered && !tells_all) {
             self.doubt();
             self.list();
         }

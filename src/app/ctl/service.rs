@@ -65,6 +65,7 @@ fn render(report: &Value, paint: Paint) -> String {
         ),
         ("replays for agents", "sync", "sync_replays_total"),
         ("snapshots for agents", "sync", "sync_snapshots_total"),
+        ("agents beyond the last event", "sync", "sync_beyond_total"),
         ("lease renewals", "monitors", "lease_renewals_total"),
         ("lease failures", "monitors", "lease_failures_total"),
     ] {

@@ -44,7 +44,7 @@ pub(super) fn lines(mut input: impl BufRead) -> impl Iterator<Item = Line> {
 fn parse(text: &[u8]) -> Result<JsonLine, String> {
     let text = std::str::from_utf8(text).map_err(|_| "the line is not UTF-8".to_owned())?;
     let line = JsonLine::parse(text).map_err(|error| error.to_string())?;
-    check(&line.event()).map_err(|(_, reason)| reason)?;
+    check(&line.event(), line.version()).map_err(|(_, reason)| reason)?;
     let mut payload = Vec::new();
     codec::encode(&line.event(), &mut payload);
     match payload.len() > MAX_EVENT {

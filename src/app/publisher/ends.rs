@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
@@ -14,6 +14,7 @@ use crate::event::EventBatch;
 use crate::publisher::gate::{Bans, Cuts, Gate, GateOptions};
 use crate::publisher::peers::{self, Heard, Peers};
 use crate::publisher::permits::Permits;
+use crate::publisher::reach::Reach;
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
@@ -24,6 +25,7 @@ use crate::security::key::SecretKey;
 use crate::security::party::NodeKeys;
 use crate::security::pending;
 use crate::util::descriptors;
+use crate::util::rate::RateLimit;
 use crate::util::users::Users;
 
 /// The address that agents are told of.
@@ -61,7 +63,7 @@ pub(super) fn sync_service(
     context: &zmq::Context,
     asks: Sender<Asked>,
     (key, cuts): (Option<SecretKey>, Cuts),
-    permits: &Arc<Permits>,
+    (permits, reach): (&Arc<Permits>, &Arc<Reach>),
 ) -> Result<Option<SyncService>, Box<dyn Error>> {
     let Some(endpoint) = &config.sync else {
         return Ok(None);
@@ -74,6 +76,7 @@ pub(super) fn sync_service(
         key,
         cuts,
         permits: Arc::clone(permits),
+        reach: Arc::clone(reach),
         peers: peer_rules(config),
         ..SyncOptions::default()
     };
@@ -165,7 +168,10 @@ pub(super) fn ingress(
         socket_users: Users::named(&config.socket_users)?.0,
         ..SubscriberOptions::default()
     })?;
-    workers.initialize(Arc::new(Pushed(pushed)))?;
+    workers.initialize(Arc::new(Pushed {
+        to: pushed,
+        lines: RateLimit::new(5, Duration::from_secs(10)),
+    }))?;
     let path = config.publisher_multiproc_socket.clone();
     workers.register_listen_address(&Endpoint::Ipc { path })?;
     workers.daemonize()?;
@@ -173,14 +179,20 @@ pub(super) fn ingress(
 }
 
 /// Hands pushed events to the service.
-struct Pushed(Sender<EventBatch>);
+struct Pushed {
+    to: Sender<EventBatch>,
+    lines: RateLimit,
+}
 
 impl Callback for Pushed {
     /// Waits for the service: that is how workers come to wait when it can take nothing. The
     /// service takes everything until its workers' side is closed.
     fn events(&self, _source: &Source, events: EventBatch) {
-        if self.0.send(events).is_err() {
-            log::error!("events of workers lost: the service has ended");
+        if let Err(unsent) = self.to.send(events)
+            && let Some(permit) = self.lines.permit(Instant::now())
+        {
+            let lost = unsent.0.len();
+            log::error!("{lost} events of workers lost: the service has ended{permit}");
         }
     }
 

@@ -187,7 +187,13 @@ impl Wired {
             },
             submit_to,
         )?;
-        let sync = sync_service(config, context, ask_to, (key, cuts), &permits)?;
+        let sync = sync_service(
+            config,
+            context,
+            ask_to,
+            (key, cuts),
+            (&permits, &service.reach),
+        )?;
         let peers = ends::peers(config, context, peer_keys, heard_to)?;
         let store = store::registry::find(&config.nb_store)
             .ok_or_else(|| format!("there is no store {}", config.nb_store))?;

@@ -63,9 +63,10 @@ pub struct Identity {
 /// What became of the events of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// Events that are durable at the service.
+    /// Events that are durable at the service, or were refused by an answer that got lost: sent again,
+    /// they are settled, and why is not told a second time.
     pub acknowledged: u64,
-    /// Events that the service will not publish.
+    /// Events that the service said it will not publish.
     pub refused: u64,
     /// Events of which neither is known.
     pub pending: u64,

@@ -47,7 +47,7 @@ pub enum Outcome {
         /// The version known.
         known: u64,
     },
-    /// Its producer's number was taken before; nothing to send.
+    /// Its producer's number was taken before; nothing to send. What was decided then is not known.
     AlreadyDone,
 }
 

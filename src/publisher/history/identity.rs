@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -47,24 +48,45 @@ fn id_path(database: &Path) -> PathBuf {
     name.into()
 }
 
-/// Where a database is: the file itself and the host. It stays the same over restarts and differs
-/// for every copy, also for one that was restored from a backup and is older than what was sent.
-/// A false alarm (a host that was renamed) costs one higher incarnation.
-pub(super) fn place(database: &Path) -> Result<[u8; 16], Fault> {
-    let inode = fs::metadata(database).map_err(Fault::Io)?.ino();
+/// What both forms of a place begin with: inode and host, hashed.
+const PLACE: usize = 16;
+
+/// Where a database is: the file itself and the host, and when the file was made. It stays the same
+/// over restarts and differs for every copy, also for one that was restored from a backup and is older
+/// than what was sent: such a file often gets the number of the one that was removed for it, but not
+/// its birth time. A false alarm (a host that was renamed) costs one higher incarnation.
+///
+/// The first versions noted no birth time, and not every file system has one: see [`is_there`].
+pub(super) fn place(database: &Path) -> Result<Vec<u8>, Fault> {
+    let metadata = fs::metadata(database).map_err(Fault::Io)?;
     // Either may be missing, as in a container.
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let (machine, name) = (read("/etc/machine-id"), read("/proc/sys/kernel/hostname"));
-    let mut place = [0; 16];
+    let mut place = vec![0; PLACE];
     for (half, seed) in place.chunks_exact_mut(8).zip(0u64..) {
         // Hashed, not copied: the machine id is meant to stay on the machine.
         let mut hasher = foldhash::quality::FixedState::with_seed(seed).build_hasher();
-        hasher.write_u64(inode);
+        hasher.write_u64(metadata.ino());
         hasher.write(machine.trim().as_bytes());
         hasher.write(name.trim().as_bytes());
         half.copy_from_slice(&hasher.finish().to_be_bytes());
     }
+    let born = metadata.created().ok();
+    if let Some(born) = born.and_then(|born| born.duration_since(UNIX_EPOCH).ok()) {
+        place.extend_from_slice(&born.as_nanos().to_be_bytes());
+    }
     Ok(place)
+}
+
+/// Whether a database whose place was noted is the one that is `here`. Where one of the two has no
+/// birth time, that says nothing.
+pub(super) fn is_there(noted: &[u8], here: &[u8]) -> bool {
+    let (Some((noted, born)), Some((here, born_here))) =
+        (noted.split_at_checked(PLACE), here.split_at_checked(PLACE))
+    else {
+        return false;
+    };
+    noted == here && (born == born_here || born.is_empty() || born_here.is_empty())
 }
 
 fn parse_hex(text: &str) -> Option<[u8; 16]> {

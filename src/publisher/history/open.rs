@@ -100,9 +100,10 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
             transaction.abort()?;
             return Ok(Err(kept.id));
         }
-        let place = store::read_place(&transaction)?;
+        let noted = store::read_place(&transaction)?;
+        let moved = noted.is_some_and(|noted| !identity::is_there(&noted, &here));
         let past = Past {
-            copied: options.notice_copies && place.is_some_and(|place| place != here),
+            copied: options.notice_copies && moved,
             ..past
         };
         let (mut tail, lost) = open_tail(&transaction, kept.as_ref(), options, drop_cache)?;
@@ -117,7 +118,7 @@ fn attempt(options: &Options, sync: &SyncSwitch, now: Moment, past: Past) -> Res
         state.meta.boot = options.boot;
         state.meta.durability = options.durability;
         state.meta.write(&transaction)?;
-        store::write_tail(&transaction, tail.next_generation())?;
+        store::write_tail(&transaction, tail.next())?;
         transaction.commit()?;
         tail.restart();
         if lost {
@@ -140,9 +141,8 @@ fn open_tail(
     drop_cache: bool,
 ) -> Result<(Tail, bool), Fault> {
     let known = store::read_tail(transaction)?;
-    let generation = known.map_or_else(tail::first_generation, Ok)?;
     let needed = known.is_some() && kept.is_some_and(|kept| !kept.clean);
-    let (mut tail, mut lost) = Tail::open(options, generation, needed, drop_cache)?;
+    let (mut tail, mut lost) = Tail::open(options, known, needed, drop_cache)?;
     // Both names: the database says from now on that there is a tail.
     sync_folder(&options.path)?;
     let blob = tail.blobs().iter().next();
@@ -156,6 +156,9 @@ fn open_tail(
             tail.discard();
             lost = true;
         }
+    }
+    if lost {
+        tail.mark_anew()?;
     }
     tail.store(transaction)?;
     Ok((tail, lost))

@@ -46,6 +46,10 @@ impl History {
                 upto: after.max(self.state.head),
             });
         }
+        #[cfg(test)]
+        let faults = self.options.faults.before_replay();
+        #[cfg(test)]
+        faults.map_err(|error| Fault::Io(error).at(&self.options.path))?;
         let floor = self.state.floor;
         if last < floor || (topic.is_none() && after + 1 < floor) {
             return Ok(Replay::Gone);

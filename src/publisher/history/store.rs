@@ -9,6 +9,7 @@ use redb::{Builder, Database, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::backend::{Backend, SyncSwitch};
 use super::error::Fault;
+use super::tail::Known;
 use super::{Durability, PublisherId, record};
 
 /// First seq of a blob → its records: a part of a large group, or many small ones.
@@ -33,6 +34,8 @@ const COMPLETE_SINCE: &str = "complete_since";
 const PLACE_KEY: &str = "place";
 /// The generation of the tail; see `tail`. It only rises.
 const TAIL_KEY: &str = "tail";
+/// Its mark; see `tail`. Missing while the tail is still one that was begun before there were marks.
+pub(super) const MARK_KEY: &str = "tail_mark";
 /// The layout of all tables. A database of a higher one is refused, not moved aside. The first one
 /// knew no tail, and would have gone on without what stands in it.
 const FORMAT: u32 = 2;
@@ -148,22 +151,32 @@ pub(super) fn write_place(transaction: &WriteTransaction, place: &[u8]) -> Resul
     Ok(())
 }
 
-/// The generation of the tail that goes with the database; `None` where there was never one. After a
+/// What is known of the tail that goes with the database; `None` where there was never one. After a
 /// clean end it needs none.
-pub(super) fn read_tail(transaction: &WriteTransaction) -> Result<Option<u64>, Fault> {
+pub(super) fn read_tail(transaction: &WriteTransaction) -> Result<Option<Known>, Fault> {
     let table = transaction.open_table(META)?;
+    let odd = || Fault::corrupt("which tail goes with it is unknown");
     let Some(entry) = redb::ReadableTable::get(&table, TAIL_KEY)? else {
         return Ok(None);
     };
-    let bytes = entry.value().try_into();
-    let bytes = bytes.map_err(|_| Fault::corrupt("which tail goes with it is unknown"))?;
-    Ok(Some(u64::from_be_bytes(bytes)))
+    let generation = entry.value().try_into().map_err(|_| odd())?;
+    let mark = match redb::ReadableTable::get(&table, MARK_KEY)? {
+        Some(entry) => Some(entry.value().try_into().map_err(|_| odd())?),
+        None => None,
+    };
+    Ok(Some(Known {
+        generation: u64::from_be_bytes(generation),
+        mark,
+    }))
 }
 
 /// Notes which tail goes with the database.
-pub(super) fn write_tail(transaction: &WriteTransaction, generation: u64) -> Result<(), Fault> {
+pub(super) fn write_tail(transaction: &WriteTransaction, known: Known) -> Result<(), Fault> {
     let mut table = transaction.open_table(META)?;
-    table.insert(TAIL_KEY, &generation.to_be_bytes()[..])?;
+    table.insert(TAIL_KEY, &known.generation.to_be_bytes()[..])?;
+    if let Some(mark) = &known.mark {
+        table.insert(MARK_KEY, &mark[..])?;
+    }
     Ok(())
 }
 

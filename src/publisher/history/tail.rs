@@ -35,12 +35,28 @@ use blobs::BLOB;
 /// publisher some 5 ms, and what the disk needs where it is waited for.
 pub(super) const BYTES: u64 = 4 << 20;
 
-/// What the file begins with. One without it is not ours, or was never whole.
-const MAGIC: &[u8; 16] = b"fanfare tail \0\0\x01";
+/// What the file begins with; its mark follows. One without it is not ours, or was never whole.
+const MAGIC: &[u8; 16] = b"fanfare tail \0\0\x02";
+/// What it began with before there were marks.
+const UNMARKED: &[u8; 16] = b"fanfare tail \0\0\x01";
 /// Where the first entry stands: all begin with a block of the disk if they are to.
 const HEAD: u64 = 4096;
 /// A block of the disk.
 const BLOCK: usize = 4096;
+
+/// Which of all tails one is: made at random whenever the file is begun, and kept in its head and in
+/// the database. Without it a file that another database began anew, and in which nothing is left of
+/// what this one promised, would look like one in which nothing was.
+pub(super) type Mark = [u8; 16];
+
+/// What a database knows of its tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    /// It only rises.
+    pub(super) generation: u64,
+    /// `None` where the file was begun before there were marks.
+    pub(super) mark: Option<Mark>,
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -50,6 +66,7 @@ pub(super) struct Tail {
     synced: bool,
     limit: u64,
     generation: u64,
+    mark: Option<Mark>,
     /// Where the next entry is written.
     end: u64,
     blobs: Blobs,
@@ -61,15 +78,17 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Opens the tail of a database that knows `generation`. Where the database needs none, one is
+    /// Opens the tail of a database that knows `known` of it. Where the database needs none, one is
     /// begun; else it is read. Also gives whether what was written last may be missing: then
-    /// [`Tail::begin`] is to be called, but not before the database knows.
+    /// [`Tail::mark_anew`] and [`Tail::begin`] are to be called, this one not before the database
+    /// knows.
     pub(super) fn open(
         options: &Options,
-        generation: u64,
+        known: Option<Known>,
         needed: bool,
         drop_cache: bool,
     ) -> Result<(Self, bool), Fault> {
+        let generation = known.map_or_else(first_generation, |known| Ok(known.generation))?;
         let path = path(&options.path);
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).mode(0o600);
@@ -80,6 +99,7 @@ impl Tail {
             synced: options.durability == Durability::Sync,
             limit: options.tail_bytes,
             generation,
+            mark: known.and_then(|known| known.mark),
             end: HEAD,
             blobs: Blobs::new(options.max_events),
             producers: Map::default(),
@@ -88,6 +108,7 @@ impl Tail {
             faults: options.faults.clone(),
         };
         if !needed {
+            tail.mark_anew()?;
             tail.begin()?;
             return Ok((tail, false));
         }
@@ -97,8 +118,8 @@ impl Tail {
         let mut bytes = Vec::new();
         let read = tail.file.read_to_end(&mut bytes);
         read.map_err(of_tail)?;
-        let whole =
-            bytes.starts_with(MAGIC) && tail.read(bytes.get(HEAD as usize..).unwrap_or_default());
+        let whole = bytes.starts_with(&tail.head())
+            && tail.read(bytes.get(HEAD as usize..).unwrap_or_default());
         Ok((tail, !whole))
     }
 
@@ -120,8 +141,21 @@ impl Tail {
     /// Begins the file anew, without a trace of what was in it.
     pub(super) fn begin(&self) -> Result<(), Fault> {
         let begun = self.file.set_len(0);
-        let begun = begun.and_then(|()| self.write(MAGIC, 0));
+        let begun = begun.and_then(|()| self.write(&self.head(), 0));
         begun.and_then(|()| self.file.sync_all()).map_err(of_tail)
+    }
+
+    /// Makes it another than all before; the file has that once it is begun.
+    pub(super) fn mark_anew(&mut self) -> Result<(), Fault> {
+        self.mark = Some(random()?);
+        Ok(())
+    }
+
+    fn head(&self) -> Vec<u8> {
+        match &self.mark {
+            Some(mark) => [&MAGIC[..], mark].concat(),
+            None => UNMARKED.to_vec(),
+        }
     }
 
     /// Forgets what was read: it does not go on where the database ends.
@@ -197,7 +231,7 @@ impl Tail {
                 producers.insert(id, *last)?;
             }
         }
-        store::write_tail(transaction, self.next_generation())
+        store::write_tail(transaction, self.next())
     }
 
     /// It is in the database.
@@ -218,9 +252,12 @@ impl Tail {
         self.scratch.shrink_to(most);
     }
 
-    /// The generation after this one.
-    pub(super) fn next_generation(&self) -> u64 {
-        self.generation + 1
+    /// What the database is to know of the generation after this one.
+    pub(super) fn next(&self) -> Known {
+        Known {
+            generation: self.generation + 1,
+            mark: self.mark,
+        }
     }
 
     /// Removes the file, which the database does not need any more.
@@ -254,11 +291,16 @@ fn of_tail(error: io::Error) -> Fault {
 
 /// A generation to begin with: at random, so that nothing a worker has published can look like an
 /// entry of this file.
-pub(super) fn first_generation() -> Result<u64, Fault> {
-    let mut bytes = [0; 8];
-    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|errno| Fault::Io(errno.into()))?;
+fn first_generation() -> Result<u64, Fault> {
     // Far from the end of the numbers.
-    Ok(u64::from_be_bytes(bytes) >> 2)
+    Ok(u64::from_be_bytes(random()?) >> 2)
+}
+
+fn random<const LEN: usize>() -> Result<[u8; LEN], Fault> {
+    let mut bytes = [0; LEN];
+    // Up to 256 bytes are given whole.
+    getrandom(&mut bytes, GetRandomFlags::empty()).map_err(|errno| Fault::Io(errno.into()))?;
+    Ok(bytes)
 }
 
 /// The file of the database at `database`.

@@ -67,18 +67,19 @@ pub(super) fn judge<'a>(
         return Ok(content(given.unwrap_or(now.unix_micros)));
     };
     let Some(given) = given else {
-        return Ok(content(
-            now.unix_micros.max(stored.version.saturating_add(1)),
-        ));
+        // Another publisher's row, or one of an older journal, may have the highest number of all.
+        return match stored.version.checked_add(1) {
+            Some(next) => Ok(content(now.unix_micros.max(next))),
+            None => Err(Outcome::Older {
+                known: stored.version,
+            }),
+        };
     };
     let theirs = (given, deleted, event.value);
     if !deleted && given == stored.version && stored.leaves(event.topic_or_all()).is_some() {
         // The old topic's subscribers could be told only with a version that takes the object from
-        // the new topic's as well.
-        return Err(match event.value == stored.value {
-            true => Outcome::Duplicate,
-            false => Outcome::Older { known: given },
-        });
+        // the new topic's as well. With the same value, too, it is not done: it stays where it is.
+        return Err(Outcome::Older { known: given });
     }
     match theirs.cmp(&(stored.version, stored.deleted, stored.value)) {
         Ordering::Greater => Ok(content(given)),

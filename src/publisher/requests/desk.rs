@@ -59,7 +59,7 @@ impl Desk {
             refused: Vec::new(),
         };
         for (item, number) in request.items().zip(request.head.first..) {
-            let event = match self.event(item.payload) {
+            let event = match self.event(item.payload, item.version) {
                 Ok(event) => event,
                 Err((code, reason)) => {
                     self.metrics.request_events_refused_total.inc();
@@ -78,14 +78,18 @@ impl Desk {
         Ok(taken)
     }
 
-    fn event<'a>(&self, payload: &'a [u8]) -> Result<Event<'a>, (Code, String)> {
+    fn event<'a>(
+        &self,
+        payload: &'a [u8],
+        version: Option<u64>,
+    ) -> Result<Event<'a>, (Code, String)> {
         if payload.len() > self.max_event {
             let (len, max) = (payload.len(), self.max_event);
             let why = format!("{len} bytes are more than the {max} of max_message_size");
             return Err((Code::TooLarge, why));
         }
         let event = codec::decode(payload).map_err(|error| (Code::Malformed, error.to_string()))?;
-        check(&event)?;
+        check(&event, version)?;
         Ok(Event {
             stamp: None,
             ..event

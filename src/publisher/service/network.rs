@@ -30,7 +30,7 @@ pub(super) struct Network {
     heartbeat: Heartbeat,
     /// Topics sent to since the last hello, and their last seq.
     recent: HashMap<u64, u64>,
-    /// The head as of the last hello.
+    /// The head as of the last hello; `None` where what has moved since is not known.
     said: Option<u64>,
     payload: Vec<u8>,
     metrics: Arc<ServiceMetrics>,
@@ -91,6 +91,13 @@ impl Network {
     /// When there is something to say next.
     pub(super) fn due(&self) -> Instant {
         self.heartbeat.due()
+    }
+
+    /// Something was journalled and not sent, on topics that are not known here. The next hello comes
+    /// soon, and does not say that what it lists is all: agents ask.
+    pub(super) fn passed_over(&mut self, now: Instant) {
+        self.said = None;
+        self.heartbeat.sent_events(now);
     }
 
     /// Sends what was journalled.
@@ -288,7 +295,7 @@ impl Network {
             head: history.head(),
             floor: history.floor(),
             unix_micros: Moment::now().unix_micros,
-            // At first: what moved before this life of the process is not listed.
+            // Where that is not known, as at first, nobody takes what is listed for all.
             since: self.said.replace(history.head()).unwrap_or(history.head()),
             sync_endpoint: self.sync_endpoint.clone(),
             authoritative: history.complete_since() == 0,

@@ -67,6 +67,13 @@ impl Stall {
         known.map(|since| now.saturating_duration_since(since))
     }
 
+    /// The next attempt is not to be waited for: there will be no other time.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if let Phase::Waiting { until, .. } = &mut self.phase {
+            *until = now.min(*until);
+        }
+    }
+
     /// The journal is open again; whether it can be written is to be seen.
     pub(super) fn reopened(&mut self, now: Instant) {
         if let Phase::Waiting { since, .. } = self.phase {
@@ -126,6 +133,18 @@ mod tests {
         assert_eq!(stall.wrote(now), None, "told once");
         assert_eq!(stall.failed(now), None, "another stall");
         assert!(stall.until().unwrap() - now <= RETRY_MIN);
+    }
+
+    #[test]
+    fn in_a_hurry_only_the_wait_is_cut_short() {
+        let (mut stall, start) = (stall(), Instant::now());
+        stall.hurry(start);
+        assert_eq!(stall.until(), None);
+        stall.failed(start);
+        stall.hurry(start);
+        assert_eq!(stall.until(), Some(start));
+        assert_eq!(stall.failed(start), Some(Duration::ZERO));
+        assert!(stall.until() > Some(start));
     }
 
     #[test]

@@ -358,6 +358,7 @@ fn at_the_end_clients_are_sent_away_and_the_rest_is_published() {
         Arc::default(),
         Arc::default(),
         Arc::default(),
+        Arc::default(),
     );
     drop(stop);
     worker.finish(soon());
@@ -368,6 +369,57 @@ fn at_the_end_clients_are_sent_away_and_the_rest_is_published() {
     let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
     assert_eq!(keys, ["pushed"]);
     assert_eq!(worker.history.last_number(&[2; 16]), None);
+}
+
+/// While nothing is accepted what workers push waits in a queue. At the end it is published if that is
+/// possible in time, and counted if not.
+#[test]
+fn what_waits_while_nothing_is_accepted_is_not_forgotten_at_the_end() {
+    for heals in [true, false] {
+        let (parts, rig) = parts(true, false);
+        let (_stop, stopped) = bounded(1);
+        let front = Front::new(rig.submitted.clone());
+        let metrics = Arc::new(ServiceMetrics::default());
+        let mut worker = Worker::new(
+            parts,
+            stopped,
+            Arc::clone(&metrics),
+            Arc::default(),
+            Arc::default(),
+            Arc::default(),
+            Arc::default(),
+        );
+        // Nothing is left of this group: its client comes again.
+        rig.disk.faults.fail_sync();
+        front.send(1, "submitted");
+        within("the request waits", || !rig.submitted.is_empty());
+        assert!(worker.fill());
+        worker.commit();
+        assert!(rig.disk.faults.hits() > 0);
+        assert!(matches!(front.answer(), Reply::Busy { .. }));
+        for key in ["a", "b", "c"] {
+            let event = Event::set("t", key, "1");
+            rig.pushed.send(batch([event])).unwrap();
+        }
+        let monitored = batch([Event::set("t", "d", "1")]);
+        rig.monitored.send(monitored).unwrap();
+        assert!(!worker.fill(), "they are taken all the same");
+        if heals {
+            rig.disk.faults.heal();
+            worker.finish(soon());
+            let keys: Vec<_> = rig.events().into_iter().map(|(_, key, _)| key).collect();
+            // That group may be in the journal all the same.
+            let keys = keys
+                .strip_prefix(&["submitted".to_owned()])
+                .unwrap_or(&keys);
+            assert_eq!(keys, ["a", "b", "c", "d"]);
+            assert_eq!(metrics.events_lost_total.get(), 0);
+        } else {
+            worker.finish(Instant::now() + Duration::from_secs(1));
+            assert!(rig.events().is_empty());
+            assert_eq!(metrics.events_lost_total.get(), 4);
+        }
+    }
 }
 
 /// One that never stops submitting must not keep the service from its clean end.
@@ -451,6 +503,41 @@ fn a_group_whose_fsync_failed_is_sent_once_and_in_order() {
     assert_eq!(values(&rig), expected);
     assert!(service.stop_by(soon()));
     assert_eq!(rig.history().head(), 5);
+}
+
+/// Where the group that was journalled all the same cannot be read, it is not sent: agents are told that
+/// something has moved, and not on which topics.
+#[test]
+fn what_could_not_be_sent_from_the_journal_is_asked_for() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    let metrics = Arc::clone(&service.metrics);
+    let set = |key, value| Event::set("t", key, value).on("x");
+    warm_up(&rig, &metrics);
+    within("a hello tells of it", || {
+        rig.hellos().last().is_some_and(|hello| hello.head == 1)
+    });
+    rig.disk.faults.fail_last_sync();
+    rig.pushed.send(batch([set("k", "1")])).unwrap();
+    within("it stalls", || metrics.stalled.get() == 1);
+    assert!(rig.disk.faults.hits() > 0);
+    rig.disk.faults.fail_replays(true);
+    rig.disk.faults.heal();
+    let tells = |hello: &Hello| hello.head == 2;
+    within("a hello tells of it", || rig.hellos().iter().any(tells));
+    rig.disk.faults.fail_replays(false);
+    rig.pushed.send(batch([set("other", "1").on("y")])).unwrap();
+    within("it goes on", || metrics.stalled.get() == 0);
+    within("the last is sent", || values(&rig).len() >= 2);
+    assert!(service.stop_by(soon()));
+    // What this test is about has happened: the second event was never sent.
+    assert_eq!(metrics.recovered_total.get(), 0);
+    let seqs: Vec<_> = values(&rig).into_iter().map(|(_, seq)| seq).collect();
+    assert_eq!(seqs, [1, 3]);
+    // Whoever knows of the first has to ask.
+    let hellos = rig.hellos();
+    let first = hellos.iter().find(|hello| tells(hello)).unwrap();
+    assert_eq!((first.since, first.recent.as_slice()), (2, &[][..]));
 }
 
 /// The same for a client: it sends again what was not acknowledged, which is done already.

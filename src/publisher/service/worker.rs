@@ -15,6 +15,7 @@ use crate::publisher::group::{Group, Rules};
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, HistoryError, Moment, Outcome, Replay};
 use crate::publisher::peers::{Inbox, PeersMetrics};
+use crate::publisher::reach::Reach;
 use crate::publisher::requests::Submitted;
 use crate::publisher::submit::Reply;
 use crate::publisher::sync::Asked;
@@ -51,6 +52,7 @@ pub(super) struct Worker {
     stopped: Receiver<Instant>,
     rules: Rules,
     metrics: Arc<ServiceMetrics>,
+    reach: Arc<Reach>,
     pulse: Arc<Pulse>,
     group: Group,
     stall: Stall,
@@ -66,10 +68,11 @@ impl Worker {
         metrics: Arc<ServiceMetrics>,
         peers: Arc<PeersMetrics>,
         audience: Arc<Audience>,
+        reach: Arc<Reach>,
         pulse: Arc<Pulse>,
     ) -> Self {
         let heartbeat = Heartbeat::new(parts.hello_interval, parts.max_idle_time, Instant::now());
-        Worker {
+        let worker = Worker {
             network: Network::new(
                 parts.publisher,
                 parts.sync_endpoint,
@@ -92,13 +95,16 @@ impl Worker {
             stopped,
             rules: parts.rules,
             metrics,
+            reach,
             pulse,
             group: Group::default(),
             stall: Stall::new(Rng::new()),
             failures: complaints(),
             resumptions: complaints(),
             left_out: complaints(),
-        }
+        };
+        worker.reached();
+        worker
     }
 
     pub(super) fn run(mut self) {
@@ -130,7 +136,9 @@ impl Worker {
         let last = deadline - deadline.saturating_duration_since(Instant::now()) / 4;
         // They hold what they submitted, and would submit for ever.
         let submitted = std::mem::replace(&mut self.submitted, never());
-        while self.fill() {
+        self.stall.hurry(Instant::now());
+        // While nothing is accepted nothing is taken either, and they wait in their queues.
+        while self.fill() || self.has_left() {
             let now = Instant::now();
             match self.stall.until() {
                 Some(until) if until > last => break,
@@ -144,10 +152,19 @@ impl Worker {
         for submitted in submitted.try_iter() {
             submitted.reply.send(stopping());
         }
-        if !self.group.is_empty() {
-            let lost = self.group.len();
-            log::error!("{lost} events of workers lost: they could not be journalled in time");
+        let left = self.pushed.try_iter().chain(self.monitored.try_iter());
+        let lost = self.group.len() + left.map(|events| events.len()).sum::<usize>();
+        if lost > 0 {
+            self.metrics.events_lost_total.add(lost as u64);
+            log::error!(
+                "{lost} events of workers and monitors lost: they could not be journalled in time"
+            );
         }
+    }
+
+    /// Whether workers or monitors have left something.
+    fn has_left(&self) -> bool {
+        !self.pushed.is_empty() || !self.monitored.is_empty()
     }
 
     /// Until something is to be done; the deadline when that is to end.
@@ -194,7 +211,7 @@ impl Worker {
     }
 
     /// Takes what else is waiting, up to a group; says whether there is anything to commit.
-    fn fill(&mut self) -> bool {
+    pub(super) fn fill(&mut self) -> bool {
         while self.stall.until().is_none()
             && self.group.len() < GROUP_EVENTS
             && self.group.bytes() < GROUP_BYTES
@@ -239,7 +256,7 @@ impl Worker {
     }
 
     /// Journals the group, sends it, answers. Or stalls.
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         let now = Instant::now();
         if let Some(until) = self.stall.until()
             && (now < until || !self.reopen(now))
@@ -272,6 +289,7 @@ impl Worker {
             let lasted = self.stall.wrote(now);
             self.resumed(lasted);
         }
+        self.reached();
         self.network.send(self.history.committed(), now);
         self.metrics.commits_total.inc();
         let left_out = std::mem::take(&mut self.group).answer(&outcomes);
@@ -290,6 +308,7 @@ impl Worker {
             Ok(found) => {
                 self.metrics.reopened_total.inc();
                 self.stall.reopened(now);
+                self.reached();
                 found == 0 || self.recover(found, now)
             }
             Err(error) => {
@@ -314,9 +333,13 @@ impl Worker {
                     after = upto;
                 }
                 // Nothing was trimmed since.
-                Ok(Replay::Gone) => break,
+                Ok(Replay::Gone) => {
+                    self.network.passed_over(now);
+                    break;
+                }
                 // Agents find the rest missing by the hello and ask for it.
                 Err(error) => {
+                    self.network.passed_over(now);
                     self.fail(&error, now);
                     return false;
                 }
@@ -371,6 +394,12 @@ impl Worker {
         let lasted = self.stall.passed(now);
         self.resumed(lasted);
         self.measure();
+    }
+
+    /// To be told before anything of it is sent.
+    fn reached(&self) {
+        let (incarnation, head) = (self.history.incarnation(), self.history.head());
+        self.reach.set(incarnation, head);
     }
 
     fn measure(&self) {

@@ -22,6 +22,8 @@ pub enum Code {
     TooLarge,
     /// It is not in wire form.
     Malformed,
+    /// The version is above [`super::MAX_VERSION`].
+    Version,
     /// A reason of a later service.
     Other(u8),
 }
@@ -34,6 +36,7 @@ impl Code {
             Code::NotARow => 3,
             Code::TooLarge => 4,
             Code::Malformed => 5,
+            Code::Version => 6,
             Code::Other(byte) => byte,
         }
     }
@@ -45,6 +48,7 @@ impl Code {
             3 => Code::NotARow,
             4 => Code::TooLarge,
             5 => Code::Malformed,
+            6 => Code::Version,
             other => Code::Other(other),
         }
     }
@@ -59,6 +63,7 @@ impl fmt::Display for Code {
             Code::NotARow => f.write_str("not_a_row"),
             Code::TooLarge => f.write_str("too_large"),
             Code::Malformed => f.write_str("malformed"),
+            Code::Version => f.write_str("version"),
             Code::Other(byte) => write!(f, "code_{byte}"),
         }
     }

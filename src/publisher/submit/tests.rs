@@ -104,10 +104,14 @@ fn unsupported_is_read_in_every_version() {
 
 #[test]
 fn what_no_publisher_takes_is_known_before() {
-    let code = |event: Event<'_>| check(&event).unwrap_err().0;
+    let code = |event: Event<'_>| check(&event, None).unwrap_err().0;
     let set = Event::set("t", "k", "v");
-    assert_eq!(check(&set), Ok(()));
-    assert_eq!(check(&Event::delete("t", "k").on("x")), Ok(()));
+    assert_eq!(check(&set, None), Ok(()));
+    assert_eq!(check(&set, Some(MAX_VERSION)), Ok(()));
+    let (told, why) = check(&set, Some(MAX_VERSION + 1)).unwrap_err();
+    assert_eq!(told, Code::Version);
+    assert!(why.contains("9223372036854775807"), "{why}");
+    assert_eq!(check(&Event::delete("t", "k").on("x"), None), Ok(()));
     assert_eq!(code(set.on("")), Code::Topic);
     assert_eq!(code(Event { key: "", ..set }), Code::NotARow);
     assert_eq!(code(Event { value: None, ..set }), Code::NotARow);

@@ -1,5 +1,6 @@
 //! The thread that owns the ROUTER socket.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use super::pace::{Pace, Permit};
 use super::{Command, SyncMetrics};
 use crate::event::codec::Malformed;
 use crate::publisher::permits::Permits;
+use crate::publisher::reach::Reach;
 use crate::pubsub::driver::zmq::frames::Frames;
 use crate::pubsub::driver::zmq::wait;
 use crate::pubsub::subscriber::Received;
@@ -43,6 +45,7 @@ pub(super) struct Parts {
     pub metrics: Arc<SyncMetrics>,
     pub pulse: Arc<Pulse>,
     pub permits: Arc<Permits>,
+    pub reach: Arc<Reach>,
     pub pace: Pace,
 }
 
@@ -50,6 +53,7 @@ pub(super) struct Server {
     parts: Parts,
     frames: Frames,
     refusals: RateLimit,
+    beyond: RateLimit,
 }
 
 impl Server {
@@ -58,6 +62,7 @@ impl Server {
             parts,
             frames: Frames::new(),
             refusals: RateLimit::new(5, Duration::from_secs(60)),
+            beyond: RateLimit::new(5, Duration::from_secs(60)),
         }
     }
 
@@ -134,6 +139,7 @@ impl Server {
             permits,
             pace,
             metrics,
+            reach,
             ..
         } = &mut self.parts;
         if let Some(sender) = &sender
@@ -157,10 +163,26 @@ impl Server {
             }
         }
         match request::decode(payload) {
-            Ok((tag, request)) => match granted(permits, node, request) {
-                Some(granted) => desk.request((client, owner), tag, granted, now),
-                None => desk.forbid(client, tag),
-            },
+            Ok((tag, request)) => {
+                if let Some((incarnation, seq)) = furthest(&request)
+                    && let Some(last) = reach.falls_short(incarnation, seq)
+                {
+                    metrics.sync_beyond_total.inc();
+                    if let Some(permit) = self.beyond.permit(now) {
+                        let address = sender.as_ref().and_then(|sender| sender.address);
+                        let who = who(node, address);
+                        log::error!(
+                            "{who} has events up to {seq} of incarnation {incarnation}, of which the last \
+                             here is {last}: this state is older than what was sent (was a backup written \
+                             over it in place?), or the node lies{permit}"
+                        );
+                    }
+                }
+                match granted(permits, node, request) {
+                    Some(granted) => desk.request((client, owner), tag, granted, now),
+                    None => desk.forbid(client, tag),
+                }
+            }
             Err(error) => {
                 desk.malformed(client, error);
                 if let Some(permit) = self.refusals.permit(now) {
@@ -288,6 +310,29 @@ impl Server {
             log::error!("{error}");
             std::thread::sleep(BROKEN);
         }
+    }
+}
+
+/// The furthest position that who asks says it has.
+fn furthest(request: &Request) -> Option<(u64, u64)> {
+    match request {
+        Request::Heads {
+            incarnation,
+            topics,
+        } => Some((*incarnation, topics.iter().map(|(_, seq)| *seq).max()?)),
+        Request::Replay {
+            incarnation, after, ..
+        } => Some((*incarnation, *after)),
+        Request::Topics { .. } | Request::Snapshot { .. } => None,
+    }
+}
+
+/// Who asks, for the log.
+fn who(node: Option<&str>, address: Option<IpAddr>) -> String {
+    match (node, address) {
+        (Some(node), _) => format!("node {node}"),
+        (None, Some(address)) => format!("an agent at {address}"),
+        (None, None) => "an agent".to_owned(),
     }
 }
 

@@ -399,7 +399,7 @@ fn a_snapshot_has_what_was_merged_since_the_last_one() {
         incarnation: 1,
         seq: 1,
         prev: 0,
-        version: u64::MAX,
+        version: 1 << 62,
         unix_micros: 1,
     };
     // The number of rows stays.

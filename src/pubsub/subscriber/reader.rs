@@ -5,6 +5,8 @@
 
 mod acts;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -49,6 +51,9 @@ pub struct Parts {
     /// For look-ups to answer through.
     pub commands: Commands<Command>,
 }
+
+/// For how long what was pushed is still taken at the end: less than the reader is waited for.
+const DRAIN_WITHIN: Duration = Duration::from_millis(300);
 
 /// Log lines about one publisher's connection per [`LINES_INTERVAL`].
 const LINES: u32 = 6;
@@ -109,8 +114,36 @@ impl Reader {
             self.link = None;
             self.inputs = vec![Input::Down, Input::Start];
         }
+        let selects = self.parts.transport.selects();
+        if !selects && catch_unwind(AssertUnwindSafe(|| self.drain())).is_err() {
+            let uri = &self.parts.source.uri;
+            log::error!("{uri}: its reader panicked at the end; what was waiting is lost");
+        }
         self.parts.source.metrics.live.set(0);
         self.parts.source.pulse.rest();
+    }
+
+    /// Hands on what is waiting already: who pushed it does not know whether it was taken, and does not
+    /// send it again.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + DRAIN_WITHIN;
+        loop {
+            match self.receive() {
+                Ok(true) => return,
+                Ok(false) if Instant::now() < deadline => {}
+                Ok(false) => {
+                    let uri = &self.parts.source.uri;
+                    log::warn!(
+                        "{uri}: more is pushed than is taken; what waits at the end is lost"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    self.say(log::Level::Error, format_args!("{error}"));
+                    return;
+                }
+            }
+        }
     }
 
     fn serve(&mut self) {

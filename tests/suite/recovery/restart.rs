@@ -126,3 +126,37 @@ fn a_hung_publisher_is_left_and_found_again() {
     assert_eq!(counted.recovery("snapshots_total"), 2);
     assert_eq!(counted.resyncs(), 1);
 }
+
+/// A backup that is written over the state in place cannot be told from it: numbers are given away a
+/// second time, until somebody hears of it. Those who have more say so at once.
+#[test]
+fn a_state_that_went_back_in_place_is_told_by_those_who_have_more() {
+    let mut cluster = Cluster::running("");
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    cluster.publish("t1", 0..KEYS, KEYS);
+    node.has(&rows(KEYS, KEYS));
+    cluster.host.stop(Duration::from_secs(3));
+    let state = cluster.host.state_dir.join("publisher.redb");
+    let backup = std::fs::read(&state).unwrap();
+    let first = cluster.host.start();
+    cluster.publish("t1", KEYS..2 * KEYS, KEYS);
+    node.has(&rows(2 * KEYS, KEYS));
+    let report = cluster.host.report();
+    assert_eq!(report["parts"]["sync"]["sync_beyond_total"], 0);
+    cluster.host.stop(Duration::from_secs(3));
+    std::fs::write(&state, backup).unwrap();
+    let again = cluster.host.start();
+    // What this test is about has happened.
+    assert_eq!(again, first);
+    within(PATIENCE, "the agent's positions are told", || {
+        let report = cluster.host.report();
+        let beyond = &report["parts"]["sync"]["sync_beyond_total"];
+        (beyond.as_u64() > Some(0)).then_some(())
+    });
+    let said = cluster.host.stop(Duration::from_secs(3));
+    assert!(
+        said.contains("this state is older than what was sent"),
+        "{said}"
+    );
+    node.stop();
+}

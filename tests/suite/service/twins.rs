@@ -1,5 +1,6 @@
 //! Two publishers with one id.
 
+use std::path::Path;
 use std::time::Duration;
 
 use fanfare::event::hello::Hello;
@@ -21,10 +22,7 @@ fn a_copied_state_is_told_and_starts_a_new_incarnation() {
     original.stop(Duration::from_secs(3));
     let mut copy = Host::new("");
     std::fs::create_dir(&copy.state_dir).unwrap();
-    for entry in std::fs::read_dir(&original.state_dir).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), copy.state_dir.join(entry.file_name())).unwrap();
-    }
+    self::copy(&original.state_dir, &copy.state_dir);
     let (first, second) = (original.start(), copy.start());
     // Both serve, and agents can tell them apart.
     assert!(second.incarnation > first.incarnation);
@@ -41,6 +39,50 @@ fn a_copied_state_is_told_and_starts_a_new_incarnation() {
     // Told once: from then on it is at home there.
     let again = copy.start();
     assert_eq!(again.incarnation, second.incarnation);
+}
+
+/// As an operator brings a backup back: files removed, the backup's put there. A file system may give
+/// the new one the number of the old one.
+#[test]
+fn a_backup_that_is_brought_back_starts_a_new_incarnation() {
+    for (durability, killed) in [("os", false), ("sync", false), ("os", true), ("sync", true)] {
+        let mut host = Host::running(&format!("durability = {durability:?}\n"));
+        host.set("t1", "k", "1");
+        host.stop(Duration::from_secs(3));
+        let backup = host.folder.path("backup");
+        std::fs::create_dir(&backup).unwrap();
+        copy(&host.state_dir, &backup);
+        let first = host.start();
+        host.set("t1", "k", "2");
+        let sent = hello(&host);
+        match killed {
+            true => host.kill(),
+            false => drop(host.stop(Duration::from_secs(3))),
+        }
+        for name in ["publisher.redb", "publisher.redb.tail"] {
+            let path = host.state_dir.join(name);
+            if path.exists() {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        copy(&backup, &host.state_dir);
+        let again = host.start();
+        assert!(
+            again.incarnation > first.incarnation,
+            "{durability} {killed}"
+        );
+        assert!(hello(&host).floor > sent.head + 1_000_000);
+        host.set("t1", "k", "3");
+        let said = host.stop(Duration::from_secs(3));
+        assert!(said.contains("this is a copy"), "{said}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
 }
 
 #[test]

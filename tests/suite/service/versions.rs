@@ -28,6 +28,9 @@ fn an_older_one_is_refused_to_who_awaits_an_answer() {
     assert!(said.contains("refused: version 7 is known"), "{said}");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(said.trim(), "acknowledged 0, refused 1");
+    // There are higher numbers than a writer may give: above those there would be no room.
+    let output = publish("9223372036854775808", "far");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
     // The same again is no fault, and a higher one is the new state.
     assert_eq!(publish("7", "seven").status.code(), Some(0));
     assert_eq!(publish("8", "eight").status.code(), Some(0));

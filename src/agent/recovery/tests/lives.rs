@@ -39,6 +39,26 @@ fn nor_is_one_that_is_lower_than_the_highest_of_several_that_were_kept() {
     assert_eq!(rig.recovery.positions(), Some(positions(6, &[("D", 2)])));
 }
 
+/// A publisher that is behind what it sent is told by our positions.
+#[test]
+fn a_head_that_went_back_is_asked_about() {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    let out = rig.hello(7, 7, &[]);
+    assert!(!rig.recovery.is_in_sync());
+    let (tag, request) = ask(&out);
+    let topics = vec![("D".to_owned(), 9)];
+    assert_eq!(
+        request,
+        Request::Heads {
+            incarnation: 5,
+            topics
+        }
+    );
+    rig.heads(tag, &[]);
+    assert!(rig.recovery.is_in_sync());
+    assert_eq!(rig.recovery.positions(), Some(positions(5, &[("D", 9)])));
+}
+
 #[test]
 fn a_higher_incarnation_makes_all_positions_void() {
     let mut rig = Rig::live(&[("D", 9)], 9);

@@ -1,5 +1,8 @@
 //! Crashes, power cuts, foreign files and failing disks.
 
+use std::os::unix::fs::MetadataExt;
+
+use super::super::store;
 use super::*;
 
 fn filled(options: &Options, start: Instant) -> History {
@@ -290,6 +293,96 @@ fn a_copy_does_not_go_on_as_the_original() {
     let original = History::open(options, at(start, 52)).unwrap();
     assert!(!original.was_copied());
     assert_eq!(picture(&original), before);
+}
+
+/// Brings the files of a backup back: what is there is removed first, as by `rm` and `cp`, or by `tar`.
+/// Gives whether the database has the number of the file that was removed for it.
+fn restore(backup: &Path, database: &Path) -> bool {
+    let inode = |path: &Path| std::fs::metadata(path).unwrap().ino();
+    let was = inode(database);
+    std::fs::remove_file(database).unwrap();
+    let tail = super::super::tail::path(database);
+    if tail.exists() {
+        std::fs::remove_file(tail).unwrap();
+    }
+    copy_files(backup, database);
+    inode(database) == was
+}
+
+#[test]
+fn a_backup_that_is_brought_back_to_its_place_does_not_go_on() {
+    for (killed, durability) in [
+        (false, Durability::Os),
+        (false, Durability::Sync),
+        (true, Durability::Os),
+        (true, Durability::Sync),
+    ] {
+        let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+        let mut options = options(folder.path());
+        options.notice_copies = true;
+        options.durability = durability;
+        let backup = folder.path().join("backup.redb");
+        let mut history = filled(&options, start);
+        if killed {
+            copy_files(&options.path, &backup);
+        } else {
+            history.close().unwrap();
+            copy_files(&options.path, &backup);
+            history = History::open(options.clone(), at(start, 50)).unwrap();
+            assert!(!history.was_copied());
+        }
+        // Sent, and not in the backup.
+        history
+            .commit(&[set("later", "v", "x")], at(start, 51))
+            .unwrap();
+        let sent = picture(&history);
+        match killed {
+            true => drop(history),
+            false => history.close().unwrap(),
+        }
+        // The number of the file may be taken by others in between; some file systems never give one
+        // a second time.
+        let again = (0..200).any(|_| restore(&backup, &options.path));
+        if !again {
+            eprintln!("no file got the number of the one before it: this shows less than it could");
+        }
+        let restored = History::open(options.clone(), at(start, 52)).unwrap();
+        assert!(restored.was_copied(), "{killed} {durability:?} {again}");
+        assert!(restored.incarnation() > sent.0);
+        assert!(restored.head() > sent.1 + 1_000_000);
+        let incarnation = restored.incarnation();
+        drop(restored);
+        let restored = History::open(options, at(start, 53)).unwrap();
+        assert!(!restored.was_copied());
+        assert_eq!(restored.incarnation(), incarnation);
+    }
+}
+
+#[test]
+fn a_place_without_a_birth_time_is_as_good_as_it_was() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.notice_copies = true;
+    let history = filled(&options, start);
+    let before = picture(&history);
+    history.close().unwrap();
+    let note = |change: fn(&mut Vec<u8>)| {
+        let database = redb::Database::open(&options.path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let mut place = store::read_place(&transaction).unwrap().unwrap();
+        change(&mut place);
+        store::write_place(&transaction, &place).unwrap();
+        transaction.commit().unwrap();
+    };
+    // As the first versions noted it.
+    note(|place| place.truncate(16));
+    let history = History::open(options.clone(), at(start, 50)).unwrap();
+    assert!(!history.was_copied());
+    assert_eq!(picture(&history), before);
+    history.close().unwrap();
+    note(|place| place[15] ^= 1);
+    let history = History::open(options.clone(), at(start, 51)).unwrap();
+    assert!(history.was_copied() && history.incarnation() > before.0);
 }
 
 #[test]

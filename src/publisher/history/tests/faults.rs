@@ -14,6 +14,7 @@ struct Inner {
     left: AtomicI64,
     no_sync: AtomicBool,
     no_commit: AtomicBool,
+    no_replay: AtomicBool,
     header_written: AtomicBool,
     hits: AtomicI64,
 }
@@ -36,7 +37,12 @@ impl Faults {
         self.0.no_commit.store(true, Ordering::Relaxed);
     }
 
-    /// All is well again.
+    /// The journal can be written and opened, but nothing of it given.
+    pub fn fail_replays(&self, fail: bool) {
+        self.0.no_replay.store(fail, Ordering::Relaxed);
+    }
+
+    /// All is well again, but for what is given of the journal.
     pub fn heal(&self) {
         self.0.no_commit.store(false, Ordering::Relaxed);
         self.0.limited.store(false, Ordering::Relaxed);
@@ -58,6 +64,13 @@ impl Faults {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         Ok(())
+    }
+
+    pub fn before_replay(&self) -> io::Result<()> {
+        match self.0.no_replay.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("injected failure to read")),
+            false => Ok(()),
+        }
     }
 
     /// The same for the tail.

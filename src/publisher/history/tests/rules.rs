@@ -69,6 +69,26 @@ fn versions_decide() {
     assert_eq!(history.rows().len(), 0);
 }
 
+/// Nothing is above it: who writes is told, and not that it was done.
+#[test]
+fn an_object_with_the_highest_version_of_all_stays_as_it_is() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    let last = Submission {
+        version: Some(u64::MAX),
+        ..set("k", "a", "x")
+    };
+    history.commit(&[last], at(start, 1)).unwrap();
+    let gone = Submission::of(Event::delete("t", "k").on("x"));
+    let group = [set("k", "b", "x"), set("k", "b", "y"), gone, last];
+    let outcomes = history.commit(&group, at(start, 2)).unwrap();
+    let older = Outcome::Older { known: u64::MAX };
+    assert_eq!(outcomes, [older, older, older, Outcome::Duplicate]);
+    assert_eq!((history.head(), history.committed().is_empty()), (1, true));
+    let row = history.rows().get("t", "k").unwrap();
+    assert_eq!((row.value.as_deref(), &*row.topic), (Some("a"), "x"));
+}
+
 #[test]
 fn numbers_are_taken_once_over_restarts() {
     let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
@@ -185,10 +205,11 @@ fn a_row_that_changes_its_topic_leaves_the_old_one() {
         ..set("k", value, topic)
     };
     history.commit(&[given("a", "x", 5)], at(start, 1)).unwrap();
-    // The same version on another topic is no change that all could be told of.
+    // The same version on another topic is no change that all could be told of: it is not made, and
+    // whoever wanted it is told so.
     let group = [given("a", "y", 5), given("b", "y", 5), given("b", "y", 6)];
     let outcomes = history.commit(&group, at(start, 2)).unwrap();
-    assert_eq!(outcomes[0], Outcome::Duplicate);
+    assert_eq!(outcomes[0], Outcome::Older { known: 5 });
     assert_eq!(outcomes[1], Outcome::Older { known: 5 });
     let set = stamp(&outcomes[2]);
     assert_eq!((set.seq, set.prev, set.version), (3, 0, 6));

@@ -1,7 +1,7 @@
 //! The tail of the journal: what is in it counts, whatever happens between it and the database.
 
 use super::super::disk::Disk;
-use super::super::tail;
+use super::super::{store, tail};
 use super::*;
 
 const HEAD: usize = 4096;
@@ -206,6 +206,73 @@ fn a_database_that_is_older_than_its_tail_breaks_off() {
     let incarnation = history.incarnation();
     drop(history);
     assert_eq!(open(&options, start, 63).incarnation(), incarnation);
+}
+
+#[test]
+fn a_tail_that_another_database_has_begun_breaks_off() {
+    for other in ["new", "older"] {
+        let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+        let options = options(folder.path());
+        let mut history = filled(&options, start);
+        let old = std::fs::read(&options.path).unwrap();
+        maintain(&mut history, at(start, 60));
+        history
+            .commit(&[set("last", "v", "x")], at(start, 61))
+            .unwrap();
+        let before = picture(&history);
+        drop(history);
+        let aside = folder.path().join("aside");
+        std::fs::rename(&options.path, &aside).unwrap();
+        if other == "older" {
+            std::fs::write(&options.path, old).unwrap();
+        }
+        let mut between = open(&options, start, 62);
+        between
+            .commit(&[set("between", "v", "x")], at(start, 63))
+            .unwrap();
+        drop(between);
+        std::fs::rename(&aside, &options.path).unwrap();
+        // Nothing in the tail is of this one any more.
+        let history = open(&options, start, 64);
+        assert_broken_off(&history, &before);
+        let incarnation = history.incarnation();
+        drop(history);
+        assert_eq!(open(&options, start, 65).incarnation(), incarnation);
+    }
+}
+
+#[test]
+fn a_tail_without_a_mark_is_read_as_before() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let options = options(folder.path());
+    let history = filled(&options, start);
+    let before = picture(&history);
+    drop(history);
+    // As they were made before there were marks.
+    let database = redb::Database::open(&options.path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let mut table = transaction.open_table(store::META).unwrap();
+    assert!(table.remove(store::MARK_KEY).unwrap().is_some());
+    drop(table);
+    transaction.commit().unwrap();
+    drop(database);
+    let mut bytes = tail_of(&options);
+    bytes[..32].copy_from_slice(b"fanfare tail \0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    std::fs::write(tail::path(&options.path), bytes).unwrap();
+    let mut history = open(&options, start, 30);
+    assert_eq!(picture(&history), before);
+    history
+        .commit(&[set("new", "v", "x")], at(start, 31))
+        .unwrap();
+    let before = picture(&history);
+    drop(history);
+    let history = open(&options, start, 32);
+    assert_eq!(picture(&history), before);
+    // The next one is begun, and has a mark.
+    history.close().unwrap();
+    drop(open(&options, start, 33));
+    assert_eq!(&tail_of(&options)[..16], b"fanfare tail \0\0\x02");
+    assert_eq!(picture(&open(&options, start, 34)), before);
 }
 
 #[test]

@@ -70,6 +70,34 @@ fn garbage_costs_a_counter_and_nobody_else() {
     assert!(served.counted("sync_refused_total") >= 5);
 }
 
+/// As when a backup was written over the state in place: agents are further than the publisher.
+#[test]
+fn who_has_more_than_was_sent_is_told_of() {
+    let mut served = Served::running("");
+    served.publish("t1", 0..10, "v");
+    let mut peer = served.peer();
+    let (incarnation, behind) = peer.heads(0, &[("t1", 0)]);
+    let head = behind[0].1;
+    // Nobody that could be in step, nor one of another life.
+    peer.heads(incarnation, &[("t1", head), ("t2", 0)]);
+    peer.heads(incarnation - 1, &[("t1", head + 99)]);
+    assert_eq!(
+        served.host.report()["parts"]["sync"]["sync_beyond_total"],
+        0
+    );
+    assert_eq!(peer.heads(incarnation, &[("t1", head + 99)]).1, []);
+    let replay = fanfare::sync::Request::Replay {
+        incarnation,
+        topic: "t1".into(),
+        after: head + 99,
+    };
+    peer.ask(&replay);
+    let said = served.host.stop(std::time::Duration::from_secs(5));
+    assert!(said.contains(" sync_beyond_total=2"), "{said}");
+    let line = format!("an agent at 127.0.0.1 has events up to {}", head + 99);
+    assert!(said.contains(&line), "{said}");
+}
+
 #[test]
 fn who_asks_without_reading_is_bounded() {
     let mut served = Served::running("");

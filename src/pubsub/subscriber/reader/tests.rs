@@ -1,0 +1,156 @@
+//! The end of a reader.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::Mutex;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::*;
+use crate::event::{Event, EventBatch, codec};
+use crate::pubsub::api::LinkChange;
+use crate::pubsub::subscriber::{Received, Signal};
+use crate::util::waker;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection on which all messages there will be are waiting.
+struct Full {
+    messages: VecDeque<Vec<u8>>,
+    current: Vec<u8>,
+    up: Option<Signal>,
+}
+
+impl Link for Full {
+    fn subscribe(&mut self, _: &[u8]) -> Result<(), PubSubError> {
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, _: &[u8]) -> Result<(), PubSubError> {
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Received<'_>, PubSubError> {
+        let Some(payload) = self.messages.pop_front() else {
+            return Ok(Received::Nothing);
+        };
+        self.current = payload;
+        Ok(Received::Message {
+            topic: b"D\0",
+            payload: &self.current,
+        })
+    }
+
+    fn signal(&mut self) -> Result<Option<Signal>, PubSubError> {
+        Ok(self.up.take())
+    }
+
+    fn wait(
+        &mut self,
+        wakes: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> Result<(), PubSubError> {
+        poll::readable(wakes, timeout).unwrap();
+        Ok(())
+    }
+}
+
+struct Fake {
+    selects: bool,
+    link: Mutex<Option<Full>>,
+}
+
+impl Transport for Fake {
+    fn supports(&self, _: &Endpoint) -> bool {
+        true
+    }
+
+    fn selects(&self) -> bool {
+        self.selects
+    }
+
+    fn open(&self, _: &Endpoint, _: &str) -> Result<Box<dyn Link>, PubSubError> {
+        Ok(Box::new(self.link.lock().unwrap().take().unwrap()))
+    }
+}
+
+/// Holds the first events up until it is let go.
+struct Gate {
+    heard: Mutex<Vec<String>>,
+    entered: Sender<()>,
+    held: Receiver<()>,
+}
+
+impl Callback for Gate {
+    fn events(&self, _: &Source, events: EventBatch) {
+        let keys = events.iter().map(|event| event.key.to_owned());
+        self.heard.lock().unwrap().extend(keys);
+        let _ = self.entered.try_send(());
+        // Until the other end is gone.
+        let _ = self.held.recv_timeout(PATIENCE);
+    }
+
+    fn link(&self, _: &Source, _: LinkChange) {}
+}
+
+/// How many events are handed on in all, and in the first batch, where the reader is told to end while
+/// it hands on the first of 1,000.
+fn told_to_end(selects: bool) -> (usize, usize) {
+    let message = |number: u32| {
+        let (key, mut payload) = (number.to_string(), Vec::new());
+        codec::encode(&Event::set("t", &key, "v"), &mut payload);
+        payload
+    };
+    let link = Full {
+        messages: (0..1_000).map(message).collect(),
+        current: Vec::new(),
+        up: Some(Signal::Up),
+    };
+    let (entered_to, entered) = bounded(1);
+    let (let_go, held) = bounded(0);
+    let gate = Arc::new(Gate {
+        heard: Mutex::default(),
+        entered: entered_to,
+        held,
+    });
+    let (commands, inbox) = waker::channel().unwrap();
+    let parts = Parts {
+        endpoint: Endpoint::Memory { name: "p".into() },
+        source: Arc::new(Source::new("memory://p".into())),
+        transport: Arc::new(Fake {
+            selects,
+            link: Mutex::new(Some(link)),
+        }),
+        callback: Arc::clone(&gate) as Arc<dyn Callback>,
+        options: SubscriberOptions::default(),
+        topics: vec!["D".into()],
+        inbox,
+        commands: commands.try_clone().unwrap(),
+    };
+    let thread = std::thread::spawn(move || Reader::new(parts).run());
+    entered.recv_timeout(PATIENCE).unwrap();
+    let first = gate.heard.lock().unwrap().len();
+    assert!(commands.send(Command::Stop));
+    drop(let_go);
+    thread.join().unwrap();
+    let heard = gate.heard.lock().unwrap();
+    let expected: Vec<_> = (0..heard.len()).map(|number| number.to_string()).collect();
+    assert_eq!(*heard, expected);
+    (heard.len(), first)
+}
+
+/// Whoever pushed it does not send it again.
+#[test]
+fn what_was_pushed_before_the_end_is_handed_on() {
+    let (all, first) = told_to_end(false);
+    assert!(first < 1_000);
+    assert_eq!(all, 1_000);
+}
+
+/// A publisher's events are in its journal: an agent that ends does not wait for them.
+#[test]
+fn what_was_published_is_not_waited_for() {
+    let (all, first) = told_to_end(true);
+    assert!(first < 1_000);
+    assert_eq!(all, first);
+}
