@@ -5,12 +5,13 @@
 //! name only, so that the memory a slow handler takes is bounded by the number of rows, and it is
 //! given each row's newest state once.
 
-use std::collections::HashSet;
-
 use super::Filter;
 use crate::event::{Event, EventBatch};
 use crate::handler::SyncReason;
 use crate::replica::{Cursor, Replica, RowKey};
+use changed::Changed;
+
+mod changed;
 
 /// Rows given at a time: the hub's lock is held for so many.
 const CHUNK: usize = 256;
@@ -55,7 +56,7 @@ pub struct Catchup {
     /// Rows still to be given in the open bracket.
     open: Option<Cursor>,
     /// Rows that changed since.
-    changed: HashSet<RowKey>,
+    changed: Changed,
 }
 
 impl Catchup {
@@ -112,7 +113,7 @@ impl Catchup {
         self.behind = true;
         self.wanted = Some(reason);
         if self.open.is_none() {
-            self.changed = HashSet::new();
+            self.changed = Changed::default();
         }
     }
 
@@ -155,18 +156,15 @@ impl Catchup {
         } else if let Some(reason) = self.wanted.take() {
             self.open = Some(replica.cursor());
             // The bracket gives all there is, and a row that is gone by not giving it.
-            self.changed = HashSet::new();
+            self.changed = Changed::default();
             return Step::Begin(reason);
         }
         if self.changed.is_empty() {
-            self.changed = HashSet::new();
+            self.changed = Changed::default();
             self.behind = false;
             return Step::UpToDate;
         }
-        let names: Vec<RowKey> = self.changed.iter().take(CHUNK).cloned().collect();
-        for name in &names {
-            self.changed.remove(name);
-        }
+        let names = self.changed.take(CHUNK, CHUNK * LOOKS);
         Step::Rows(batch(replica, filter, &names))
     }
 }
