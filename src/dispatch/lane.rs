@@ -133,6 +133,7 @@ impl Lane {
             pauses: Backoff::new(RESTART_MIN, RESTART_MAX, Rng::new()),
             calls: 0,
             troubled: false,
+            syncing: true,
             ending: None,
         };
         let thread = Thread::spawn(options.name, move || worker.run())?;

@@ -39,6 +39,8 @@ pub(super) struct Worker {
     pub calls: u64,
     /// Whether rows are held back; else they need not be asked for.
     pub troubled: bool,
+    /// Whether all rows have yet to be given: until the end of a bracket.
+    pub syncing: bool,
     /// Why this life of the handler ends.
     pub ending: Option<Ending>,
 }
@@ -230,6 +232,8 @@ impl Worker {
                 Step::End => self.end(handler),
                 Step::UpToDate => return self.shared.troubles().up_to_date(),
             }
+            // There may be no end to it: what fails must neither wait for that nor pile up.
+            self.mend(handler);
         }
     }
 
@@ -237,6 +241,7 @@ impl Worker {
         self.metrics.resyncs_total.inc();
         let name = self.shared.name();
         log::debug!("handler {name}: starts over ({})", reason.as_str());
+        self.syncing = true;
         self.shared.troubles().start_over();
         self.look();
         self.call(For::Bracket, || handler.begin_sync(reason));
@@ -244,6 +249,7 @@ impl Worker {
 
     fn end(&mut self, handler: &mut dyn Handler) {
         let taken = self.call(For::Bracket, || handler.end_sync());
+        self.syncing = false;
         if taken.is_some() {
             self.shared.troubles().started_over();
         }
@@ -255,8 +261,15 @@ impl Worker {
             if self.is_late() || self.ending.is_some() {
                 break;
             }
-            if self.troubled && !self.shared.troubles().admit(&event) {
-                continue;
+            if self.troubled {
+                let mut troubles = self.shared.troubles();
+                // The bracket after the pause covers the rest.
+                if troubles.is_overflowing() {
+                    break;
+                }
+                if !troubles.admit(&event) {
+                    continue;
+                }
             }
             applied += u64::from(self.give(handler, &event));
             self.late_failures(handler);
