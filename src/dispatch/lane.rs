@@ -134,6 +134,7 @@ impl Lane {
             calls: 0,
             troubled: false,
             syncing: true,
+            taken: 0,
             ending: None,
         };
         let thread = Thread::spawn(options.name, move || worker.run())?;

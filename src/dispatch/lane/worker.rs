@@ -41,6 +41,8 @@ pub(super) struct Worker {
     pub troubled: bool,
     /// Whether all rows have yet to be given: until the end of a bracket.
     pub syncing: bool,
+    /// Rows that the handler took since the last bracket was opened.
+    pub taken: usize,
     /// Why this life of the handler ends.
     pub ending: Option<Ending>,
 }
@@ -241,7 +243,7 @@ impl Worker {
         self.metrics.resyncs_total.inc();
         let name = self.shared.name();
         log::debug!("handler {name}: starts over ({})", reason.as_str());
-        self.syncing = true;
+        (self.syncing, self.taken) = (true, 0);
         self.shared.troubles().start_over();
         self.look();
         self.call(For::Bracket, || handler.begin_sync(reason));
@@ -251,7 +253,12 @@ impl Worker {
         let taken = self.call(For::Bracket, || handler.end_sync());
         self.syncing = false;
         if taken.is_some() {
-            self.shared.troubles().started_over();
+            let mut troubles = self.shared.troubles();
+            troubles.started_over();
+            // A few rows may fail for ever: the next pause is for another failure all the same.
+            if troubles.waiting() * 2 <= self.taken {
+                self.pauses.reset();
+            }
         }
     }
 
@@ -271,10 +278,11 @@ impl Worker {
                     continue;
                 }
             }
-            applied += u64::from(self.give(handler, &event));
+            applied += usize::from(self.give(handler, &event));
             self.late_failures(handler);
         }
-        self.metrics.events_applied_total.add(applied);
+        self.taken = self.taken.saturating_add(applied);
+        self.metrics.events_applied_total.add(applied as u64);
     }
 
     /// Whether the handler took it.

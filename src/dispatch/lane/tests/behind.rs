@@ -207,3 +207,44 @@ fn a_bracket_that_failed_to_open_is_closed_before_it_comes_again() {
         assert_eq!(backend.rows(), replica(&hub));
     }
 }
+
+/// Even where one row fails for ever.
+#[test]
+fn pauses_are_short_again_once_a_bracket_was_taken() {
+    let limits = Limits {
+        waiting: 100,
+        ..soon()
+    };
+    let hub = hub_of(300);
+    let (lane, backend) = through(&hub, Delivery::State, limits, |backend| {
+        backend.down.store(true, Ordering::SeqCst);
+        Through {
+            backend,
+            act: Box::new(|event| match event.key {
+                "7" => Err(not_now()),
+                _ => Ok(()),
+            }),
+            unopened: 0,
+        }
+    });
+    let pauses = &lane.metrics.too_many_failures_total;
+    wait("long pauses", || pauses.get() >= 4);
+    backend.down.store(false, Ordering::SeqCst);
+    wait("all rows", || {
+        backend.marks().last() == Some(&"end") && backend.rows().len() == 299
+    });
+    let before = pauses.get();
+    backend.down.store(true, Ordering::SeqCst);
+    lane.handle().resync(SyncReason::Requested);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let left = loop {
+        assert!(Instant::now() < deadline, "it does not pause");
+        if let LaneState::Pausing(until) = lane.handle().status().state {
+            break until.saturating_duration_since(Instant::now());
+        }
+        std::thread::yield_now();
+    };
+    // Where it was seen late it is another one.
+    let longest = RESTART_MIN * (1 << (pauses.get() - before - 1));
+    assert!(left <= longest, "{left:?} of at most {longest:?} are left");
+}

@@ -92,6 +92,10 @@ impl Worker {
         let troubles = self.shared.troubles();
         self.shared.show(&troubles);
         self.troubled = !troubles.is_quiet();
+        // All was given and nothing is left that failed: what made it pause is over.
+        if !self.syncing && troubles.waiting() == 0 {
+            self.pauses.reset();
+        }
     }
 
     pub(super) fn late_failures(&mut self, handler: &mut dyn Handler) {
