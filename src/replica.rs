@@ -299,21 +299,8 @@ impl Replica {
     }
 
     /// Goes on by at most `most` rows and forgets those that `leave` names, tombstones too, as if
-    /// they had never been heard of. Shows each and whether its object existed; `false` when the
-    /// walk is over.
+    /// they had never been heard of. Shows each; `false` when the walk is over.
     pub fn drop_rows(
-        &mut self,
-        cursor: &mut Cursor,
-        most: usize,
-        leave: impl Fn(&Row) -> bool,
-        mut dropped: impl FnMut(RowKey, bool),
-    ) -> bool {
-        self.drop_each(cursor, most, leave, |name, row| {
-            dropped(name, row.gone.is_none());
-        })
-    }
-
-    fn drop_each(
         &mut self,
         cursor: &mut Cursor,
         most: usize,
@@ -357,7 +344,7 @@ impl Replica {
         mut forgotten: impl FnMut(RowKey, &str),
     ) -> bool {
         let expired = |row: &Row| row.gone.is_some_and(|gone| gone < before);
-        self.drop_each(cursor, most, expired, |name, row| {
+        self.drop_rows(cursor, most, expired, |name, row| {
             forgotten(name, &row.topic);
         })
     }
