@@ -40,6 +40,21 @@ impl Row {
     pub fn is_tombstone(&self) -> bool {
         self.gone.is_some()
     }
+
+    /// What brings the row called `name` into this state.
+    pub fn event<'a>(&'a self, name: &'a RowKey) -> Event<'a> {
+        Event {
+            table: &name.table,
+            key: &name.key,
+            action: match self.is_tombstone() {
+                true => Action::Delete,
+                false => Action::Set,
+            },
+            value: self.value.as_deref(),
+            topic: Some(&self.topic),
+            stamp: self.stamp,
+        }
+    }
 }
 
 impl RowKey {
@@ -195,14 +210,7 @@ impl Replica {
     /// The newest state of `name` as an event; a delete where the object does not exist.
     pub fn event<'a>(&'a self, name: &'a RowKey) -> Event<'a> {
         match self.get(&name.table, &name.key) {
-            Some(row) => Event {
-                table: &name.table,
-                key: &name.key,
-                action: Action::Set,
-                value: row.value.as_deref(),
-                topic: Some(&row.topic),
-                stamp: row.stamp,
-            },
+            Some(row) => row.event(name),
             None => Event::delete(&name.table, &name.key),
         }
     }

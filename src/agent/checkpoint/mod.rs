@@ -19,8 +19,8 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use super::follower::Shared;
 use super::recovery::Positions;
 use crate::dispatch::Hub;
-use crate::event::{Action, Event, EventBatch};
-use crate::replica::{Cursor, Replica, Row, RowKey};
+use crate::event::{Event, EventBatch};
+use crate::replica::{Cursor, Replica};
 use crate::util::atomic_file::AtomicFile;
 use crate::util::thread::Thread;
 
@@ -197,7 +197,7 @@ fn take(replica: &Replica, cursor: &mut Cursor) -> (EventBatch, bool) {
         more = replica.walk_any(cursor, 1, |name, row| {
             if row.stamp.is_some() {
                 // It fits: what is there already is short, and so is what comes in one message.
-                piece.push(&event(name, row));
+                piece.push(&row.event(name));
             }
         });
         if !more || piece.text_len() >= PIECE_BYTES {
@@ -210,18 +210,4 @@ fn take(replica: &Replica, cursor: &mut Cursor) -> (EventBatch, bool) {
 fn unix_seconds() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.unwrap_or_default().as_secs()
-}
-
-fn event<'a>(name: &'a RowKey, row: &'a Row) -> Event<'a> {
-    Event {
-        table: &name.table,
-        key: &name.key,
-        action: match row.is_tombstone() {
-            true => Action::Delete,
-            false => Action::Set,
-        },
-        value: row.value.as_deref(),
-        topic: Some(&row.topic),
-        stamp: row.stamp,
-    }
 }

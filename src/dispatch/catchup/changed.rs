@@ -40,22 +40,17 @@ impl Changed {
         self.names.remove(name);
     }
 
-    /// Takes the next names, at most `most`, after at most `looks` looks: there may be more where
+    /// Takes the next name, in at most `looks` looks, which are taken off: there may be one where
     /// none was found.
-    pub fn take(&mut self, most: usize, looks: usize) -> Vec<RowKey> {
-        let mut names = Vec::with_capacity(most.min(self.names.len()));
-        for _ in 0..looks {
-            let Some(next) = self.order.pop_front() else {
-                break;
-            };
+    pub fn next(&mut self, looks: &mut usize) -> Option<RowKey> {
+        while *looks > 0 {
+            *looks -= 1;
+            let next = self.order.pop_front()?;
             if self.names.remove(&next).is_some() {
-                names.push(next);
-                if names.len() >= most {
-                    break;
-                }
+                return Some(next);
             }
         }
-        names
+        None
     }
 }
 
@@ -67,6 +62,11 @@ mod tests {
         RowKey::new("t", &number.to_string())
     }
 
+    fn take(changed: &mut Changed, most: usize, mut looks: usize) -> Vec<RowKey> {
+        let next = std::iter::from_fn(|| changed.next(&mut looks));
+        next.take(most).collect()
+    }
+
     #[test]
     fn each_name_is_given_once_in_its_turn() {
         let mut changed = Changed::default();
@@ -74,11 +74,15 @@ mod tests {
             changed.insert(name(number));
         }
         assert_eq!(changed.len(), 4);
-        assert_eq!(changed.take(2, 9), [name(1), name(2)]);
+        assert_eq!(take(&mut changed, 2, 9), [name(1), name(2)]);
         changed.insert(name(1));
         changed.remove(&name(3));
-        assert_eq!(changed.take(9, 1), [], "that look was for a name taken out");
-        assert_eq!(changed.take(9, 9), [name(4), name(1)]);
+        assert_eq!(
+            take(&mut changed, 9, 1),
+            [],
+            "that look was for a name taken out"
+        );
+        assert_eq!(take(&mut changed, 9, 9), [name(4), name(1)]);
         assert!(changed.is_empty() && changed.order.is_empty());
     }
 
@@ -95,13 +99,13 @@ mod tests {
         }
         assert_eq!(changed.order.len(), 200);
         for round in 0..1000 {
-            for name in changed.take(10, 100) {
+            for name in take(&mut changed, 10, 100) {
                 changed.insert(name);
             }
             assert_eq!(changed.len(), 100);
             assert!(changed.order.len() <= 200, "round {round}");
         }
-        assert_eq!(changed.take(1000, 1000).len(), 100);
+        assert_eq!(take(&mut changed, 1000, 1000).len(), 100);
         assert!(changed.order.is_empty(), "what was left over is gone");
     }
 }

@@ -209,6 +209,34 @@ fn a_lane_that_stays_behind_comes_by_every_row() {
     assert_eq!(given.len(), CHUNK * 4, "some rows were never given");
 }
 
+/// They are copied under the hub's lock.
+#[test]
+fn a_step_ends_where_rows_are_large() {
+    const LARGE: usize = STEP_BYTES / 3;
+    let mut model = Model::new(Delivery::State, 0);
+    let value = "x".repeat(LARGE);
+    for key in 0..20 {
+        model.publish(&Event::set("t", &key.to_string(), &value));
+    }
+    let steps = |model: &mut Model| {
+        let mut given = BTreeSet::new();
+        loop {
+            let step = model.catchup.next(&model.replica, &Filter::default());
+            match step {
+                Step::Begin(_) => continue,
+                Step::Rows(rows) => {
+                    assert!(rows.text_len() < STEP_BYTES + 2 * LARGE, "{}", rows.len());
+                    given.extend(rows.iter().map(|row| row.key.to_owned()));
+                }
+                Step::End | Step::UpToDate => return given.len(),
+            }
+        }
+    };
+    assert_eq!(steps(&mut model), 20, "what changed");
+    model.catchup.resync(SyncReason::Requested);
+    assert_eq!(steps(&mut model), 20, "a bracket");
+}
+
 /// The handler of an `events` lane sees a row go back in time if anything is given past its queue.
 #[test]
 fn events_follow_a_bracket_without_a_hole() {
