@@ -40,6 +40,21 @@ impl Row {
     pub fn is_tombstone(&self) -> bool {
         self.gone.is_some()
     }
+
+    /// What brings the row called `name` into this state.
+    pub fn event<'a>(&'a self, name: &'a RowKey) -> Event<'a> {
+        Event {
+            table: &name.table,
+            key: &name.key,
+            action: match self.is_tombstone() {
+                true => Action::Delete,
+                false => Action::Set,
+            },
+            value: self.value.as_deref(),
+            topic: Some(&self.topic),
+            stamp: self.stamp,
+        }
+    }
 }
 
 impl RowKey {
@@ -195,14 +210,7 @@ impl Replica {
     /// The newest state of `name` as an event; a delete where the object does not exist.
     pub fn event<'a>(&'a self, name: &'a RowKey) -> Event<'a> {
         match self.get(&name.table, &name.key) {
-            Some(row) => Event {
-                table: &name.table,
-                key: &name.key,
-                action: Action::Set,
-                value: row.value.as_deref(),
-                topic: Some(&row.topic),
-                stamp: row.stamp,
-            },
+            Some(row) => row.event(name),
             None => Event::delete(&name.table, &name.key),
         }
     }
@@ -299,21 +307,8 @@ impl Replica {
     }
 
     /// Goes on by at most `most` rows and forgets those that `leave` names, tombstones too, as if
-    /// they had never been heard of. Shows each and whether its object existed; `false` when the
-    /// walk is over.
+    /// they had never been heard of. Shows each; `false` when the walk is over.
     pub fn drop_rows(
-        &mut self,
-        cursor: &mut Cursor,
-        most: usize,
-        leave: impl Fn(&Row) -> bool,
-        mut dropped: impl FnMut(RowKey, bool),
-    ) -> bool {
-        self.drop_each(cursor, most, leave, |name, row| {
-            dropped(name, row.gone.is_none());
-        })
-    }
-
-    fn drop_each(
         &mut self,
         cursor: &mut Cursor,
         most: usize,
@@ -357,7 +352,7 @@ impl Replica {
         mut forgotten: impl FnMut(RowKey, &str),
     ) -> bool {
         let expired = |row: &Row| row.gone.is_some_and(|gone| gone < before);
-        self.drop_each(cursor, most, expired, |name, row| {
+        self.drop_rows(cursor, most, expired, |name, row| {
             forgotten(name, &row.topic);
         })
     }

@@ -80,10 +80,8 @@ impl Agent {
             lane.leave();
         }
         let stuck = super::join(&mut leaving, start, self.stop_timeout);
-        for name in names {
-            let subscriber = self.subscriber.as_mut();
-            self.topics.forget(name, subscriber, &self.hub);
-        }
+        let subscriber = self.subscriber.as_mut();
+        self.topics.forget(names, subscriber, &self.hub);
         if let Err(error) = self.look_out() {
             log::error!("{error}");
         }

@@ -249,9 +249,15 @@ impl Agent {
     /// is followed no longer and its rows go; handlers are told that they are gone. `false` when
     /// they did not want it. [`SEND_ALL`] stays. Looks at every row, a few at a time.
     pub fn remove_topic(&mut self, topic: &str) -> bool {
+        self.remove_topics(&[topic.to_owned()]) == 1
+    }
+
+    /// As [`Agent::remove_topic`] with each of these, but looks at every row only once. Says how many
+    /// of them operator and configuration wanted.
+    pub fn remove_topics(&mut self, topics: &[String]) -> usize {
         let subscriber = self.subscriber.as_mut();
         self.topics
-            .remove(topics::OPERATOR, topic, subscriber, &self.hub)
+            .remove(topics::OPERATOR, topics, subscriber, &self.hub)
     }
 
     /// Rings when handlers ask for topics: whoever owns the agent waits for it beside what else it

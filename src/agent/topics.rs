@@ -9,12 +9,16 @@ use crate::event::SEND_ALL;
 use crate::handler::TopicRequests;
 use crate::handler::topics::{TopicDesk, TopicRequest};
 use crate::pubsub::{PubSubError, SubscriberApi};
+use crate::util::printable;
 
 /// The requester that stands for operator and configuration. No handler can be called that.
 pub const OPERATOR: &str = "(operator)";
 
 /// Topics that one requester may follow. Each is looked at for each message.
 const MAX_TOPICS: usize = 10_000;
+
+/// Longest list of names in the log, bytes.
+const MAX_NAMES: usize = 1024;
 
 /// Who wants which topic.
 #[derive(Debug, Default)]
@@ -40,6 +44,18 @@ impl Uses {
             self.topics.remove(topic);
         }
         removed.then_some(last)
+    }
+
+    /// `requesters` want nothing any more; gives the topics that nobody else wants.
+    pub fn forget(&mut self, requesters: &[&str]) -> Vec<String> {
+        let mut last = Vec::new();
+        self.topics.retain(|topic, users| {
+            users.retain(|user| !requesters.contains(&user.as_str()));
+            let stays = !users.is_empty();
+            last.extend((!stays).then(|| topic.clone()));
+            stays
+        });
+        last
     }
 
     fn count(&self, requester: &str) -> usize {
@@ -96,37 +112,55 @@ impl Topics {
         Ok(true)
     }
 
+    /// `requester` wants these no longer; says how many of them it wanted.
     pub fn remove(
         &mut self,
         requester: &str,
-        topic: &str,
+        topics: &[String],
         subscriber: &mut dyn SubscriberApi,
         hub: &Hub,
-    ) -> bool {
-        let Some(last) = self.uses.remove(requester, topic) else {
-            return false;
-        };
-        if last {
-            subscriber.unregister_topic(topic);
-            let rows = hub.drop_topic(topic);
-            log::info!("topic {topic:?} is no longer followed: {rows} rows are gone");
+    ) -> usize {
+        let (mut wanted, mut last) = (0, Vec::new());
+        for topic in topics {
+            if let Some(is_last) = self.uses.remove(requester, topic) {
+                wanted += 1;
+                last.extend(is_last.then(|| topic.clone()));
+            }
         }
-        true
+        self.unfollow(&last, subscriber, hub);
+        wanted
     }
 
-    /// `requester` wants nothing any more.
-    pub fn forget(&mut self, requester: &str, subscriber: &mut dyn SubscriberApi, hub: &Hub) {
-        // What it asked for and nobody has seen to yet.
-        self.serve(subscriber, hub);
-        let topics = self.uses.topics.iter();
-        let wanted = topics.filter(|(_, users)| users.contains(requester));
-        let wanted: Vec<String> = wanted.map(|(topic, _)| topic.clone()).collect();
-        for topic in wanted {
-            self.remove(requester, &topic, subscriber, hub);
+    /// Nobody wants these any more. All rows are looked at, so that they go together.
+    fn unfollow(&mut self, topics: &[String], subscriber: &mut dyn SubscriberApi, hub: &Hub) {
+        if topics.is_empty() {
+            return;
         }
+        for topic in topics {
+            subscriber.unregister_topic(topic);
+        }
+        let rows = hub.drop_topics(topics);
+        match topics {
+            [topic] => log::info!("topic {topic:?} is no longer followed: {rows} rows are gone"),
+            topics => log::info!(
+                "{} topics are no longer followed, {rows} rows are gone: {}",
+                topics.len(),
+                printable::text(&topics.join(", "), MAX_NAMES)
+            ),
+        }
+    }
+
+    /// These requesters want nothing any more.
+    pub fn forget(&mut self, requesters: &[&str], subscriber: &mut dyn SubscriberApi, hub: &Hub) {
+        // What they asked for and nobody has seen to yet.
+        self.serve(subscriber, hub);
+        let last = self.uses.forget(requesters);
+        self.unfollow(&last, subscriber, hub);
     }
 
     pub fn serve(&mut self, subscriber: &mut dyn SubscriberApi, hub: &Hub) {
+        let mut last = Vec::new();
+        // What is not wanted comes last: nothing of it is added again here.
         for request in self.desk.take() {
             let TopicRequest {
                 requester,
@@ -134,7 +168,8 @@ impl Topics {
                 wanted,
             } = &request;
             if !wanted {
-                self.remove(requester, topic, subscriber, hub);
+                let is_last = self.uses.remove(requester, topic) == Some(true);
+                last.extend(is_last.then(|| topic.clone()));
             } else if self.uses.count(requester) >= MAX_TOPICS {
                 log::error!(
                     "handler {requester} wants more than {MAX_TOPICS} topics: {topic:?} is not followed"
@@ -143,12 +178,18 @@ impl Topics {
                 log::error!("handler {requester} wants topic {topic:?}: {error}");
             }
         }
+        self.unfollow(&last, subscriber, hub);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::event::Event;
+    use crate::pubsub::driver::memory::MemoryNetwork;
+    use crate::pubsub::{PubSubApi, SubscriberOptions};
 
     #[test]
     fn a_topic_stays_while_anybody_wants_it() {
@@ -161,5 +202,53 @@ mod tests {
         assert_eq!(uses.remove("b", "x"), Some(true));
         assert_eq!(uses.remove("b", "x"), None);
         assert!(uses.topics.is_empty());
+        for (requester, topic) in [("a", "x"), ("a", "y"), ("b", "y"), ("b", "z"), ("c", "z")] {
+            uses.add(requester, topic);
+        }
+        assert_eq!(uses.forget(&["a", "b"]), ["x", "y"]);
+        assert_eq!(uses.topics.len(), 1);
+    }
+
+    /// The main loop waits for it.
+    #[test]
+    fn many_topics_go_in_one_walk_over_the_rows() {
+        const TOPICS: usize = 2000;
+        let (hub, mut topics) = (Hub::new(), Topics::default());
+        let mut subscriber = MemoryNetwork::new()
+            .subscriber(&SubscriberOptions::default())
+            .unwrap();
+        let asks = topics.requests("h");
+        let names: Vec<String> = (0..TOPICS).map(|number| format!("t{number}")).collect();
+        for name in &names {
+            asks.register(name).unwrap();
+        }
+        topics.serve(subscriber.as_mut(), &hub);
+        topics
+            .add(OPERATOR, "mine", subscriber.as_mut(), &hub)
+            .unwrap();
+        topics.add("h", "mine", subscriber.as_mut(), &hub).unwrap();
+        assert_eq!(topics.list().len(), TOPICS + 1);
+        let keys: Vec<String> = (0..100_000).map(|number| number.to_string()).collect();
+        let rows = keys.iter().enumerate().map(|(number, key)| {
+            let topic = names.get(number % (2 * TOPICS));
+            Event::set("t", key, "1").on(topic.map_or("mine", String::as_str))
+        });
+        hub.publish(rows.collect());
+        let start = Instant::now();
+        let removed = topics.remove("h", &["t0".into()], subscriber.as_mut(), &hub);
+        assert_eq!(removed, 1);
+        let one = start.elapsed();
+        asks.unregister("t1").unwrap();
+        asks.unregister("t2").unwrap();
+        topics.serve(subscriber.as_mut(), &hub);
+        assert_eq!(hub.metrics.rows_dropped_total.get(), 75);
+        let start = Instant::now();
+        topics.forget(&["h"], subscriber.as_mut(), &hub);
+        let all = start.elapsed();
+        assert_eq!(hub.metrics.rows_dropped_total.get(), 50_000);
+        assert_eq!(hub.with_replica(|replica| replica.len()), 50_000);
+        assert_eq!(topics.list(), [("mine".into(), vec![OPERATOR.into()])]);
+        let most = one * 200 + Duration::from_secs(1);
+        assert!(all < most, "one takes {one:?}, {TOPICS} take {all:?}");
     }
 }

@@ -5,15 +5,18 @@
 //! name only, so that the memory a slow handler takes is bounded by the number of rows, and it is
 //! given each row's newest state once.
 
-use std::collections::HashSet;
-
 use super::Filter;
 use crate::event::{Event, EventBatch};
 use crate::handler::SyncReason;
 use crate::replica::{Cursor, Replica, RowKey};
+use changed::Changed;
 
-/// Rows given at a time: the hub's lock is held for so many.
+mod changed;
+
+/// Rows given at a time, and bytes of them after which no more are: the hub's lock is held for so
+/// many.
 const CHUNK: usize = 256;
+const STEP_BYTES: usize = 1 << 20;
 
 /// Times so many rows that are looked at for one that the handler wants before the lock is let go.
 const LOOKS: usize = 16;
@@ -55,7 +58,7 @@ pub struct Catchup {
     /// Rows still to be given in the open bracket.
     open: Option<Cursor>,
     /// Rows that changed since.
-    changed: HashSet<RowKey>,
+    changed: Changed,
 }
 
 impl Catchup {
@@ -112,7 +115,7 @@ impl Catchup {
         self.behind = true;
         self.wanted = Some(reason);
         if self.open.is_none() {
-            self.changed = HashSet::new();
+            self.changed = Changed::default();
         }
     }
 
@@ -127,23 +130,21 @@ impl Catchup {
     /// what is queued is older than what is given here.
     pub fn next(&mut self, replica: &Replica, filter: &Filter) -> Step {
         if let Some(open) = &mut self.open {
-            let mut names: Vec<RowKey> = Vec::new();
-            let mut more = true;
-            for _ in 0..LOOKS {
-                more = replica.walk(open, CHUNK, |name, row| {
+            let (mut rows, mut seen, mut more) = (EventBatch::new(), 0, true);
+            for _ in 0..CHUNK * LOOKS {
+                more = replica.walk(open, 1, |name, row| {
                     if filter.holds(&name.table, &row.topic) {
-                        names.push(name.clone());
+                        seen += 1;
+                        self.changed.remove(name);
+                        give(&mut rows, filter, row.event(name));
                     }
                 });
-                if !more || !names.is_empty() {
+                if !more || seen == CHUNK || rows.text_len() >= STEP_BYTES {
                     break;
                 }
             }
-            if more || !names.is_empty() {
-                for name in &names {
-                    self.changed.remove(name);
-                }
-                return Step::Rows(batch(replica, filter, &names));
+            if more || seen > 0 {
+                return Step::Rows(rows);
             }
             // Events that follow the bracket follow it without a hole only if it holds all that
             // was not queued.
@@ -155,34 +156,39 @@ impl Catchup {
         } else if let Some(reason) = self.wanted.take() {
             self.open = Some(replica.cursor());
             // The bracket gives all there is, and a row that is gone by not giving it.
-            self.changed = HashSet::new();
+            self.changed = Changed::default();
             return Step::Begin(reason);
         }
         if self.changed.is_empty() {
-            self.changed = HashSet::new();
+            self.changed = Changed::default();
             self.behind = false;
             return Step::UpToDate;
         }
-        let names: Vec<RowKey> = self.changed.iter().take(CHUNK).cloned().collect();
-        for name in &names {
-            self.changed.remove(name);
+        let (mut rows, mut looks) = (EventBatch::new(), CHUNK * LOOKS);
+        for _ in 0..CHUNK {
+            let Some(name) = self.changed.next(&mut looks) else {
+                break;
+            };
+            // It was one of the handler's before or is now: where it is not now, it is gone.
+            let event = replica.event(&name);
+            let event = match filter.holds(&name.table, event.topic_or_all()) {
+                true => event,
+                false => Event::delete(&name.table, &name.key),
+            };
+            give(&mut rows, filter, event);
+            if rows.text_len() >= STEP_BYTES {
+                break;
+            }
         }
-        Step::Rows(batch(replica, filter, &names))
+        Step::Rows(rows)
     }
 }
 
-/// The newest states. A row that changed was one of the handler's before or is now: where it is
-/// not now, it is gone.
-fn batch(replica: &Replica, filter: &Filter, names: &[RowKey]) -> EventBatch {
-    let state = |name| {
-        let event: Event<'_> = replica.event(name);
-        let event = match filter.holds(&name.table, event.topic_or_all()) {
-            true => event,
-            false => Event::delete(&name.table, &name.key),
-        };
-        filter.acts(&event).then_some(event)
-    };
-    names.iter().filter_map(state).collect()
+fn give(rows: &mut EventBatch, filter: &Filter, event: Event<'_>) {
+    if filter.acts(&event) {
+        // It fits: a step ends far below what a batch holds.
+        rows.push(&event);
+    }
 }
 
 #[cfg(test)]

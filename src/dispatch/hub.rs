@@ -270,28 +270,32 @@ impl Hub {
         self.state().dropped.remove(topic);
     }
 
-    /// Rows of `topic` are no longer wanted: those there are go, and handlers are told that they
+    /// Rows of `topics` are no longer wanted: those there are go, and handlers are told that they
     /// are gone; those that still come are dropped until [`Hub::want_topic`]. Says how many went.
-    pub fn drop_topic(&self, topic: &str) -> usize {
+    /// Looks at every row once.
+    pub fn drop_topics(&self, topics: &[String]) -> usize {
         let mut state = self.state();
-        state.dropped.insert(topic);
+        state.dropped.insert(topics);
         let mut cursor = state.replica.cursor();
         let mut count = 0;
         loop {
-            if state.closed || !state.dropped.holds(topic) {
+            if state.closed {
                 return count;
             }
             let State {
                 replica,
                 slots,
                 eyes,
+                dropped,
                 ..
             } = &mut *state;
             let mut gone = EventBatch::new();
-            let leaves = |row: &Row| *row.topic == *topic;
-            let more = replica.drop_rows(&mut cursor, WALK, leaves, |name, existed| {
+            // One that is wanted again meanwhile keeps what it has left, and what comes.
+            let leaves = |row: &Row| dropped.holds(&row.topic);
+            let more = replica.drop_rows(&mut cursor, WALK, leaves, |name, row| {
+                let delete = Event::delete(&name.table, &name.key).on(&row.topic);
                 // What does not fit into 4 GiB of names would be told by nobody; a walk's rows do.
-                if existed && gone.push(&Event::delete(&name.table, &name.key).on(topic)) {
+                if !row.is_tombstone() && gone.push(&delete) {
                     count += 1;
                 }
             });

@@ -133,6 +133,8 @@ impl Lane {
             pauses: Backoff::new(RESTART_MIN, RESTART_MAX, Rng::new()),
             calls: 0,
             troubled: false,
+            syncing: true,
+            taken: 0,
             ending: None,
         };
         let thread = Thread::spawn(options.name, move || worker.run())?;

@@ -135,8 +135,12 @@ impl Troubles {
 
     /// When [`Troubles::due`] must be asked.
     pub fn wake(&self) -> Option<Instant> {
-        let row = self.due.first_key_value().map(|((at, _), _)| *at);
-        row.into_iter().chain(self.resync).min()
+        self.wake_for_row().into_iter().chain(self.resync).min()
+    }
+
+    /// When [`Troubles::row_due`] must be asked.
+    pub fn wake_for_row(&self) -> Option<Instant> {
+        self.due.first_key_value().map(|((at, _), _)| *at)
     }
 
     /// Whether `event`, which is next, is to be given now.
@@ -210,6 +214,11 @@ impl Troubles {
             self.resync = None;
             return Some(Due::Resync);
         }
+        self.row_due(now)
+    }
+
+    /// As [`Troubles::due`], but for a resync, which waits.
+    pub fn row_due(&mut self, now: Instant) -> Option<Due> {
         let mut names = Vec::new();
         while names.len() < ASK
             && let Some(first) = self.due.first_entry()

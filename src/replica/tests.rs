@@ -107,8 +107,8 @@ fn rows_of_a_topic_are_dropped_a_few_at_a_time() {
     replica.apply(&stamped(Event::delete("t", "8").on("x"), 99), now);
     let (mut cursor, mut dropped, mut turns) = (replica.cursor(), vec![], 1);
     let of_x = |row: &Row| *row.topic == *"x";
-    while replica.drop_rows(&mut cursor, 3, of_x, |name, existed| {
-        dropped.push((name.key.to_string(), existed));
+    while replica.drop_rows(&mut cursor, 3, of_x, |name, row| {
+        dropped.push((name.key.to_string(), !row.is_tombstone()));
     }) {
         turns += 1;
     }

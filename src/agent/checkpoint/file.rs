@@ -28,8 +28,12 @@ const POSITIONS: u8 = 1;
 const ROWS: u8 = 2;
 const END: u8 = 3;
 
-/// A section that claims to be longer is damaged: the writer begins a new one far below it.
-const MAX_SECTION: u32 = 64 << 20;
+/// With so many bytes, or more, a section of rows ends.
+const SECTION: usize = 1 << 20;
+
+/// A section that claims to be longer is damaged: it would be one of rows, before the last of which
+/// there is less than [`SECTION`], and no message is longer than 1 GiB.
+const MAX_SECTION: u32 = (1 << 30) + (SECTION as u32);
 
 /// Why a file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -128,8 +132,14 @@ impl<'a> Writer<'a> {
                 .extend((self.payload.len() as u32).to_be_bytes());
             self.section.extend(&self.payload);
             self.rows += 1;
+            if self.section.len() >= SECTION {
+                self.end_section(ROWS)?;
+            }
         }
-        self.end_section(ROWS)
+        match self.section.is_empty() {
+            true => Ok(()),
+            false => self.end_section(ROWS),
+        }
     }
 
     /// Ends the file.

@@ -19,8 +19,8 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use super::follower::Shared;
 use super::recovery::Positions;
 use crate::dispatch::Hub;
-use crate::event::{Action, Event, EventBatch};
-use crate::replica::{Row, RowKey};
+use crate::event::{Event, EventBatch};
+use crate::replica::{Cursor, Replica};
 use crate::util::atomic_file::AtomicFile;
 use crate::util::thread::Thread;
 
@@ -39,8 +39,9 @@ crate::metrics! {
 /// Its name in the state directory.
 const NAME: &str = "replica.checkpoint";
 
-/// Rows taken under the hub's lock at once.
+/// Rows looked at under the hub's lock at once, and bytes of them after which it is let go.
 const PIECE: usize = 256;
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Where checkpoints go, and how often.
 #[derive(Debug, Clone)]
@@ -163,18 +164,13 @@ impl Worker {
                 writer.positions(positions)?;
             }
             let mut cursor = hub.with_replica(|replica| replica.cursor());
-            let mut more = true;
-            while more {
-                let mut piece = EventBatch::new();
-                more = hub.with_replica(|replica| {
-                    replica.walk_any(&mut cursor, PIECE, |name, row| {
-                        if row.stamp.is_some() {
-                            piece.push(&event(name, row));
-                        }
-                    })
-                });
+            loop {
+                let (piece, more) = hub.with_replica(|replica| take(replica, &mut cursor));
                 rows += piece.len() as u64;
                 writer.rows(piece.iter())?;
+                if !more {
+                    break;
+                }
             }
             writer.finish()
         });
@@ -194,21 +190,24 @@ impl Worker {
     }
 }
 
+/// The next rows that are kept; `false` when there are no more.
+fn take(replica: &Replica, cursor: &mut Cursor) -> (EventBatch, bool) {
+    let (mut piece, mut more) = (EventBatch::new(), true);
+    for _ in 0..PIECE {
+        more = replica.walk_any(cursor, 1, |name, row| {
+            if row.stamp.is_some() {
+                // It fits: what is there already is short, and so is what comes in one message.
+                piece.push(&row.event(name));
+            }
+        });
+        if !more || piece.text_len() >= PIECE_BYTES {
+            break;
+        }
+    }
+    (piece, more)
+}
+
 fn unix_seconds() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     now.unwrap_or_default().as_secs()
-}
-
-fn event<'a>(name: &'a RowKey, row: &'a Row) -> Event<'a> {
-    Event {
-        table: &name.table,
-        key: &name.key,
-        action: match row.is_tombstone() {
-            true => Action::Delete,
-            false => Action::Set,
-        },
-        value: row.value.as_deref(),
-        topic: Some(&row.topic),
-        stamp: row.stamp,
-    }
 }

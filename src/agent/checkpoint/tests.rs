@@ -21,7 +21,6 @@ fn topics() -> HashSet<String> {
 }
 
 fn written(folder: &Path) -> Vec<Positions> {
-    let hub = Hub::new();
     let events = [
         Event {
             stamp: stamped(1),
@@ -33,29 +32,38 @@ fn written(folder: &Path) -> Vec<Positions> {
         },
         Event::set("lport", "legacy", "x"),
     ];
+    let (hub, positions) = (Hub::new(), positions());
     hub.publish(events.into_iter().collect());
-    let positions = vec![Positions {
+    let metrics = write(folder, &hub, &positions);
+    assert_eq!((metrics.rows.get(), metrics.failed_total.get()), (2, 0));
+    positions
+}
+
+fn positions() -> Vec<Positions> {
+    vec![Positions {
         life: Life {
             publisher: [7; 16],
             incarnation: 3,
         },
         topics: vec![("t1".into(), 2), ("D".into(), 0)],
-    }];
+    }]
+}
+
+fn write(folder: &Path, hub: &Arc<Hub>, positions: &[Positions]) -> Arc<CheckpointMetrics> {
     let shared = Arc::new(Shared::new(
-        Arc::clone(&hub) as Arc<dyn Rows>,
+        Arc::clone(hub) as Arc<dyn Rows>,
         0,
         Duration::ZERO,
-        positions.clone(),
+        positions.to_vec(),
     ));
     let options = Options {
         folder: folder.into(),
         every: Duration::from_secs(3600),
     };
-    let mut checkpoints = Checkpoints::start(options, &hub, &shared).unwrap();
+    let mut checkpoints = Checkpoints::start(options, hub, &shared).unwrap();
     checkpoints.finish();
-    assert!(checkpoints.join_by(Instant::now() + Duration::from_secs(10)));
-    assert_eq!(checkpoints.metrics.rows.get(), 2);
-    positions
+    assert!(checkpoints.join_by(Instant::now() + Duration::from_secs(60)));
+    Arc::clone(&checkpoints.metrics)
 }
 
 #[test]
@@ -107,4 +115,61 @@ fn nothing_of_a_damaged_or_foreign_file_is_used() {
     unused(&[&good[..], b"more"].concat());
     fs::remove_file(&path).unwrap();
     assert_eq!(restore(folder.path(), &topics(), &Hub::new()), []);
+}
+
+/// The lengths of the sections with rows.
+fn row_sections(file: &[u8]) -> Vec<usize> {
+    let mut sections = Vec::new();
+    let mut rest = &file[12..];
+    while let [kind, a, b, c, d, more @ ..] = rest {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        if *kind == 2 {
+            sections.push(length);
+        }
+        rest = &more[length..];
+        if *kind == 3 {
+            break;
+        }
+    }
+    sections
+}
+
+/// Together they are more than a section may have.
+#[test]
+fn rows_as_large_as_messages_may_be_stand_together() {
+    const LARGE: usize = 4 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let (hub, value) = (Hub::new(), "x".repeat(LARGE));
+    let publish = |key: &str, value: &str, seq| {
+        let event = Event::set("lport", key, value).on("t1");
+        let event = Event {
+            stamp: stamped(seq),
+            ..event
+        };
+        hub.publish([event].into_iter().collect());
+    };
+    for seq in 1..=18 {
+        publish(&seq.to_string(), &value, seq);
+    }
+    for seq in 100..400 {
+        publish(&seq.to_string(), "small", seq);
+    }
+    let metrics = write(folder.path(), &hub, &positions());
+    assert_eq!((metrics.rows.get(), metrics.failed_total.get()), (318, 0));
+    let sections = row_sections(&fs::read(folder.path().join(NAME)).unwrap());
+    assert!(sections.iter().all(|length| *length < LARGE + (1 << 20)));
+    assert!(sections.len() < 25, "small rows share a section");
+    let again = Hub::new();
+    assert_eq!(restore(folder.path(), &topics(), &again), positions());
+    let rows = |replica: &Replica| {
+        let names = replica.keys(|_, _| true);
+        let length = |name| replica.event(name).value.map(str::len);
+        let mut rows: Vec<_> = names
+            .iter()
+            .map(|name| (name.clone(), length(name)))
+            .collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(again.with_replica(rows), hub.with_replica(rows));
 }

@@ -199,9 +199,7 @@ impl Live {
                 failed.push(error.to_string());
             }
         }
-        for topic in &change.topics_gone {
-            self.agent.remove_topic(topic);
-        }
+        self.agent.remove_topics(&change.topics_gone);
         if change.publishers {
             let errors = self.agent.set_publishers(&new.publishers);
             failed.extend(errors.iter().map(PubSubError::to_string));

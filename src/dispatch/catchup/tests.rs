@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::{Action, Event};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 /// A handler and its lane's queue, as small as they can be.
@@ -184,6 +184,57 @@ fn a_publisher_that_flaps_does_not_keep_a_slow_handler_at_its_first_rows() {
     }
     assert!(model.brackets >= 2, "{} brackets", model.brackets);
     assert!(model.state.contains_key("new"), "no bracket ever ended");
+}
+
+/// Rows that change as fast as the handler takes them must not keep it from the others.
+#[test]
+fn a_lane_that_stays_behind_comes_by_every_row() {
+    let mut model = Model::new(Delivery::State, 0);
+    for key in 0..CHUNK * 4 {
+        model.publish(&Event::set("t", &key.to_string(), "1"));
+    }
+    let mut given = BTreeSet::new();
+    for turn in 0..4 {
+        let step = model.catchup.next(&model.replica, &Filter::default());
+        let Step::Rows(rows) = step else {
+            panic!("it is behind for good: {step:?}");
+        };
+        assert_eq!(rows.len(), CHUNK);
+        for row in rows.iter() {
+            given.insert(row.key.to_owned());
+            model.publish(&Event::set("t", row.key, &turn.to_string()));
+        }
+        assert_eq!(model.catchup.remembered(), CHUNK * 4);
+    }
+    assert_eq!(given.len(), CHUNK * 4, "some rows were never given");
+}
+
+/// They are copied under the hub's lock.
+#[test]
+fn a_step_ends_where_rows_are_large() {
+    const LARGE: usize = STEP_BYTES / 3;
+    let mut model = Model::new(Delivery::State, 0);
+    let value = "x".repeat(LARGE);
+    for key in 0..20 {
+        model.publish(&Event::set("t", &key.to_string(), &value));
+    }
+    let steps = |model: &mut Model| {
+        let mut given = BTreeSet::new();
+        loop {
+            let step = model.catchup.next(&model.replica, &Filter::default());
+            match step {
+                Step::Begin(_) => continue,
+                Step::Rows(rows) => {
+                    assert!(rows.text_len() < STEP_BYTES + 2 * LARGE, "{}", rows.len());
+                    given.extend(rows.iter().map(|row| row.key.to_owned()));
+                }
+                Step::End | Step::UpToDate => return given.len(),
+            }
+        }
+    };
+    assert_eq!(steps(&mut model), 20, "what changed");
+    model.catchup.resync(SyncReason::Requested);
+    assert_eq!(steps(&mut model), 20, "a bracket");
 }
 
 /// The handler of an `events` lane sees a row go back in time if anything is given past its queue.

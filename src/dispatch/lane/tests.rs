@@ -3,7 +3,7 @@ use crate::event::{Action, Event};
 use crate::handler::{Closing, HandlerError, SyncReason};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 type Rows = BTreeMap<String, String>;
 
@@ -266,4 +266,5 @@ fn the_first_call_of_each_life_opens_a_bracket() {
     );
 }
 
+mod behind;
 mod outcomes;

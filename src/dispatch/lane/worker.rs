@@ -39,6 +39,10 @@ pub(super) struct Worker {
     pub calls: u64,
     /// Whether rows are held back; else they need not be asked for.
     pub troubled: bool,
+    /// Whether all rows have yet to be given: until the end of a bracket.
+    pub syncing: bool,
+    /// Rows that the handler took since the last bracket was opened.
+    pub taken: usize,
     /// Why this life of the handler ends.
     pub ending: Option<Ending>,
 }
@@ -230,6 +234,8 @@ impl Worker {
                 Step::End => self.end(handler),
                 Step::UpToDate => return self.shared.troubles().up_to_date(),
             }
+            // There may be no end to it: what fails must neither wait for that nor pile up.
+            self.mend(handler);
         }
     }
 
@@ -237,6 +243,7 @@ impl Worker {
         self.metrics.resyncs_total.inc();
         let name = self.shared.name();
         log::debug!("handler {name}: starts over ({})", reason.as_str());
+        (self.syncing, self.taken) = (true, 0);
         self.shared.troubles().start_over();
         self.look();
         self.call(For::Bracket, || handler.begin_sync(reason));
@@ -244,8 +251,14 @@ impl Worker {
 
     fn end(&mut self, handler: &mut dyn Handler) {
         let taken = self.call(For::Bracket, || handler.end_sync());
+        self.syncing = false;
         if taken.is_some() {
-            self.shared.troubles().started_over();
+            let mut troubles = self.shared.troubles();
+            troubles.started_over();
+            // A few rows may fail for ever: the next pause is for another failure all the same.
+            if troubles.waiting() * 2 <= self.taken {
+                self.pauses.reset();
+            }
         }
     }
 
@@ -255,13 +268,21 @@ impl Worker {
             if self.is_late() || self.ending.is_some() {
                 break;
             }
-            if self.troubled && !self.shared.troubles().admit(&event) {
-                continue;
+            if self.troubled {
+                let mut troubles = self.shared.troubles();
+                // The bracket after the pause covers the rest.
+                if troubles.is_overflowing() {
+                    break;
+                }
+                if !troubles.admit(&event) {
+                    continue;
+                }
             }
-            applied += u64::from(self.give(handler, &event));
+            applied += usize::from(self.give(handler, &event));
             self.late_failures(handler);
         }
-        self.metrics.events_applied_total.add(applied);
+        self.taken = self.taken.saturating_add(applied);
+        self.metrics.events_applied_total.add(applied as u64);
     }
 
     /// Whether the handler took it.

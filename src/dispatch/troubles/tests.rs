@@ -342,6 +342,9 @@ impl Model {
 
     fn give_all<'a>(&mut self, events: impl Iterator<Item = Event<'a>>) {
         for event in events {
+            if self.troubles.is_overflowing() {
+                break;
+            }
             if self.troubles.admit(&event) && !self.give(&event) {
                 break;
             }
@@ -353,7 +356,11 @@ impl Model {
             if self.troubles.is_overflowing() {
                 self.start_over(SyncReason::Failed);
             }
-            match self.troubles.due(self.now) {
+            let due = match self.bracket {
+                Some(_) => self.troubles.row_due(self.now),
+                None => self.troubles.due(self.now),
+            };
+            match due {
                 Some(Due::Ask(names)) => self.catchup.again(names, self.replica.len()),
                 Some(Due::Give(event)) => {
                     self.give(&event.get(0).unwrap());

@@ -375,7 +375,7 @@ fn rows_that_leave_the_topics_and_rows_of_dropped_topics_are_gone() {
         rig.hub.resync(SyncReason::Requested);
         publish(&[Event::set("t", "b", "2").on("blue")]);
         rig.shows("b", None);
-        assert_eq!(rig.hub.drop_topic("pink"), 2);
+        assert_eq!(rig.hub.drop_topics(&["pink".into()]), 2);
         rig.shows("d", None);
         rig.shows("e", None);
         // What was on its way is dropped until the topic is wanted again.

@@ -14,14 +14,20 @@ use crate::handler::{Handler, HandlerError, SyncReason};
 impl Worker {
     /// Does what is due for rows that failed.
     pub(super) fn mend(&mut self, handler: &mut dyn Handler) {
-        while self.troubled && self.ending.is_none() {
+        while self.troubled && self.ending.is_none() && !self.is_late() {
             let mut troubles = self.shared.troubles();
             if troubles.is_overflowing() {
                 drop(troubles);
                 self.pause();
                 continue;
             }
-            let Some(due) = troubles.due(Instant::now()) else {
+            let now = Instant::now();
+            // A bracket that is open goes on: one that takes longer than the wait would never end.
+            let due = match self.syncing {
+                true => troubles.row_due(now),
+                false => troubles.due(now),
+            };
+            let Some(due) = due else {
                 drop(troubles);
                 return self.look();
             };
@@ -48,6 +54,7 @@ impl Worker {
         let troubles = self.shared.troubles();
         match troubles.is_overflowing() {
             true => Some(Instant::now()),
+            false if self.syncing => troubles.wake_for_row(),
             false => troubles.wake(),
         }
     }
@@ -69,6 +76,7 @@ impl Worker {
     /// What was queued before, and what waits to be given again, is let go: after a pause it follows
     /// a hole, and a handler's first call opens a bracket. The bracket covers it.
     pub(super) fn start_over(&mut self, reason: SyncReason) {
+        self.syncing = true;
         self.seat.restart(reason);
         self.shared.troubles().start_over();
         self.look();
@@ -84,6 +92,10 @@ impl Worker {
         let troubles = self.shared.troubles();
         self.shared.show(&troubles);
         self.troubled = !troubles.is_quiet();
+        // All was given and nothing is left that failed: what made it pause is over.
+        if !self.syncing && troubles.waiting() == 0 {
+            self.pauses.reset();
+        }
     }
 
     pub(super) fn late_failures(&mut self, handler: &mut dyn Handler) {
