@@ -61,6 +61,7 @@ crate::metrics! {
         connections_crowded_total: Counter = "Connections ended because there were too many, or too many that said nothing.",
         connections_greedy_total: Counter = "Connections ended because of too many subscriptions.",
         connections_unruly_total: Counter = "Connections ended because they sent what no subscriber sends, or more changes of subscriptions than any makes.",
+        connections_stuck_total: Counter = "Connections ended because nothing of what was sent to them had arrived for 8 s.",
         connections_kept_out_total: Counter = "Connections ended because their address is kept out; most that ask for one do not get as far.",
         addresses_kept_out_total: Counter = "Times an address was kept out for a minute, without keys: its handshakes failed, or it sent what no subscriber sends.",
         connections_unclear_total: Counter = "Connections ended because what they asked for could not be told from what others did; they come again.",

@@ -212,6 +212,7 @@ impl Network {
             }
         }
         metrics.connections_unclear_total.add(peers.unclear);
+        metrics.connections_stuck_total.add(peers.stuck);
         metrics.connections_kept_out_total.add(peers.kept_out);
         metrics.addresses_kept_out_total.add(peers.cast_out);
     }

@@ -142,9 +142,12 @@ impl Server {
             reach,
             ..
         } = &mut self.parts;
-        if let Some(sender) = &sender
-            && !door.hears(sender)
-        {
+        // libzmq tells nothing of those who speak ZMTP 1 or 2, so nobody could end them.
+        let Some(sender) = &sender else {
+            metrics.sync_refused_total.inc();
+            return true;
+        };
+        if !door.hears(sender) {
             return true;
         }
         let now = Instant::now();
@@ -158,7 +161,7 @@ impl Server {
             }
             Permit::Flood => {
                 metrics.sync_hurried_total.inc();
-                sender.iter().for_each(|sender| door.spurn(sender));
+                door.spurn(sender);
                 return true;
             }
         }
@@ -169,8 +172,7 @@ impl Server {
                 {
                     metrics.sync_beyond_total.inc();
                     if let Some(permit) = self.beyond.permit(now) {
-                        let address = sender.as_ref().and_then(|sender| sender.address);
-                        let who = who(node, address);
+                        let who = who(node, sender.address);
                         log::error!(
                             "{who} has events up to {seq} of incarnation {incarnation}, of which the last \
                              here is {last}: this state is older than what was sent (was a backup written \
@@ -236,6 +238,7 @@ impl Server {
                 metrics.sync_handshakes_refused_total.add(peers.refused);
                 metrics.sync_connections_crowded_total.add(peers.crowded);
                 metrics.sync_connections_unruly_total.add(peers.unruly);
+                metrics.sync_connections_stuck_total.add(peers.stuck);
                 metrics.sync_connections_kept_out_total.add(peers.kept_out);
                 metrics.sync_addresses_kept_out_total.add(peers.cast_out);
             }

@@ -32,15 +32,25 @@ fn who_does_harm_is_kept_out_for_a_minute_and_others_are_not() {
     let mut siege = Siege::begin("who is kept out", &mut cluster, honest);
 
     // A few failures are forgiven.
-    let mut failed = 0;
-    while failed < 200 && gets_in(&uri, garbage) {
-        if let Ok(mut stream) = tcp(&uri, garbage, SOON) {
+    let open = |siege: &Siege<'_>| count(siege.cluster, "service", "connections");
+    let usual = open(&siege);
+    for round in 0..2 {
+        let streams: Vec<_> = (0..40)
+            .map(|_| tcp(&uri, garbage, PATIENCE).unwrap())
+            .collect();
+        wait_for("they are seen", || open(&siege) >= usual + 40);
+        assert_eq!(
+            count(siege.cluster, "service", "addresses_kept_out_total"),
+            0
+        );
+        for mut stream in streams {
             stream.write_all(&[0x66; 100]).unwrap();
-            failed += 1;
         }
+        wait_for("they have failed", || open(&siege) <= usual);
+        let failures = 40 * (round + 1);
+        assert_eq!(gets_in(&uri, garbage), round == 0, "after {failures}");
+        wait_for("that is over", || open(&siege) <= usual);
     }
-    // Each was two connections, and some more come before the last of them has failed.
-    assert!((20..200).contains(&failed), "{failed}");
 
     let silent = connect_from(&uri, "SUB", "", greedy);
     let mut stream = connect_from(&uri, "SUB", "", greedy);

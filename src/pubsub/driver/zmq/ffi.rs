@@ -136,13 +136,26 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// How many bytes have come on the tcp connection that `fd` is, those that libzmq has not read yet
-/// too; `None` where it is none, or the system does not tell.
-pub fn bytes_received(fd: RawFd) -> Option<u64> {
+/// What the system tells of a tcp connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Bytes that have come, those that libzmq has not read yet too.
+    pub received: u64,
+    /// Bytes that were sent and have arrived.
+    pub arrived: u64,
+    /// Whether any are on their way, or wait for room on the other side.
+    pub waiting: bool,
+}
+
+/// The traffic on the tcp connection that `fd` is; `None` where it is none, or the system does not tell.
+pub fn traffic(fd: RawFd) -> Option<Traffic> {
     const IPPROTO_TCP: c_int = 6;
     const TCP_INFO: c_int = 11;
-    // Where `tcpi_bytes_received` stands in Linux' `struct tcp_info`, which only ever grows.
-    const AT: usize = 128;
+    // Where these stand in Linux' `struct tcp_info`, which only ever grows.
+    const UNACKED: usize = 24;
+    const BYTES_ACKED: usize = 120;
+    const BYTES_RECEIVED: usize = 128;
+    const NOTSENT_BYTES: usize = 144;
     let mut info = [0u8; 256];
     let mut length = info.len() as u32;
     // SAFETY: the call writes at most `length` bytes, which is as many as there are, and how many
@@ -157,8 +170,18 @@ pub fn bytes_received(fd: RawFd) -> Option<u64> {
         )
     };
     let known = info.get(..length as usize).filter(|_| rc == 0)?;
-    let bytes = known.get(AT..)?.first_chunk::<8>()?;
-    Some(u64::from_ne_bytes(*bytes))
+    let long = |at: usize| Some(u64::from_ne_bytes(*known.get(at..)?.first_chunk()?));
+    let short = |at: usize| Some(u32::from_ne_bytes(*known.get(at..)?.first_chunk()?));
+    Some(Traffic {
+        received: long(BYTES_RECEIVED)?,
+        arrived: long(BYTES_ACKED)?,
+        waiting: short(UNACKED)? > 0 || short(NOTSENT_BYTES)? > 0,
+    })
+}
+
+/// How many bytes have come on a tcp connection; as [`traffic`].
+pub fn bytes_received(fd: RawFd) -> Option<u64> {
+    traffic(fd).map(|traffic| traffic.received)
 }
 
 /// The descriptor that becomes readable when the socket has news: a message, or something to do
@@ -218,10 +241,12 @@ pub fn end_connection(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> boo
 }
 
 /// Has the system throw away what has come on a tcp connection and was not read yet, and whatever else
-/// comes, and send nothing more; says whether it does. The other side sees the end of the connection, libzmq does not yet.
+/// comes, and take nothing more to send; says whether it does. The other side sees the end of the
+/// connection, once it has taken what was on its way; libzmq does not yet.
 pub fn deafen(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
     let found = found(fd, peer, port).filter(|found| found.tcp && found.connected);
-    let Some(Found { fd, .. }) = found.filter(|found| attach(found.fd, filter::NOTHING).is_ok())
+    let Some(Found { fd, .. }) =
+        found.filter(|found| attach(found.fd, filter::ONLY_ACKNOWLEDGEMENTS).is_ok())
     else {
         return false;
     };
@@ -435,6 +460,35 @@ mod tests {
             set(&many);
             set(&many);
             assert!(all.iter().all(|from| gets_in(&from)));
+        }
+    }
+
+    /// However much was on its way.
+    #[test]
+    fn who_is_not_heard_gets_what_was_sent_and_sees_the_end() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(address).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let (mut client, mut server) = pair(&listener);
+            let mut sent = 0;
+            while let Ok(bytes) = server.write(&[7; 1 << 16]) {
+                sent += bytes;
+            }
+            assert!(sent > 1 << 18 && traffic(server.as_raw_fd()).unwrap().waiting);
+            assert!(deafen(server.as_raw_fd(), None, Some(port)));
+            client.write_all(b"not heard").unwrap();
+            let mut got = Vec::new();
+            client.set_read_timeout(Some(LONG)).unwrap();
+            client.read_to_end(&mut got).unwrap();
+            assert_eq!(got.len(), sent);
+            assert_eq!(read(&mut server, SHORT), None);
+            let traffic = traffic(server.as_raw_fd()).unwrap();
+            assert!(
+                traffic.arrived as usize >= sent && !traffic.waiting,
+                "{traffic:?}"
+            );
+            drop(client);
+            assert_eq!(read(&mut server, SHORT), None, "nor is its end");
         }
     }
 

@@ -29,9 +29,16 @@ const IF_EQUAL: u16 = 0x15;
 const IF_SET: u16 = 0x45;
 const GO_ON: u16 = 0x05;
 const RETURN: u16 = 0x06;
+const SHIFT_LEFT: u16 = 0x64;
+const KEEP: u16 = 0x07;
+const LOAD_LENGTH: u16 = 0x80;
+const SUBTRACT_KEPT: u16 = 0x1c;
 
-/// Where the byte with the flags of the tcp header is, and RST among them.
+/// Where the length of the tcp header is, and the byte with its flags.
+const HEADER_LENGTH: u32 = 12;
 const FLAGS: u32 = 13;
+const FINISHED: u32 = 1;
+const SYNCHRONIZE: u32 = 2;
 const RESET: u32 = 4;
 /// `SKF_NET_OFF`: where the ip header begins.
 const IP: u32 = 0xfff0_0000;
@@ -42,8 +49,22 @@ const SENDER_6: u32 = 8;
 const DROP: Step = step(RETURN, 0, 0, 0);
 const PASS: Step = step(RETURN, 0, 0, u32::MAX);
 
-/// Throws everything away.
-pub const NOTHING: &[Step] = &[DROP];
+/// Throws away everything but acknowledgements that carry nothing: with those what is on its way to the
+/// other side arrives there, and the end after it.
+pub const ONLY_ACKNOWLEDGEMENTS: &[Step] = &[
+    step(LOAD_BYTE, 0, 0, FLAGS),
+    step(IF_SET, 7, 0, FINISHED | SYNCHRONIZE | RESET),
+    // The length of the header, in words, is the upper half of this byte.
+    step(LOAD_BYTE, 0, 0, HEADER_LENGTH),
+    step(SHIFT_RIGHT, 0, 0, 4),
+    step(SHIFT_LEFT, 0, 0, 2),
+    step(KEEP, 0, 0, 0),
+    step(LOAD_LENGTH, 0, 0, 0),
+    step(SUBTRACT_KEPT, 0, 0, 0),
+    step(IF_EQUAL, 1, 0, 0),
+    DROP,
+    PASS,
+];
 
 /// Throws away resets, and whatever comes from these addresses.
 pub fn program(without: &[IpAddr]) -> Vec<Step> {

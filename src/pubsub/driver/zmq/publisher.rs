@@ -252,6 +252,7 @@ impl PublisherApi for ZmqPublisher {
             refused: seen.refused,
             crowded: seen.crowded,
             unruly: own.unruly + seen.unruly,
+            stuck: seen.stuck,
             cast_out: seen.cast_out,
             kept_out: seen.kept_out,
             ..own

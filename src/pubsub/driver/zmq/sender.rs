@@ -24,11 +24,12 @@ impl Sender {
     pub fn of(message: &mut zmq::Message) -> Option<Sender> {
         let fd = message.gets("__fd")?.parse().ok()?;
         let address = message.gets("Peer-Address");
-        let address = address.and_then(|address| address.parse().ok());
+        let address = address.and_then(|address| address.parse::<IpAddr>().ok());
         let admitted = message.gets("User-Id").and_then(admission::read);
         Some(Sender {
             fd,
-            address,
+            // On a socket of both kinds libzmq shows the old one within the new one.
+            address: address.map(|address| address.to_canonical()),
             number: admitted.map_or(0, |(_, number)| number),
             node: admitted.map(|(name, _)| name.into()),
         })

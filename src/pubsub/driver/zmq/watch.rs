@@ -15,8 +15,9 @@
 //!
 //! * resets are not heard ([`filter`]); a peer that has gone without a word is given up when
 //!   nothing of it was heard for long ([`super::give_up_lifeless`]);
-//! * whoever is ended here is first not heard any more, and sees the end at once ([`ffi::deafen`]); libzmq
-//!   is told when everything that had come was read.
+//! * whoever takes nothing of what is sent to it is ended before the system gives it up;
+//! * whoever is ended here is first not heard any more, and sees the end ([`ffi::deafen`]); libzmq is told
+//!   when everything that had come was read.
 //!
 //! # Who is kept out
 //!
@@ -116,46 +117,63 @@ impl Watch {
 
     /// Takes in what has happened; also to be called as soon as the socket is bound.
     pub fn look(&mut self) -> Result<(), PubSubError> {
-        while let Some((event, value)) = self.monitor.event()? {
-            let fd = RawFd::try_from(value).unwrap_or(-1);
-            match event {
-                LISTENING => {
-                    self.exile
-                        .iter_mut()
-                        .for_each(|exile| exile.listener = Some(fd));
-                    self.filter(fd, &[]);
-                }
-                ACCEPTED => self.came(fd),
-                LOST => self.went(fd),
-                NOT_ACCEPTED => self.counts.refused += 1,
-                _ => {
-                    self.counts.refused += 1;
-                    self.failed = true;
+        let (mut came, mut asked) = (Vec::new(), Vec::new());
+        loop {
+            while let Some((event, value)) = self.monitor.event()? {
+                let fd = RawFd::try_from(value).unwrap_or(-1);
+                match event {
+                    LISTENING => self.listens(fd),
+                    ACCEPTED => {
+                        // It may have come before the socket's own filter did; and what that says of others
+                        // is of no use to it.
+                        self.ignore_resets(fd);
+                        self.places.came(fd);
+                        came.push(fd);
+                    }
+                    LOST => {
+                        came.retain(|other| *other != fd);
+                        asked.retain(|(other, _)| *other != fd);
+                        self.went(fd);
+                    }
+                    NOT_ACCEPTED => self.counts.refused += 1,
+                    _ => {
+                        self.counts.refused += 1;
+                        self.failed = true;
+                    }
                 }
             }
+            // Those whose end was not reported since they were asked: it was not another's with the descriptor.
+            for (fd, address) in asked.drain(..) {
+                self.is_from(fd, address);
+            }
+            if self.exile.is_none() || came.is_empty() {
+                return Ok(());
+            }
+            for fd in came.drain(..) {
+                asked.extend(ffi::peer(fd, self.port).map(|address| (fd, address)));
+            }
         }
-        Ok(())
     }
 
-    fn came(&mut self, fd: RawFd) {
-        // It may have come before the socket's own filter did; and what that says of others is of no use to
-        // it.
-        self.filter(fd, &[]);
-        let Some(exile) = &self.exile else {
-            self.places.came(fd, None);
-            return;
-        };
-        let address = ffi::peer(fd, self.port);
-        let is_out = address.is_some_and(|address| exile.outcasts.has(address));
-        self.places.came(fd, address);
-        if is_out {
-            self.counts.kept_out += u64::from(self.cut(fd, address));
+    fn listens(&mut self, fd: RawFd) {
+        self.ignore_resets(fd);
+        if let Some(exile) = &mut self.exile {
+            exile.listener = Some(fd);
+        }
+    }
+
+    fn is_from(&mut self, fd: RawFd, address: IpAddr) {
+        self.places.is_from(fd, address);
+        let out = |exile: &Exile| exile.outcasts.has(address);
+        if self.exile.as_ref().is_some_and(out) {
+            self.counts.kept_out += u64::from(self.cut(fd, Some(address)));
         }
     }
 
     fn went(&mut self, fd: RawFd) {
         let failed = std::mem::take(&mut self.failed);
-        let place = self.places.went(fd, admission::latest());
+        let latest = (!failed).then(admission::latest);
+        let place = self.places.went(fd, latest);
         self.gone.push(fd);
         let silent = place.filter(|place| failed && !place.spoke && !place.ended);
         let now = Instant::now();
@@ -167,14 +185,14 @@ impl Watch {
         }
     }
 
-    /// What the system lets through on a socket of this port.
-    fn filter(&mut self, fd: RawFd, without: &[IpAddr]) {
-        if let Err(error) = ffi::filter(fd, self.port, &filter::program(without))
+    /// See the module.
+    fn ignore_resets(&mut self, fd: RawFd) {
+        if let Err(error) = ffi::filter(fd, self.port, &filter::program(&[]))
             && let Some(permit) = self.complaints.permit(Instant::now())
         {
             log::warn!(
-                "connections that are reset are heard of, and nobody is kept out: {error}; a peer that means \
-                 harm can end this process{permit}"
+                "connections that are reset are heard of: {error}; a peer that means harm can end this \
+                 process{permit}"
             );
         }
     }
@@ -191,18 +209,32 @@ impl Watch {
         }
     }
 
+    /// Has the system keep out those who are cast out; where that takes in only a shorter list, those who
+    /// stay longest. The others are ended when they come.
     fn keep_out(&mut self) {
-        let Some(exile) = &self.exile else { return };
-        let out: Vec<IpAddr> = exile.outcasts.all().collect();
-        if let Some(listener) = exile.listener {
-            self.filter(listener, &out);
+        let Some(exile) = &mut self.exile else { return };
+        let Some(listener) = exile.listener else {
+            return;
+        };
+        let mut out = exile.outcasts.all();
+        while let Err(error) = ffi::filter(listener, self.port, &filter::program(&out)) {
+            if let Some(permit) = exile.lines.permit(Instant::now()) {
+                log::warn!(
+                    "the system does not keep out {} addresses, the others are ended one by one: {error}{permit}",
+                    out.len()
+                );
+            }
+            if out.is_empty() {
+                return;
+            }
+            out.truncate(out.len() / 2);
         }
     }
 
     /// Ends the connections that are too many, and those that send a message without end: libzmq
     /// shows a message when it is whole, and holds whatever comes until then. What has yet to be received
     /// looks like a message without end, so that is judged when `all` was; or at last all the same, lest
-    /// who sends without a pause is never judged.
+    /// who sends without a pause is never judged. And those that take nothing of what is sent to them.
     /// So many messages were received since the last call.
     pub fn thin_out(&mut self, received: usize, all: bool) {
         let now = Instant::now();
@@ -212,10 +244,13 @@ impl Watch {
             if !self.measuring {
                 self.measured = now;
             }
-            let (endless, complete) = self.places.endless(now, ffi::bytes_received);
-            self.measuring = !complete;
-            for fd in endless {
+            let bad = self.places.bad(now, ffi::traffic);
+            self.measuring = !bad.complete;
+            for fd in bad.endless {
                 self.counts.unruly += u64::from(self.banish(fd, None));
+            }
+            for fd in bad.stuck {
+                self.counts.stuck += u64::from(self.cut(fd, None));
             }
         }
         for fd in self.places.crowd(&self.rules) {

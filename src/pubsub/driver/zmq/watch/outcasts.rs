@@ -4,6 +4,7 @@
 //! Who has keys is kept out as a node, by the gate. An address may be shared, so it is cast out only for
 //! what no agent does, and whoever shares it has to wait as well.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -76,9 +77,11 @@ impl Outcasts {
         self.out.len() < before
     }
 
-    /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = IpAddr> {
-        self.out.keys().copied()
+    /// All of them, those first who stay longest.
+    pub fn all(&self) -> Vec<IpAddr> {
+        let mut all: Vec<_> = self.out.iter().collect();
+        all.sort_unstable_by_key(|(_, until)| Reverse(**until));
+        all.into_iter().map(|(address, _)| *address).collect()
     }
 }
 
@@ -99,7 +102,7 @@ mod tests {
         assert!(!outcasts.cast_out(address(1), later), "it was out already");
         assert!(!outcasts.let_in(start + TERM) && outcasts.has(address(1)));
         assert!(outcasts.let_in(later + TERM) && !outcasts.has(address(1)));
-        assert_eq!(outcasts.all().count(), 0);
+        assert!(outcasts.all().is_empty());
     }
 
     #[test]
@@ -118,6 +121,8 @@ mod tests {
             .filter(|n| outcasts.has(address(*n)))
             .collect();
         assert_eq!(all, (2..most + 2).collect::<Vec<_>>());
+        let all = outcasts.all();
+        assert_eq!((all.len(), all[MOST - 1]), (MOST, address(2)));
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::super::ffi::Traffic;
 use super::super::sender::Sender;
 use super::super::unended::Unended;
 use crate::pubsub::api::PeerRules;
@@ -13,6 +14,14 @@ use crate::pubsub::api::PeerRules;
 /// Most that a connection may send without ending a message: no more than all subscriptions, or a few
 /// questions of the longest kind, are on their way at a time.
 const MAX_UNENDED: u64 = 8 << 20;
+
+/// The same until it has sent its first: libzmq holds what comes in up to 32 times its bytes, and many
+/// may be connected that have said nothing. A request, of twice the length that it may have.
+const MAX_FIRST: u64 = 1 << 20;
+
+/// How long what is sent to a connection may find no room there. Before the system gives it up
+/// ([`super::super::give_up_lifeless`]): libzmq must not find it broken.
+const STUCK: Duration = Duration::from_secs(8);
 
 /// Connections that are looked at for such messages in one go: each costs a system call.
 const LOOKS: usize = 500;
@@ -36,7 +45,7 @@ pub enum Standing {
 pub struct Place {
     /// Rises with each that comes.
     pub order: u64,
-    /// Where from, where that matters.
+    /// Where from, where that matters and as soon as it is certain.
     pub address: Option<IpAddr>,
     /// Whether it has sent anything.
     pub spoke: bool,
@@ -48,6 +57,32 @@ pub struct Place {
     pub late: Option<Instant>,
     /// What it has sent since its last whole message.
     unended: Unended,
+    /// How much of what was sent to it had arrived when something new did last, or nothing was waiting; and
+    /// when that was.
+    arrived: u64,
+    moved: Option<Instant>,
+}
+
+impl Place {
+    /// Whether nothing that waits for it was taken for long.
+    fn is_stuck(&mut self, traffic: &Traffic, now: Instant) -> bool {
+        let moves = !traffic.waiting || traffic.arrived != self.arrived;
+        let since = match self.moved {
+            Some(since) if !moves => since,
+            _ => *self.moved.insert(now),
+        };
+        self.arrived = traffic.arrived;
+        now.saturating_duration_since(since) >= STUCK
+    }
+}
+
+/// Connections that are to be ended.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Bad {
+    pub endless: Vec<RawFd>,
+    pub stuck: Vec<RawFd>,
+    /// Whether none is left to be looked at.
+    pub complete: bool,
 }
 
 /// All that are open.
@@ -66,25 +101,37 @@ pub struct Places {
 }
 
 impl Places {
-    /// A connection has come, from `address` where that matters.
-    pub fn came(&mut self, fd: RawFd, address: Option<IpAddr>) {
+    /// A connection has come.
+    pub fn came(&mut self, fd: RawFd) {
         self.comers += 1;
         self.fresh = true;
         let place = Place {
             order: self.comers,
-            address,
+            address: None,
             spoke: false,
             node: None,
             ended: false,
             late: None,
             unended: Unended::default(),
+            arrived: 0,
+            moved: None,
         };
         self.open.insert(fd, place);
     }
 
-    /// A connection has ended, when so many had been admitted; what it was.
-    pub fn went(&mut self, fd: RawFd, latest: u64) -> Option<Place> {
-        self.over.insert(fd, latest);
+    /// Where a connection comes from.
+    pub fn is_from(&mut self, fd: RawFd, address: IpAddr) {
+        if let Some(place) = self.open.get_mut(&fd) {
+            place.address = Some(address);
+        }
+    }
+
+    /// A connection has ended, when so many had been admitted: not known of one whose handshake failed, of
+    /// which nothing can be late. Says what it was.
+    pub fn went(&mut self, fd: RawFd, latest: Option<u64>) -> Option<Place> {
+        if let Some(latest) = latest {
+            self.over.insert(fd, latest);
+        }
         let place = self.open.remove(&fd)?;
         if let Some(node) = &place.node
             && let Some(count) = self.nodes.get_mut(node)
@@ -124,27 +171,29 @@ impl Places {
         (Standing::Open, false)
     }
 
-    /// The connections in the middle of a message that does not end, among the next so many; and whether
-    /// all were looked at since it was begun with the first.
-    pub fn endless(
-        &mut self,
-        now: Instant,
-        received: impl Fn(RawFd) -> Option<u64>,
-    ) -> (Vec<RawFd>, bool) {
-        let mut endless = Vec::new();
+    /// Of the next so many connections those that are in the middle of a message that does not end, and
+    /// those that take nothing of what is sent to them; and whether all were looked at since it was begun
+    /// with the first.
+    pub fn bad(&mut self, now: Instant, traffic: impl Fn(RawFd) -> Option<Traffic>) -> Bad {
+        let mut bad = Bad::default();
         for (looks, (fd, place)) in self.open.range_mut(self.next..).enumerate() {
             if looks == LOOKS {
                 self.next = *fd;
-                return (endless, false);
+                return bad;
             }
-            if !place.ended
-                && received(*fd).is_some_and(|bytes| place.unended.is_over(bytes, MAX_UNENDED, now))
-            {
-                endless.push(*fd);
+            let Some(traffic) = traffic(*fd).filter(|_| !place.ended) else {
+                continue;
+            };
+            let most = if place.spoke { MAX_UNENDED } else { MAX_FIRST };
+            if place.unended.is_over(traffic.received, most, now) {
+                bad.endless.push(*fd);
+            } else if place.is_stuck(&traffic, now) {
+                bad.stuck.push(*fd);
             }
         }
         self.next = 0;
-        (endless, true)
+        bad.complete = true;
+        bad
     }
 
     /// The connections from `address` that were not ended.
@@ -193,9 +242,12 @@ mod tests {
     #[test]
     fn what_is_late_is_not_taken_for_another_connection() {
         let mut places = Places::default();
-        places.came(7, None);
+        places.came(7);
         assert!(!places.is_over(7, 1));
-        places.went(7, 3);
+        places.went(7, None);
+        assert!(!places.is_over(7, 1), "it was never admitted");
+        places.came(7);
+        places.went(7, Some(3));
         // Number 3 may have been given to a connection that has not sent anything yet.
         for (number, over) in [(1, true), (3, true), (4, false)] {
             assert_eq!(places.is_over(7, number), over, "{number}");
@@ -226,19 +278,19 @@ mod tests {
                 places.open.get_mut(fd).unwrap().ended = true;
             }
         };
-        (1..=3).for_each(|fd| places.came(fd, None));
+        (1..=3).for_each(|fd| places.came(fd));
         cut(&mut places, &[], "there is room");
-        places.came(4, None);
+        places.came(4);
         cut(&mut places, &[1], "the oldest");
         cut(&mut places, &[], "ended once");
-        places.went(1, 0);
+        places.went(1, Some(0));
         for fd in 2..=4 {
             assert_eq!(places.spoke(&from(fd, None)), (Standing::Open, false));
         }
-        (5..=7).for_each(|fd| places.came(fd, None));
+        (5..=7).for_each(|fd| places.came(fd));
         cut(&mut places, &[], "there is room again");
         places.spoke(&from(5, None));
-        places.came(8, None);
+        places.came(8);
         cut(&mut places, &[8], "the newest, of all");
         assert_eq!(places.spoke(&from(8, None)).0, Standing::Ended);
         assert_eq!(places.spoke(&from(1, None)).0, Standing::Over);
@@ -249,20 +301,20 @@ mod tests {
         let mut places = Places::default();
         let all = NODE_CONNECTIONS as RawFd;
         for fd in 0..=all {
-            places.came(fd, None);
+            places.came(fd);
             let too_many = fd == all;
             assert_eq!(places.spoke(&from(fd, Some("n1"))).1, too_many, "{fd}");
             assert!(!places.spoke(&from(fd, Some("n1"))).1, "said once");
         }
-        places.came(100, None);
+        places.came(100);
         assert!(!places.spoke(&from(100, Some("n2"))).1, "another node");
         for fd in [0, 1] {
-            places.went(fd, 0);
+            places.went(fd, Some(0));
         }
-        places.came(0, None);
+        places.came(0);
         assert!(!places.spoke(&from(0, Some("n1"))).1, "it has room again");
         for fd in 0..=100 {
-            places.went(fd, 0);
+            places.went(fd, Some(0));
         }
         assert!(places.nodes.is_empty());
     }
@@ -271,20 +323,73 @@ mod tests {
     fn many_connections_are_looked_at_in_turn() {
         let (mut places, now) = (Places::default(), Instant::now());
         let count = 2 * LOOKS + 1;
-        (0..count).for_each(|fd| places.came(fd as RawFd, None));
+        (0..count).for_each(|fd| places.came(fd as RawFd));
         let asked = std::cell::RefCell::new(Vec::new());
-        let received = |fd| {
+        let traffic = |fd| {
             asked.borrow_mut().push(fd);
-            Some(if fd == 700 { MAX_UNENDED + 1 } else { 0 })
+            Some(Traffic {
+                received: if fd == 700 { MAX_FIRST + 1 } else { 0 },
+                ..Traffic::default()
+            })
         };
-        assert_eq!(places.endless(now, received), (vec![], false));
+        let bad = |endless: &[RawFd], complete| Bad {
+            endless: endless.into(),
+            complete,
+            ..Bad::default()
+        };
+        assert_eq!(places.bad(now, traffic), bad(&[], false));
         assert_eq!(asked.borrow().len(), LOOKS);
-        assert_eq!(places.endless(now, received), (vec![700], false));
-        assert_eq!(places.endless(now, received), (vec![], true));
+        assert_eq!(places.bad(now, traffic), bad(&[700], false));
+        assert_eq!(places.bad(now, traffic), bad(&[], true));
         let mut all = asked.take();
         all.dedup();
         assert_eq!(all.len(), count);
         // And again from the first.
-        assert!(!places.endless(now, received).1 && asked.borrow()[0] == 0);
+        assert!(!places.bad(now, traffic).complete && asked.borrow()[0] == 0);
+    }
+
+    #[test]
+    fn who_has_not_said_anything_may_say_less() {
+        let (mut places, start) = (Places::default(), Instant::now());
+        (1..=2).for_each(|fd| places.came(fd));
+        places.spoke(&from(1, None));
+        let sent = std::cell::Cell::new(0);
+        let mut endless = |bytes, seconds| {
+            sent.set(bytes);
+            let traffic = |_| {
+                Some(Traffic {
+                    received: sent.get(),
+                    ..Traffic::default()
+                })
+            };
+            places
+                .bad(start + Duration::from_secs(seconds), traffic)
+                .endless
+        };
+        assert!(endless(100, 0).is_empty());
+        assert_eq!(endless(MAX_FIRST + 1, 0), [2]);
+        assert_eq!(endless(MAX_UNENDED + 101, 0), [1, 2]);
+    }
+
+    #[test]
+    fn who_takes_nothing_is_ended_before_the_system_does_so() {
+        let (mut places, start) = (Places::default(), Instant::now());
+        places.came(1);
+        let mut stuck = |arrived, waiting, seconds| {
+            let traffic = |_| {
+                Some(Traffic {
+                    received: 0,
+                    arrived,
+                    waiting,
+                })
+            };
+            let bad = places.bad(start + Duration::from_secs(seconds), traffic);
+            !bad.stuck.is_empty()
+        };
+        // Nothing waits; something waits, and moves; it moves no more.
+        assert!(!stuck(0, false, 0) && !stuck(0, false, 100));
+        assert!(!stuck(10, true, 101) && !stuck(20, true, 108) && !stuck(20, true, 115));
+        assert!(stuck(20, true, 116) && stuck(20, true, 117));
+        assert!(!stuck(20, false, 118) && !stuck(20, true, 125) && stuck(20, true, 126));
     }
 }
