@@ -101,27 +101,32 @@ impl World {
             }
             _ => self.counts.note("fault: clean restart"),
         }
-        let (mut serves, mut legacy) = (model.serves, model.legacy);
         if self.may_switch {
-            (serves, legacy) = (self.rng.bool(), self.rng.u8(..4) == 0);
+            model.serves = self.rng.bool();
+            model.legacy = self.rng.u8(..4) == 0;
+            model.garbles = self.rng.u8(..4) == 0;
         }
-        self.start_as(publisher, serves, legacy);
+        self.start_again(publisher);
     }
 
-    /// Ends, and starts again in another way.
-    pub fn restart_as(&mut self, publisher: usize, serves: bool, legacy: bool) {
-        self.publishers[publisher].stop();
-        self.start_as(publisher, serves, legacy);
+    /// Ends, and starts again so that all can be asked and heard of.
+    pub fn restart_whole(&mut self, publisher: usize) {
+        let model = &mut self.publishers[publisher];
+        if model.serves && !model.legacy && !model.garbles {
+            return;
+        }
+        model.stop();
+        (model.serves, model.legacy, model.garbles) = (true, false, false);
+        self.start_again(publisher);
     }
 
     /// Who was connected to it is not any more; it starts again soon.
-    fn start_as(&mut self, publisher: usize, serves: bool, legacy: bool) {
-        let model = &mut self.publishers[publisher];
-        (model.serves, model.legacy) = (serves, legacy);
-        if !serves {
+    fn start_again(&mut self, publisher: usize) {
+        let model = &self.publishers[publisher];
+        if !model.serves {
             self.counts.note("fault: no sync service");
         }
-        if legacy {
+        if model.legacy {
             self.counts.note("fault: legacy publisher");
         }
         for (agent, slot) in self.connections() {

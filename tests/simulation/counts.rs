@@ -12,6 +12,8 @@ const WANTED: &[&str] = &[
     "fault: messages lost in a run",
     "fault: hello lost",
     "fault: subscription lost",
+    "fault: subscription to hellos lost",
+    "fault: heard after the end",
     "fault: connection lost",
     "fault: connection half open",
     "fault: partition",
@@ -39,6 +41,7 @@ const WANTED: &[&str] = &[
     "fault: refused",
     "fault: no sync service",
     "fault: legacy publisher",
+    "fault: hello not read",
     "fault: grant taken away",
     // What happens to agents.
     "fault: agent killed",

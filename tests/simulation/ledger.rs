@@ -143,14 +143,18 @@ impl Ledger {
         }
     }
 
-    /// Whether the publisher said that nobody can be asked.
+    /// Whether nobody can be asked: the publisher said so, or says no hello though it stamps what it
+    /// sends.
     pub fn is_blind(&self) -> bool {
-        self.greeted && self.endpoint.is_none()
+        match self.legacy {
+            true => self.life.is_some(),
+            false => self.greeted && self.endpoint.is_none(),
+        }
     }
 
     /// Whether there may be holes in what is followed: there was nobody to ask.
     pub fn has_holes(&self) -> bool {
-        self.hello_at.is_some() && self.endpoint.is_none()
+        self.legacy || (self.hello_at.is_some() && self.endpoint.is_none())
     }
 
     /// Whether being in sync proves nothing: nobody can be asked, or nobody says what there is.
@@ -180,7 +184,10 @@ impl Ledger {
                 self.patience.retain(|what, _| !forbidden.contains(what));
             }
             Input::Down => (self.connected, self.greeted) = (false, false),
-            Input::Legacy => self.legacy = true,
+            Input::Legacy => {
+                self.legacy = true;
+                self.give_up(now);
+            }
             Input::Hello(hello) => self.hello(hello, recovery, now, &mut expected),
             Input::Events(events) => {
                 if expected.in_sync {
@@ -259,7 +266,7 @@ impl Ledger {
         }
         self.met.insert(life.publisher, life.incarnation);
         self.life = Some(life);
-        (self.legacy, self.head) = (false, 0);
+        self.head = 0;
         self.under_way.clear();
         self.patience.clear();
         self.fetched.clear();
@@ -278,7 +285,8 @@ impl Ledger {
             return;
         }
         expected.idle = expected.in_sync && self.says_nothing_new(hello, recovery);
-        (self.connected, self.greeted, self.legacy) = (true, true, false);
+        // One from before the connection was lost may be read after it.
+        (self.greeted, self.legacy) = (self.connected, false);
         self.hello_at = Some(now);
         self.head = self.head.max(hello.head);
         let endpoint = Some(hello.sync_endpoint.clone()).filter(|name| !name.is_empty());

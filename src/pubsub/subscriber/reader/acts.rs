@@ -45,9 +45,10 @@ impl Reader {
                     format_args!("sends no hello: treated as legacy"),
                 );
             }
+            Action::SubscribeToHellos => self.subscribe_to_hellos(),
             Action::CountSilence => {
                 metrics.silences_total.inc();
-                self.say(log::Level::Warn, format_args!("silent for too long"));
+                self.say(log::Level::Warn, format_args!("silent for too long, no hello came"));
             }
             Action::CountRefusal => {
                 metrics.refusals_total.inc();

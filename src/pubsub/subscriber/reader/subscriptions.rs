@@ -61,6 +61,14 @@ impl Reader {
         });
     }
 
+    /// Once more, for the publisher says no hello.
+    pub(super) fn subscribe_to_hellos(&mut self) {
+        self.with_link(|link| {
+            link.unsubscribe(&terminated(HELLO))?;
+            link.subscribe(&terminated(HELLO))
+        });
+    }
+
     pub(super) fn drop_legacy_subscriptions(&mut self) {
         if std::mem::take(&mut self.legacy_subscriptions) {
             let topics = self.parts.topics.clone();
