@@ -121,15 +121,13 @@ impl Agent {
             agent.start_lane(options)?;
         }
         agent.look_out()?;
-        let callback: Arc<dyn Callback> = match parts.discovery {
-            None => Arc::clone(&hub) as Arc<dyn Callback>,
-            Some(defaults) => {
-                let (scout, hints, overflow) = discovery::scout(&hub);
-                let discovery = Discovery::new(defaults, &parts.publishers, MAX_DISCOVERED);
-                agent.desk = Some(Desk::new(discovery, &hub, hints, overflow));
-                Arc::new(scout)
-            }
-        };
+        if let Some(defaults) = parts.discovery {
+            // Before the first row is there.
+            let (hints, overflow) = discovery::scout(&hub);
+            let discovery = Discovery::new(defaults, &parts.publishers, MAX_DISCOVERED);
+            agent.desk = Some(Desk::new(discovery, &hub, hints, overflow));
+        }
+        let callback = Arc::clone(&hub) as Arc<dyn Callback>;
         let callback = match parts.recovery {
             None => callback,
             Some(recovery) => {
