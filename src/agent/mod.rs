@@ -182,6 +182,7 @@ impl Agent {
                 }
             }
         }
+        self.topics.follow(&shared);
         self.followed = Some(Arc::clone(&shared));
         Ok(Arc::new(Followers {
             sink,

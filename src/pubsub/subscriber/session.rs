@@ -74,11 +74,20 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
-    Resolving { until: Instant },
-    Connecting { until: Instant },
+    Resolving {
+        until: Instant,
+    },
+    Connecting {
+        until: Instant,
+    },
     /// `greeted`: when the last hello came, or hellos were subscribed to.
-    Live { since: Instant, greeted: Instant },
-    Backoff { until: Instant },
+    Live {
+        since: Instant,
+        greeted: Instant,
+    },
+    Backoff {
+        until: Instant,
+    },
 }
 
 /// What kind of publisher it is, as far as it has shown.

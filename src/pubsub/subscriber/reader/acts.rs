@@ -29,7 +29,7 @@ impl Reader {
                         self.say(log::Level::Warn, format_args!("connection lost"));
                     }
                 }
-                self.follow.link(change, &self.target, Instant::now());
+                self.parts.follow.link(change, &self.target, Instant::now());
             }
             Action::DropLegacySubscriptions => {
                 metrics.legacy.set(0);
@@ -38,7 +38,7 @@ impl Reader {
             // Workers of this host say no hello either, and nobody expects one of them.
             Action::TreatAsLegacy if !self.parts.transport.selects() => {}
             Action::TreatAsLegacy => {
-                self.follow.legacy(Instant::now());
+                self.parts.follow.legacy(Instant::now());
                 metrics.legacy.set(1);
                 self.say(
                     log::Level::Info,
@@ -48,7 +48,10 @@ impl Reader {
             Action::SubscribeToHellos => self.subscribe_to_hellos(),
             Action::CountSilence => {
                 metrics.silences_total.inc();
-                self.say(log::Level::Warn, format_args!("silent for too long, no hello came"));
+                self.say(
+                    log::Level::Warn,
+                    format_args!("silent for too long, no hello came"),
+                );
             }
             Action::CountRefusal => {
                 metrics.refusals_total.inc();
