@@ -68,6 +68,7 @@ impl World {
                 let image = self.publishers[publisher].disk.clone();
                 self.publishers[publisher].image = image;
             }
+            39 if up => self.panic(agent, slot),
             36..38 if self.has_grants => self.forbid(agent, publisher),
             38 if self.has_grants => self.grant_all(),
             _ => {}
@@ -150,6 +151,27 @@ impl World {
         }
         let pause = Duration::from_millis(self.rng.u64(50..3000));
         self.at(self.now + pause, Happening::StartAgent(agent));
+    }
+
+    /// The thread of one follower panics, and what it had to hand on is lost.
+    fn panic(&mut self, agent: usize, slot: usize) {
+        self.counts.note("fault: reader panicked");
+        let now = self.instant();
+        let follower = &mut self.agents[agent].followers[slot];
+        let life = follower.recovery.standing().life;
+        let peer = follower.conn.peer.map(|peer| &self.publishers[peer]);
+        if let Some(peer) = peer.filter(|peer| Some(peer.life()) == life && !peer.legacy)
+            && let Some(sent) = peer.journal.back()
+        {
+            // What comes of it is not done.
+            let lost = [sent.event()].into_iter().collect();
+            let out = &mut Vec::new();
+            follower.recovery.step(Input::Events(lost), now, out);
+        }
+        follower.cursors.retain(|(of, _), _| Some(*of) != life);
+        follower.loose.retain(|(of, _), _| Some(*of) != life);
+        self.step(agent, slot, Input::Anew);
+        self.cut_off(agent, slot, true);
     }
 
     /// A topic comes or goes.

@@ -44,6 +44,7 @@ const WANTED: &[&str] = &[
     "fault: hello not read",
     "fault: grant taken away",
     // What happens to agents.
+    "fault: reader panicked",
     "fault: agent killed",
     "fault: agent killed without checkpoint",
     "fault: topic unwanted",

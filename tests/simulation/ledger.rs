@@ -203,6 +203,12 @@ impl Ledger {
             }
             Input::Answer(tag, answer) => self.answer(*tag, answer, now, &mut expected),
             Input::Lost => self.give_up(now),
+            Input::Anew => {
+                (self.connected, self.greeted) = (false, false);
+                let life = self.life;
+                self.kept.retain(|kept, _| Some(*kept) != life);
+                self.begin();
+            }
             Input::Tick => {
                 let timeout = self.options.ask_timeout;
                 let late = |question: &&Question| question.at + timeout <= now;
@@ -266,14 +272,18 @@ impl Ledger {
         }
         self.met.insert(life.publisher, life.incarnation);
         self.life = Some(life);
+        self.begin();
+        expected.resumed = Some(self.kept.get(&life).cloned().unwrap_or_default());
+        true
+    }
+
+    fn begin(&mut self) {
         self.head = 0;
         self.under_way.clear();
         self.patience.clear();
         self.fetched.clear();
         self.failures = 0;
         self.forbidden.clear();
-        expected.resumed = Some(self.kept.get(&life).cloned().unwrap_or_default());
-        true
     }
 
     fn hello(&mut self, hello: &Hello, recovery: &Recovery, now: Instant, expected: &mut Expected) {

@@ -344,6 +344,14 @@ impl Follow for Follower {
         self.show(now);
     }
 
+    fn begin_anew(&mut self, now: Instant) {
+        self.line = None;
+        self.actions.clear();
+        self.step(Input::Anew, now);
+        self.followed.has_come(self.recovery.positions());
+        self.show(now);
+    }
+
     fn topic(&mut self, topic: &str, wanted: bool, now: Instant) {
         let topic: Arc<str> = topic.into();
         self.shared.topic(&topic, wanted);

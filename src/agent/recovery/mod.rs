@@ -101,6 +101,9 @@ pub enum Input {
     Answer(u64, Answer),
     /// What came in place of an answer is none: whatever is under way will not be answered.
     Lost,
+    /// What was told, or was to be done, may be lost in part: nothing is known of any topic. A new
+    /// connection is made.
+    Anew,
     /// Time has passed; see [`Recovery::deadline`].
     Tick,
 }
@@ -300,6 +303,7 @@ impl Recovery {
             Input::Wanted(topic) => self.wanted(topic),
             Input::Unwanted(topic) => self.unwanted(&topic),
             Input::Lost => self.asks.all_lost(now),
+            Input::Anew => self.anew(),
             Input::Tick => self.tick(now, out),
         }
         self.ask(now, out);
@@ -389,6 +393,20 @@ impl Recovery {
             self.part();
         }
         self.life = Some(life);
+        self.begin();
+        true
+    }
+
+    /// A step may have ended in the middle of anything, and what it had to hand on with it.
+    fn anew(&mut self) {
+        (self.connected, self.greeted) = (false, false);
+        let life = self.life;
+        self.kept.retain(|kept| Some(kept.life) != life);
+        self.begin();
+    }
+
+    /// Begins with what is kept of this life, on all topics.
+    fn begin(&mut self) {
         self.covered = 0;
         (self.unsure, self.round_due, self.round) = (false, false, 0);
         self.asks.forget();
@@ -400,7 +418,6 @@ impl Recovery {
         for name in names {
             self.wanted(name);
         }
-        true
     }
 
     fn hello(&mut self, hello: &Hello, now: Instant, out: &mut Vec<Action>) {

@@ -4,6 +4,8 @@
 //! a handler, a name server or a lock that is held for long.
 
 mod acts;
+#[cfg(test)]
+mod panics;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -71,6 +73,8 @@ pub struct Reader {
     legacy_subscriptions: bool,
     /// Inputs not yet given to the session.
     inputs: Vec<Input>,
+    /// Whether it begins again after a panic.
+    anew: bool,
     lines: RateLimit,
 }
 
@@ -91,6 +95,7 @@ impl Reader {
             target: parts.endpoint.clone(),
             legacy_subscriptions: false,
             inputs: vec![Input::Start],
+            anew: false,
             lines: RateLimit::new(LINES, LINES_INTERVAL),
             parts,
         }
@@ -107,6 +112,7 @@ impl Reader {
             );
             self.link = None;
             self.inputs = vec![Input::Down, Input::Start];
+            self.anew = true;
         }
         let selects = self.parts.transport.selects();
         if !selects && catch_unwind(AssertUnwindSafe(|| self.drain())).is_err() {
@@ -141,6 +147,11 @@ impl Reader {
     }
 
     fn serve(&mut self) {
+        if self.anew {
+            // A batch may have been taken and not handed on.
+            self.parts.follow.begin_anew(Instant::now());
+            self.anew = false;
+        }
         loop {
             self.parts.source.pulse.beat();
             self.advance();
