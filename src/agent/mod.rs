@@ -11,6 +11,8 @@ use crate::event::SEND_ALL;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
 
+use crate::util::pulse::Pulse;
+
 use checkpoint::{CheckpointMetrics, Checkpoints};
 use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
 use follower::{Followed, Followers, SyncTransport};
@@ -209,6 +211,12 @@ impl Agent {
     /// What reading the northbound store counts; `None` where there is none.
     pub fn northbound(&self) -> Option<&Arc<NorthboundMetrics>> {
         self.northbound.as_ref().map(|each| &each.metrics)
+    }
+
+    /// The thread that reads the northbound store: whether it runs, and whether it gets on.
+    fn northbound_thread(&self) -> Option<(bool, &Pulse)> {
+        let northbound = self.northbound.as_ref()?;
+        Some((northbound.is_running(), northbound.pulse()))
     }
 
     /// The subscriber, to add and remove publishers and topics.
