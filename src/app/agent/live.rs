@@ -105,6 +105,11 @@ impl Live {
         self.health.clone()
     }
 
+    /// Forgets deleted objects whose time is over.
+    pub fn forget(&self) {
+        self.agent.hub().forget(self.config.tombstone_ttl);
+    }
+
     /// The whole of it.
     pub fn report(&mut self) -> AgentReport {
         self.look();
