@@ -11,8 +11,9 @@ use crate::pubsub::endpoint::Endpoint;
 impl Agent {
     /// From now on these are the configured publishers: follows those that are new, and follows
     /// those no longer that are not among them, unless the table `publisher` names them. What
-    /// cannot be followed is left out and told. Takes up to half a second for each one left.
-    pub fn set_publishers(&mut self, publishers: &[Endpoint]) -> Vec<PubSubError> {
+    /// cannot be followed is left out, told, and no publisher of these. Takes up to half a second for
+    /// each one left.
+    pub fn set_publishers(&mut self, publishers: &[Endpoint]) -> Vec<(Endpoint, PubSubError)> {
         let mut failed = Vec::new();
         let old = std::mem::replace(&mut self.publishers, publishers.to_vec());
         for endpoint in old.iter().filter(|old| !publishers.contains(old)) {
@@ -25,11 +26,14 @@ impl Agent {
                 Ok(true) => log::info!("publisher {endpoint} is followed"),
                 // It was discovered before.
                 Ok(false) => {}
-                Err(error) => failed.push(error),
+                Err(error) => failed.push((endpoint.clone(), error)),
             }
         }
+        for (endpoint, _) in &failed {
+            self.publishers.retain(|followed| followed != endpoint);
+        }
         if let Some(desk) = &mut self.desk {
-            desk.set_configured(publishers, self.subscriber.as_mut());
+            desk.set_configured(&self.publishers, self.subscriber.as_mut());
         }
         failed
     }
@@ -37,10 +41,15 @@ impl Agent {
     /// Starts one more handler, which is given all rows.
     ///
     /// # Errors
-    /// The system has no thread or descriptor left; the handler's name is in the text.
+    /// The system has no thread or descriptor left; the handler's name is in the text, and there is none.
     pub fn add_handler(&mut self, options: LaneOptions) -> Result<(), PubSubError> {
+        let name = options.name.clone();
         self.start_lane(options)?;
-        self.look_out()
+        let watched = self.look_out();
+        if watched.is_err() {
+            self.remove_handlers(&[&name]);
+        }
+        watched
     }
 
     pub(super) fn start_lane(&mut self, options: LaneOptions) -> Result<(), PubSubError> {

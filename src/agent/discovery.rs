@@ -1,8 +1,8 @@
 //! Publishers that nobody configured: agents find them by the rows of table `publisher`.
 //!
-//! [`Discovery`] decides, and is pure. A callback between readers and hub only says which rows
-//! changed; [`Desk`], the owner's end, reads their newest state from the hub's replica. So
-//! what counts is what the replica holds, in whatever order publishers were heard.
+//! [`Discovery`] decides, and is pure. The hub only says which rows changed; [`Desk`], the owner's
+//! end, reads their newest state from the hub's replica. So what counts is what the replica holds, in
+//! whatever order publishers were heard, and by whatever way the rows came or went.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

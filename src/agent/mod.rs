@@ -11,6 +11,8 @@ use crate::event::SEND_ALL;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::pubsub::{Callback, PubSubApi, PubSubError, Source, SubscriberApi, SubscriberOptions};
 
+use crate::util::pulse::Pulse;
+
 use checkpoint::{CheckpointMetrics, Checkpoints};
 use discovery::{Desk, Discovery, Hint, MAX_DISCOVERED};
 use follower::{Followed, Followers, SyncTransport};
@@ -121,15 +123,13 @@ impl Agent {
             agent.start_lane(options)?;
         }
         agent.look_out()?;
-        let callback: Arc<dyn Callback> = match parts.discovery {
-            None => Arc::clone(&hub) as Arc<dyn Callback>,
-            Some(defaults) => {
-                let (scout, hints, overflow) = discovery::scout(&hub);
-                let discovery = Discovery::new(defaults, &parts.publishers, MAX_DISCOVERED);
-                agent.desk = Some(Desk::new(discovery, &hub, hints, overflow));
-                Arc::new(scout)
-            }
-        };
+        if let Some(defaults) = parts.discovery {
+            // Before the first row is there.
+            let (hints, overflow) = discovery::scout(&hub);
+            let discovery = Discovery::new(defaults, &parts.publishers, MAX_DISCOVERED);
+            agent.desk = Some(Desk::new(discovery, &hub, hints, overflow));
+        }
+        let callback = Arc::clone(&hub) as Arc<dyn Callback>;
         let callback = match parts.recovery {
             None => callback,
             Some(recovery) => {
@@ -184,6 +184,7 @@ impl Agent {
                 }
             }
         }
+        self.topics.follow(&shared);
         self.followed = Some(Arc::clone(&shared));
         Ok(Arc::new(Followers {
             sink,
@@ -210,6 +211,12 @@ impl Agent {
     /// What reading the northbound store counts; `None` where there is none.
     pub fn northbound(&self) -> Option<&Arc<NorthboundMetrics>> {
         self.northbound.as_ref().map(|each| &each.metrics)
+    }
+
+    /// The thread that reads the northbound store: whether it runs, and whether it gets on.
+    fn northbound_thread(&self) -> Option<(bool, &Pulse)> {
+        let northbound = self.northbound.as_ref()?;
+        Some((northbound.is_running(), northbound.pulse()))
     }
 
     /// The subscriber, to add and remove publishers and topics.

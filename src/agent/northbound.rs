@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Deserialize;
 
 use super::follower::Rows;
@@ -19,6 +19,7 @@ use crate::event::{Event, EventBatch, SEND_ALL};
 use crate::handler::SyncReason;
 use crate::replica::{Replica, Row, RowKey};
 use crate::store::{NbStore, StoreError};
+use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 
 crate::metrics! {
@@ -53,6 +54,7 @@ pub struct Northbound {
     hub: Arc<Hub>,
     asked: Sender<Asked>,
     thread: Thread,
+    pulse: Arc<Pulse>,
     /// What it counts.
     pub metrics: Arc<NorthboundMetrics>,
 }
@@ -66,18 +68,31 @@ impl Northbound {
         // One that waits covers all that ask meanwhile.
         let (asked, inbox) = bounded(1);
         let metrics = Arc::<NorthboundMetrics>::default();
+        let pulse = Arc::<Pulse>::default();
         let reader = Reader {
             hub: Arc::clone(hub),
             open,
             inbox,
+            pulse: Arc::clone(&pulse),
             metrics: Arc::clone(&metrics),
         };
         Ok(Northbound {
             hub: Arc::clone(hub),
             asked,
             thread: Thread::spawn("northbound", move || reader.run())?,
+            pulse,
             metrics,
         })
+    }
+
+    /// Whether its thread runs; one that has ended does not begin again.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Whether its thread gets on.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 }
 
@@ -104,8 +119,18 @@ impl Rows for Northbound {
     }
 
     fn resync(&self, reason: SyncReason, topics: Vec<Arc<str>>) {
-        if self.asked.try_send(Asked { reason, topics }).is_err() {
-            log::debug!("the northbound store is about to be read anyway");
+        match self.asked.try_send(Asked { reason, topics }) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                log::debug!("the northbound store is about to be read anyway");
+            }
+            Err(TrySendError::Disconnected(_)) => {
+                log::error!(
+                    "the thread that reads the northbound store has ended, restart the agent: handlers \
+                     start over with the rows that were heard of"
+                );
+                self.hub.resync(reason);
+            }
         }
     }
 
@@ -119,6 +144,7 @@ struct Reader {
     hub: Arc<Hub>,
     open: Open,
     inbox: Receiver<Asked>,
+    pulse: Arc<Pulse>,
     metrics: Arc<NorthboundMetrics>,
 }
 
@@ -131,6 +157,7 @@ struct Stored {
 impl Reader {
     fn run(self) {
         for asked in &self.inbox {
+            self.pulse.beat();
             self.metrics.reads_total.inc();
             let before = before(&self.hub);
             match self.read() {
@@ -145,6 +172,7 @@ impl Reader {
                 }
             }
             self.hub.resync(asked.reason);
+            self.pulse.rest();
         }
     }
 
@@ -153,6 +181,7 @@ impl Reader {
         let mut stored = HashMap::new();
         for table in store.tables()? {
             for key in store.keys(&table)? {
+                self.pulse.beat();
                 // One that is gone by now is gone.
                 if let Some(value) = store.get(&table, &key)? {
                     let topic = topic(&value);
@@ -176,6 +205,7 @@ impl Reader {
             .filter(|(_, row)| wanted(&row.topic))
             .collect();
         for slice in stored_here.chunks(SLICE) {
+            self.pulse.beat();
             let changed = self.hub.change(|replica| {
                 let mut events = EventBatch::new();
                 for (name, row) in slice {
@@ -191,6 +221,7 @@ impl Reader {
         let here = |name: &&RowKey| stored.get(*name).is_some_and(|row| wanted(&row.topic));
         let gone: Vec<_> = before.keys().filter(|name| !here(name)).collect();
         for slice in gone.chunks(SLICE) {
+            self.pulse.beat();
             let removed = self.hub.change(|replica| {
                 let mut events = EventBatch::new();
                 for name in slice {
@@ -260,6 +291,7 @@ mod tests {
     use super::*;
     use crate::event::Stamp;
     use crate::store::driver::memory::MemoryStore;
+    use crate::util::pulse::Watched;
 
     fn within(what: &str, mut holds: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -399,6 +431,7 @@ mod tests {
             hub: Arc::clone(&rig.hub),
             open: Box::new(|| Ok(Arc::new(MemoryStore::new()) as Arc<dyn NbStore>)),
             inbox,
+            pulse: Arc::default(),
             metrics: Arc::default(),
         };
         reader.merge(&before, &read, &["D".into()]);
@@ -406,5 +439,29 @@ mod tests {
         assert_eq!(rig.value("ends"), None);
         assert_eq!(rig.value("comes").as_deref(), Some("2"));
         assert_eq!(rig.value("stays").as_deref(), Some("read"));
+    }
+
+    /// Its thread may wait for the store for ever, and may end with it.
+    #[test]
+    fn a_store_that_hangs_shows_and_one_that_panics_ends_no_resync() {
+        let (hub, (hold, held)) = (Hub::new(), bounded::<()>(0));
+        let open: Open = Box::new(move || {
+            let _ = held.recv();
+            panic!("as a store's code may");
+        });
+        let northbound = Northbound::start(&hub, open).unwrap();
+        let resync = || northbound.resync(SyncReason::Requested, vec!["D".into()]);
+        resync();
+        let mut watched = Watched::new(northbound.pulse(), Instant::now());
+        within("it is seen at work on one thing", || {
+            let now = Instant::now();
+            watched.stuck_for(northbound.pulse(), now) > Duration::from_millis(20)
+        });
+        assert!(northbound.is_running());
+        drop(hold);
+        within("its thread ends", || !northbound.is_running());
+        assert_eq!(hub.metrics.resyncs_asked_total.get(), 0);
+        resync();
+        assert_eq!(hub.metrics.resyncs_asked_total.get(), 1);
     }
 }

@@ -1,9 +1,11 @@
 //! Which topics the agent follows, and for whom.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
+use super::follower::Shared;
 use crate::dispatch::Hub;
 use crate::event::SEND_ALL;
 use crate::handler::TopicRequests;
@@ -65,16 +67,22 @@ impl Uses {
 }
 
 /// Keeps subscriber and hub in step with [`Uses`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Topics {
     uses: Uses,
     desk: TopicDesk,
+    followed: Option<Arc<Shared>>,
 }
 
 impl Topics {
     /// A handle for the handler called `name`.
     pub fn requests(&self, name: &str) -> TopicRequests {
         self.desk.requests(name)
+    }
+
+    /// Where it is kept how far topics were followed.
+    pub fn follow(&mut self, followed: &Arc<Shared>) {
+        self.followed = Some(Arc::clone(followed));
     }
 
     pub fn bell(&self) -> Receiver<()> {
@@ -137,6 +145,10 @@ impl Topics {
             return;
         }
         for topic in topics {
+            // Before readers are told, and before the rows go.
+            if let Some(followed) = &self.followed {
+                followed.forget(topic);
+            }
             subscriber.unregister_topic(topic);
         }
         let rows = hub.drop_topics(topics);

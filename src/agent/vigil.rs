@@ -20,7 +20,7 @@ pub enum State {
     Forbidden,
     /// The publisher is not connected.
     Down,
-    /// The handler does not run; it will be started again.
+    /// The handler does not run and will be started again; or a thread has ended, and will not.
     Stopped,
     /// The handler has yet to be given rows.
     Behind,
@@ -92,6 +92,8 @@ impl Health {
 pub struct Vigil {
     publishers: BTreeMap<String, Seen>,
     handlers: BTreeMap<String, Seen>,
+    /// Other threads.
+    threads: BTreeMap<String, Seen>,
 }
 
 impl Vigil {
@@ -130,6 +132,11 @@ impl Vigil {
             (lane.name(), state, handle.pulse())
         });
         see(&mut self.handlers, lanes, stuck_after, now);
+        let northbound = agent.northbound_thread().map(|(runs, pulse)| {
+            let state = if runs { State::Well } else { State::Stopped };
+            ("northbound", state, pulse)
+        });
+        see(&mut self.threads, northbound.into_iter(), stuck_after, now);
         self.health(now)
     }
 
@@ -148,7 +155,11 @@ impl Vigil {
         if self.publishers.is_empty() {
             health.reasons.push("there is no publisher".into());
         }
-        for (what, parts) in [("publisher", &self.publishers), ("handler", &self.handlers)] {
+        for (what, parts) in [
+            ("publisher", &self.publishers),
+            ("handler", &self.handlers),
+            ("thread", &self.threads),
+        ] {
             for (name, seen) in parts {
                 health.stuck += usize::from(seen.state == State::Stuck);
                 if let Some(why) = seen.state.reason() {

@@ -85,6 +85,7 @@ settings! {
              when the node boots holds them up (TimeoutStartSec).",
         ),
         stuck_timeout: Duration = common::STUCK_TIMEOUT,
+        tombstone_ttl: Duration = common::TOMBSTONE_TTL,
         connect_timeout: Duration = key(
             "5.0",
             Kind::Seconds(0.1, 300.0),

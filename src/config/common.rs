@@ -64,6 +64,13 @@ pub(super) const STUCK_TIMEOUT: Spec = key(
      any handler may take over one event.",
 );
 
+pub(super) const TOMBSTONE_TTL: Spec = key(
+    "604800",
+    Kind::Seconds(1.0, 31_536_000.0),
+    "How long a deleted object is remembered, so that a late older change does not bring it\n\
+     back. Longer than any publisher is away. The same at publishers and agents.",
+);
+
 pub(super) const LOG_LEVEL: Spec = key(
     r#""info""#,
     Kind::LogFilter,

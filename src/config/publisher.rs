@@ -123,12 +123,7 @@ settings! {
             Kind::Seconds(1.0, 31_536_000.0),
             "How long events are kept.",
         ),
-        tombstone_ttl: Duration = key(
-            "604800",
-            Kind::Seconds(1.0, 31_536_000.0),
-            "How long a deleted object is remembered, so that a late older change does not bring it\n\
-             back. Longer than any publisher is away.",
-        ),
+        tombstone_ttl: Duration = common::TOMBSTONE_TTL,
         nb_store: String = key(
             r#""embedded""#,
             Kind::Choice(&["embedded", "memory"]),

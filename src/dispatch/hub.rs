@@ -66,7 +66,11 @@ struct State {
     closed: bool,
     /// Lanes begin nothing until [`Hub::open`].
     held: bool,
+    note: Option<Note>,
 }
+
+/// Told of each row of one table that changes.
+type Note = (&'static str, Box<dyn Fn(&str) + Send>);
 
 /// Rows looked at in one go when all must be: the lock is held for so many.
 const WALK: usize = 4096;
@@ -157,6 +161,12 @@ impl Hub {
         onlooker
     }
 
+    /// From now on `note` is told the key of each row of `table` that changes, by whatever way, once it
+    /// has. It holds everybody up, so it must not block.
+    pub fn note(&self, table: &'static str, note: Box<dyn Fn(&str) + Send>) {
+        self.state().note = Some((table, note));
+    }
+
     /// Keeps lanes from beginning until [`Hub::open`]: what is there so far is not all.
     pub fn hold(&self) {
         self.state().held = true;
@@ -224,6 +234,7 @@ impl Hub {
             slots,
             eyes,
             dropped,
+            note,
             ..
         } = state;
         // Almost always every event is fresh; the others are left out of a new batch.
@@ -238,6 +249,11 @@ impl Hub {
             let merged = replica.merge(&event, now);
             match merged.verdict {
                 Verdict::Applied => {
+                    if let Some((table, note)) = note
+                        && event.table == *table
+                    {
+                        note(event.key);
+                    }
                     left.extend(merged.left.map(|topic| (place - stale.len(), topic)));
                     continue;
                 }
@@ -287,12 +303,18 @@ impl Hub {
                 slots,
                 eyes,
                 dropped,
+                note,
                 ..
             } = &mut *state;
             let mut gone = EventBatch::new();
             // One that is wanted again meanwhile keeps what it has left, and what comes.
             let leaves = |row: &Row| dropped.holds(&row.topic);
             let more = replica.drop_rows(&mut cursor, WALK, leaves, |name, row| {
+                if let Some((table, note)) = note
+                    && *name.table == **table
+                {
+                    note(&name.key);
+                }
                 let delete = Event::delete(&name.table, &name.key).on(&row.topic);
                 // What does not fit into 4 GiB of names would be told by nobody; a walk's rows do.
                 if !row.is_tombstone() && gone.push(&delete) {

@@ -137,7 +137,9 @@ impl Lane {
             taken: 0,
             ending: None,
         };
-        let thread = Thread::spawn(options.name, move || worker.run())?;
+        let thread = Thread::spawn(options.name, move || worker.run());
+        // Nobody would take what the hub goes on offering.
+        let thread = thread.inspect_err(|_| shared.leave())?;
         Ok(Lane {
             thread,
             closing,

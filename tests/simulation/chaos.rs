@@ -68,6 +68,7 @@ impl World {
                 let image = self.publishers[publisher].disk.clone();
                 self.publishers[publisher].image = image;
             }
+            39 if up => self.panic(agent, slot),
             36..38 if self.has_grants => self.forbid(agent, publisher),
             38 if self.has_grants => self.grant_all(),
             _ => {}
@@ -101,27 +102,32 @@ impl World {
             }
             _ => self.counts.note("fault: clean restart"),
         }
-        let (mut serves, mut legacy) = (model.serves, model.legacy);
         if self.may_switch {
-            (serves, legacy) = (self.rng.bool(), self.rng.u8(..4) == 0);
+            model.serves = self.rng.bool();
+            model.legacy = self.rng.u8(..4) == 0;
+            model.garbles = self.rng.u8(..4) == 0;
         }
-        self.start_as(publisher, serves, legacy);
+        self.start_again(publisher);
     }
 
-    /// Ends, and starts again in another way.
-    pub fn restart_as(&mut self, publisher: usize, serves: bool, legacy: bool) {
-        self.publishers[publisher].stop();
-        self.start_as(publisher, serves, legacy);
+    /// Ends, and starts again so that all can be asked and heard of.
+    pub fn restart_whole(&mut self, publisher: usize) {
+        let model = &mut self.publishers[publisher];
+        if model.serves && !model.legacy && !model.garbles {
+            return;
+        }
+        model.stop();
+        (model.serves, model.legacy, model.garbles) = (true, false, false);
+        self.start_again(publisher);
     }
 
     /// Who was connected to it is not any more; it starts again soon.
-    fn start_as(&mut self, publisher: usize, serves: bool, legacy: bool) {
-        let model = &mut self.publishers[publisher];
-        (model.serves, model.legacy) = (serves, legacy);
-        if !serves {
+    fn start_again(&mut self, publisher: usize) {
+        let model = &self.publishers[publisher];
+        if !model.serves {
             self.counts.note("fault: no sync service");
         }
-        if legacy {
+        if model.legacy {
             self.counts.note("fault: legacy publisher");
         }
         for (agent, slot) in self.connections() {
@@ -145,6 +151,27 @@ impl World {
         }
         let pause = Duration::from_millis(self.rng.u64(50..3000));
         self.at(self.now + pause, Happening::StartAgent(agent));
+    }
+
+    /// The thread of one follower panics, and what it had to hand on is lost.
+    fn panic(&mut self, agent: usize, slot: usize) {
+        self.counts.note("fault: reader panicked");
+        let now = self.instant();
+        let follower = &mut self.agents[agent].followers[slot];
+        let life = follower.recovery.standing().life;
+        let peer = follower.conn.peer.map(|peer| &self.publishers[peer]);
+        if let Some(peer) = peer.filter(|peer| Some(peer.life()) == life && !peer.legacy)
+            && let Some(sent) = peer.journal.back()
+        {
+            // What comes of it is not done.
+            let lost = [sent.event()].into_iter().collect();
+            let out = &mut Vec::new();
+            follower.recovery.step(Input::Events(lost), now, out);
+        }
+        follower.cursors.retain(|(of, _), _| Some(*of) != life);
+        follower.loose.retain(|(of, _), _| Some(*of) != life);
+        self.step(agent, slot, Input::Anew);
+        self.cut_off(agent, slot, true);
     }
 
     /// A topic comes or goes.

@@ -143,14 +143,18 @@ impl Ledger {
         }
     }
 
-    /// Whether the publisher said that nobody can be asked.
+    /// Whether nobody can be asked: the publisher said so, or says no hello though it stamps what it
+    /// sends.
     pub fn is_blind(&self) -> bool {
-        self.greeted && self.endpoint.is_none()
+        match self.legacy {
+            true => self.life.is_some(),
+            false => self.greeted && self.endpoint.is_none(),
+        }
     }
 
     /// Whether there may be holes in what is followed: there was nobody to ask.
     pub fn has_holes(&self) -> bool {
-        self.hello_at.is_some() && self.endpoint.is_none()
+        self.legacy || (self.hello_at.is_some() && self.endpoint.is_none())
     }
 
     /// Whether being in sync proves nothing: nobody can be asked, or nobody says what there is.
@@ -180,7 +184,10 @@ impl Ledger {
                 self.patience.retain(|what, _| !forbidden.contains(what));
             }
             Input::Down => (self.connected, self.greeted) = (false, false),
-            Input::Legacy => self.legacy = true,
+            Input::Legacy => {
+                self.legacy = true;
+                self.give_up(now);
+            }
             Input::Hello(hello) => self.hello(hello, recovery, now, &mut expected),
             Input::Events(events) => {
                 if expected.in_sync {
@@ -196,6 +203,12 @@ impl Ledger {
             }
             Input::Answer(tag, answer) => self.answer(*tag, answer, now, &mut expected),
             Input::Lost => self.give_up(now),
+            Input::Anew => {
+                (self.connected, self.greeted) = (false, false);
+                let life = self.life;
+                self.kept.retain(|kept, _| Some(*kept) != life);
+                self.begin();
+            }
             Input::Tick => {
                 let timeout = self.options.ask_timeout;
                 let late = |question: &&Question| question.at + timeout <= now;
@@ -259,14 +272,18 @@ impl Ledger {
         }
         self.met.insert(life.publisher, life.incarnation);
         self.life = Some(life);
-        (self.legacy, self.head) = (false, 0);
+        self.begin();
+        expected.resumed = Some(self.kept.get(&life).cloned().unwrap_or_default());
+        true
+    }
+
+    fn begin(&mut self) {
+        self.head = 0;
         self.under_way.clear();
         self.patience.clear();
         self.fetched.clear();
         self.failures = 0;
         self.forbidden.clear();
-        expected.resumed = Some(self.kept.get(&life).cloned().unwrap_or_default());
-        true
     }
 
     fn hello(&mut self, hello: &Hello, recovery: &Recovery, now: Instant, expected: &mut Expected) {
@@ -278,7 +295,8 @@ impl Ledger {
             return;
         }
         expected.idle = expected.in_sync && self.says_nothing_new(hello, recovery);
-        (self.connected, self.greeted, self.legacy) = (true, true, false);
+        // One from before the connection was lost may be read after it.
+        (self.greeted, self.legacy) = (self.connected, false);
         self.hello_at = Some(now);
         self.head = self.head.max(hello.head);
         let endpoint = Some(hello.sync_endpoint.clone()).filter(|name| !name.is_empty());

@@ -39,8 +39,21 @@ pub struct Conn {
     /// So many messages more are lost.
     pub losing: u32,
     pub heard: Duration,
-    /// Whether a hello came.
-    pub greeted: bool,
+    /// When the last hello came, or the connection was made.
+    pub greeted: Duration,
+    /// What the publisher was taken for, over all connections.
+    pub nature: Nature,
+    /// The connection before, while it is still read.
+    pub late: Option<u64>,
+}
+
+/// What kind of publisher it is, as far as it has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Nature {
+    #[default]
+    Unknown,
+    Legacy,
+    Fanfare,
 }
 
 /// What comes on a connection.
@@ -49,9 +62,11 @@ pub enum Message {
     Events(EventBatch),
     /// And the heads of all topics when it was said.
     Hello(Hello, Life, BTreeMap<&'static str, u64>),
+    /// A hello that cannot be read.
+    Garbled,
 }
 
-/// Silence for which an agent gives a connection up.
+/// Time without a hello for which an agent gives a connection up.
 const SILENCE: Duration = MAX_IDLE_TIME.saturating_mul(3);
 
 /// Time without a hello after which a publisher is taken for one that says none.
@@ -123,7 +138,10 @@ impl World {
     pub fn send_hello(&mut self, publisher: usize) {
         let model = &mut self.publishers[publisher];
         let hello = model.hello(self.now);
-        let message = Message::Hello(hello.clone(), model.life(), model.disk.heads.clone());
+        let message = match model.garbles {
+            true => Message::Garbled,
+            false => Message::Hello(hello.clone(), model.life(), model.disk.heads.clone()),
+        };
         if hello.overflow {
             self.counts.note("fault: recent overflows");
         }
@@ -164,17 +182,26 @@ impl World {
     pub fn heard(&mut self, agent: usize, slot: usize, epoch: u64, message: Message) {
         let up = self.agents[agent].up;
         let conn = &mut self.agents[agent].followers[slot].conn;
-        if conn.epoch != epoch || !up {
+        let late = conn.late == Some(epoch);
+        if !up || (conn.epoch != epoch && !late) {
             return;
         }
-        conn.heard = self.now;
-        conn.greeted |= matches!(message, Message::Hello(..));
+        if late {
+            // It is read until the next one is made.
+            self.counts.note("fault: heard after the end");
+        } else {
+            conn.heard = self.now;
+        }
         match message {
             Message::Events(batch) => self.step(agent, slot, Input::Events(batch)),
             Message::Hello(hello, life, heads) => {
+                if !late {
+                    (conn.greeted, conn.nature) = (self.now, Nature::Fanfare);
+                }
                 self.agents[agent].followers[slot].promised = Some((life, heads));
                 self.step(agent, slot, Input::Hello(hello));
             }
+            Message::Garbled => self.counts.note("fault: hello not read"),
         }
     }
 
@@ -192,8 +219,8 @@ impl World {
         let conn = &mut self.agents[agent].followers[slot].conn;
         let again = std::mem::replace(&mut conn.again, true);
         (conn.up, conn.peer, conn.heard, conn.last_arrival) = (true, Some(publisher), now, now);
-        (conn.losing, conn.greeted) = (0, false);
-        let epoch = conn.epoch;
+        (conn.losing, conn.greeted, conn.late) = (0, now, None);
+        let (epoch, nature) = (conn.epoch, conn.nature);
         self.step(agent, slot, Input::Up { again });
         let topics = self.agents[agent].topics(slot).clone();
         for topic in topics {
@@ -203,19 +230,34 @@ impl World {
                 self.subscribe(agent, slot, Some(topic), true);
             }
         }
-        self.subscribe(agent, slot, None, true);
+        self.subscribe_to_hellos(agent, slot);
         self.at(now + MAX_IDLE_TIME, Happening::Silence(agent, slot, epoch));
-        self.at(now + LEGACY_AFTER, Happening::Legacy(agent, slot, epoch));
+        if nature != Nature::Fanfare {
+            self.at(now + LEGACY_AFTER, Happening::Legacy(agent, slot, epoch));
+        }
     }
 
-    /// No hello came for long.
+    fn subscribe_to_hellos(&mut self, agent: usize, slot: usize) {
+        if self.chance(self.subscription_lost) {
+            self.counts.note("fault: subscription to hellos lost");
+        } else {
+            self.subscribe(agent, slot, None, true);
+        }
+    }
+
+    /// No hello came for long: it is taken for legacy, and asked for hellos from time to time.
     pub fn legacy(&mut self, agent: usize, slot: usize, epoch: u64) {
-        let model = &self.agents[agent];
-        let conn = &model.followers[slot].conn;
-        if model.up && conn.up && conn.epoch == epoch && !conn.greeted {
+        let model = &mut self.agents[agent];
+        let conn = &mut model.followers[slot].conn;
+        if !model.up || !conn.up || conn.epoch != epoch || conn.nature == Nature::Fanfare {
+            return;
+        }
+        if std::mem::replace(&mut conn.nature, Nature::Legacy) == Nature::Unknown {
             self.counts.note("fault: taken for legacy");
             self.step(agent, slot, Input::Legacy);
         }
+        self.subscribe_to_hellos(agent, slot);
+        self.at(self.now + SILENCE, Happening::Legacy(agent, slot, epoch));
     }
 
     fn connect_later(&mut self, agent: usize, slot: usize) {
@@ -271,6 +313,7 @@ impl World {
             return;
         }
         conn.up = false;
+        conn.late = self.rng.bool().then_some(conn.epoch);
         conn.epoch += 1;
         self.step(agent, slot, Input::Down);
         // An answer from before its grants came would keep an agent waiting for a minute.
@@ -287,9 +330,13 @@ impl World {
         if !model.up || !conn.up || conn.epoch != epoch {
             return;
         }
-        // One that says nothing may have nothing to say, if it is legacy.
-        let legacy = conn.peer.is_some_and(|peer| self.publishers[peer].legacy);
-        if self.now >= conn.heard + SILENCE && !legacy {
+        let silent = conn.nature == Nature::Fanfare && self.now >= conn.greeted + SILENCE;
+        // The heartbeats of the transport tell that nobody is there any more.
+        let dead = conn.peer.is_none() && self.now >= conn.heard + SILENCE;
+        if silent {
+            self.agents[agent].followers[slot].conn.nature = Nature::Unknown;
+        }
+        if silent || dead {
             return self.cut_off(agent, slot, true);
         }
         let at = self.now + MAX_IDLE_TIME / 5;

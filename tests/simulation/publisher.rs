@@ -73,6 +73,8 @@ pub struct Publisher {
     pub serves: bool,
     /// Whether it says no hello and stamps nothing: nobody can know what it sent.
     pub legacy: bool,
+    /// Whether no agent can read its hellos, as where it is of a later version.
+    pub garbles: bool,
     /// An earlier state of the disk: what is left when its end is lost.
     pub image: Disk,
     said: Option<u64>,
@@ -99,6 +101,7 @@ impl Publisher {
             max_recent,
             serves: true,
             legacy: false,
+            garbles: false,
             image: Disk::default(),
             said: None,
             recent: BTreeMap::new(),

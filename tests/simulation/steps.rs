@@ -38,6 +38,7 @@ fn copy(input: &Input) -> Input {
         Input::Unwanted(topic) => Input::Unwanted(topic.clone()),
         Input::Answer(tag, answer) => Input::Answer(*tag, answer.clone()),
         Input::Lost => Input::Lost,
+        Input::Anew => Input::Anew,
         Input::Tick => Input::Tick,
     }
 }

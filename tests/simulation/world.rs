@@ -232,10 +232,7 @@ impl World {
         self.until(self.now + pause);
         // In the end all can be asked.
         for publisher in 0..self.publishers.len() {
-            let model = &self.publishers[publisher];
-            if model.legacy || !model.serves {
-                self.restart_as(publisher, true, false);
-            }
+            self.restart_whole(publisher);
         }
         self.until(self.now + pause);
     }

@@ -43,6 +43,9 @@ const NAME: &str = "replica.checkpoint";
 const PIECE: usize = 256;
 const PIECE_BYTES: usize = 1 << 20;
 
+/// Times one is begun anew in a row because a topic was left meanwhile.
+const ATTEMPTS: u32 = 3;
+
 /// Where checkpoints go, and how often.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -151,10 +154,22 @@ struct Worker {
 
 impl Worker {
     fn write(&mut self) {
-        // First the positions: rows that are newer than these do no harm.
+        for _ in 0..ATTEMPTS {
+            if self.attempt() {
+                return;
+            }
+        }
+        self.metrics.failed_total.inc();
+        log::warn!("topics are left all the time: the checkpoint before stays");
+    }
+
+    /// `false` when rows went meanwhile with their topic.
+    fn attempt(&mut self) -> bool {
+        // First the positions: rows that are newer than these do no harm. Rows that went do.
+        let forgotten = self.shared.forgotten();
         let positions = self.shared.positions();
         if self.last.as_ref() == Some(&positions) || positions.is_empty() {
-            return;
+            return true;
         }
         let mut rows = 0;
         let hub = &self.hub;
@@ -172,6 +187,9 @@ impl Worker {
                     break;
                 }
             }
+            if self.shared.forgotten() != forgotten {
+                return Err(std::io::Error::other("a topic was left meanwhile"));
+            }
             writer.finish()
         });
         match written {
@@ -181,12 +199,14 @@ impl Worker {
                 self.metrics.unix_seconds.set(unix_seconds());
                 self.last = Some(positions);
             }
+            Err(_) if self.shared.forgotten() != forgotten => return false,
             Err(error) => {
                 self.metrics.failed_total.inc();
                 let path = self.file.path().display();
                 log::error!("cannot write the checkpoint {path}: {error}");
             }
         }
+        true
     }
 }
 

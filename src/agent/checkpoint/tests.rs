@@ -173,3 +173,42 @@ fn rows_as_large_as_messages_may_be_stand_together() {
     };
     assert_eq!(again.with_replica(rows), hub.with_replica(rows));
 }
+
+/// The rows of a topic go after the positions were noted.
+#[test]
+fn what_is_left_while_one_is_written_is_not_in_it() {
+    let (folder, hub) = (tempfile::tempdir().unwrap(), Hub::new());
+    let kept = Positions {
+        life: Life {
+            publisher: [7; 16],
+            incarnation: 3,
+        },
+        topics: vec![("t1".into(), 2), ("D".into(), 0)],
+    };
+    let rows = Arc::clone(&hub) as Arc<dyn Rows>;
+    let shared = Arc::new(Shared::new(rows, 0, Duration::ZERO, vec![kept]));
+    let mut worker = Worker {
+        file: AtomicFile::new(folder.path().join(NAME), 0o600).unwrap(),
+        hub: Arc::clone(&hub),
+        shared: Arc::clone(&shared),
+        last: None,
+        metrics: Arc::default(),
+    };
+    let metrics = Arc::clone(&worker.metrics);
+    std::thread::scope(|scope| {
+        // It waits for the rows.
+        hub.with_replica(|_| {
+            scope.spawn(|| worker.write());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while fs::read_dir(folder.path()).unwrap().next().is_none() {
+                assert!(Instant::now() < deadline, "nothing is written");
+                std::thread::yield_now();
+            }
+            shared.forget("t1");
+        });
+    });
+    let counted = (metrics.written_total.get(), metrics.failed_total.get());
+    assert_eq!(counted, (1, 0));
+    let positions = restore(folder.path(), &topics(), &Hub::new());
+    assert_eq!(positions[0].topics, [("D".into(), 0)]);
+}

@@ -26,7 +26,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// The owner's end of what a scout before `hub` notes.
+    /// The owner's end of what `hub` notes.
     pub fn new(
         discovery: Discovery,
         hub: &Arc<Hub>,

@@ -31,7 +31,7 @@ crate::metrics! {
         other_publishers_total: Counter = "Times another publisher answered at the same address.",
         twins_total: Counter = "Times another address was found to lead to a publisher with the same id.",
         topics_not_followed_total: Counter = "Times the publisher was found to have more topics than are followed.",
-        unrepaired_total: Counter = "Losses that nothing could be done about: the publisher has no sync service.",
+        unrepaired_total: Counter = "Losses that nothing could be done about: the publisher has no sync service, or says no hello.",
     }
 }
 
@@ -102,7 +102,7 @@ impl RecoveryMetrics {
                 &self.unrepaired_total,
                 Some((
                     Error,
-                    "events are lost, and the publisher has no sync service",
+                    "events are lost, and the publisher has no sync service or says no hello",
                 )),
             ),
         };

@@ -67,8 +67,8 @@ impl Callback for Followers {
 
     fn follow(&self, source: &Arc<Source>) -> Option<Box<dyn Follow>> {
         Some(Box::new(Follower {
-            recovery: Recovery::new(self.options.clone(), self.shared.kept(), Rng::new()),
             followed: self.shared.join(&source.uri),
+            recovery: Recovery::new(self.options.clone(), self.shared.kept(), Rng::new()),
             source: Arc::clone(source),
             sink: Arc::clone(&self.sink),
             rows: Arc::clone(&self.rows),
@@ -344,14 +344,23 @@ impl Follow for Follower {
         self.show(now);
     }
 
+    fn begin_anew(&mut self, now: Instant) {
+        self.line = None;
+        self.actions.clear();
+        self.step(Input::Anew, now);
+        self.followed.has_come(self.recovery.positions());
+        self.show(now);
+    }
+
     fn topic(&mut self, topic: &str, wanted: bool, now: Instant) {
         let topic: Arc<str> = topic.into();
         self.shared.topic(&topic, wanted);
-        let input = match wanted {
-            true => Input::Wanted(topic),
-            false => Input::Unwanted(topic),
-        };
-        self.step(input, now);
+        if wanted {
+            self.step(Input::Wanted(topic), now);
+        } else {
+            self.step(Input::Unwanted(Arc::clone(&topic)), now);
+            self.followed.has_left(&topic);
+        }
     }
 
     fn turn(&mut self, now: Instant) -> bool {

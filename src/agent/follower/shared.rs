@@ -1,7 +1,7 @@
 //! What the followers of all publishers share: where each stands, and when handlers may begin.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,9 @@ struct FollowedState {
     standing: Standing,
     forbidden: Vec<Arc<str>>,
     positions: Option<Positions>,
+    /// Topics whose rows went, and how often the reader is still to hear of it. What it says of them
+    /// until then is of rows that are no more.
+    leaving: BTreeMap<Arc<str>, usize>,
 }
 
 impl Followed {
@@ -58,10 +61,37 @@ impl Followed {
     }
 
     pub(super) fn has_come(&self, positions: Option<Positions>) {
-        if positions.is_some() {
-            self.state().positions = positions;
+        let mut state = self.state();
+        if let Some(mut positions) = positions {
+            let stays = |(topic, _): &(Arc<str>, u64)| !state.leaving.contains_key(topic);
+            positions.topics.retain(stays);
+            state.positions = Some(positions);
         }
     }
+
+    /// The rows of `topic` go, and the reader will be told that it is not wanted.
+    fn leaves(&self, topic: &Arc<str>) {
+        let mut state = self.state();
+        *state.leaving.entry(Arc::clone(topic)).or_default() += 1;
+        if let Some(positions) = &mut state.positions {
+            drop_topic(positions, topic);
+        }
+    }
+
+    /// The reader was told so.
+    pub(super) fn has_left(&self, topic: &str) {
+        let mut state = self.state();
+        if let Some(times) = state.leaving.get_mut(topic) {
+            *times -= 1;
+            if *times == 0 {
+                state.leaving.remove(topic);
+            }
+        }
+    }
+}
+
+fn drop_topic(positions: &mut Positions, topic: &str) {
+    positions.topics.retain(|(known, _)| **known != *topic);
 }
 
 /// What the followers share.
@@ -80,6 +110,8 @@ pub struct Shared {
     topics: Mutex<BTreeSet<Arc<str>>>,
     /// The last resync that legacy publishers made necessary.
     resynced: Mutex<Instant>,
+    /// How often the rows of a topic went.
+    forgotten: AtomicU64,
 }
 
 impl Shared {
@@ -105,6 +137,7 @@ impl Shared {
             kept: Mutex::new(kept),
             topics: Mutex::default(),
             resynced: Mutex::new(resynced),
+            forgotten: AtomicU64::new(0),
         };
         if expected == 0 {
             shared.open(SyncReason::Started);
@@ -149,16 +182,15 @@ impl Shared {
     /// A publisher is followed no longer.
     pub(super) fn leave(&self, uri: &str, followed: &Arc<Followed>) {
         let mut publishers = self.publishers();
-        // Another reader of the same address may have begun already.
-        if publishers
-            .get(uri)
-            .is_some_and(|known| Arc::ptr_eq(known, followed))
-        {
-            publishers.remove(uri);
+        let known = publishers.get(uri);
+        if !known.is_some_and(|known| Arc::ptr_eq(known, followed)) {
+            // Another reader of the same address has begun already, and this one is told nothing.
+            return;
         }
-        drop(publishers);
+        publishers.remove(uri);
+        // Under the lock: what is forgotten is forgotten here or there.
         if let Some(positions) = followed.positions() {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.kept_positions();
             kept.retain(|other| other.life.publisher != positions.life.publisher);
             kept.push(positions);
             // Addresses that come and go lead to few publishers.
@@ -171,10 +203,30 @@ impl Shared {
     /// How far publishers were followed that are not followed now, by this or an earlier life of
     /// this program.
     pub fn kept(&self) -> Vec<Positions> {
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.kept_positions().clone()
+    }
+
+    fn kept_positions(&self) -> MutexGuard<'_, Vec<Positions>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rows of `topic` are about to go, and readers to be told that it is not wanted: how far it was
+    /// followed, by whomever, counts no more.
+    pub fn forget(&self, topic: &str) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        let topic: Arc<str> = topic.into();
+        let publishers = self.publishers();
+        for followed in publishers.values() {
+            followed.leaves(&topic);
+        }
+        for positions in self.kept_positions().iter_mut() {
+            drop_topic(positions, &topic);
+        }
+    }
+
+    /// Changes when rows of a topic go: positions from before may be of rows that are no more.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten.load(Ordering::SeqCst)
     }
 
     /// How far every publisher was followed that is, or was, followed. The rows are at least as
@@ -246,5 +298,73 @@ impl Shared {
             let topics = self.topics().iter().cloned().collect();
             self.rows.resync(reason, topics);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::recovery::Life;
+    use crate::dispatch::Hub;
+
+    fn positions(id: u8, topics: &[(&str, u64)]) -> Positions {
+        let topics = topics.iter().map(|(name, seq)| ((*name).into(), *seq));
+        Positions {
+            life: Life {
+                publisher: [id; 16],
+                incarnation: 1,
+            },
+            topics: topics.collect(),
+        }
+    }
+
+    fn shared(kept: Vec<Positions>) -> Shared {
+        Shared::new(Hub::new(), 0, Duration::ZERO, kept)
+    }
+
+    #[test]
+    fn what_was_kept_of_a_topic_goes_with_its_rows() {
+        let shared = shared(vec![positions(1, &[("t", 100), ("D", 7)])]);
+        let followed = shared.join("tcp://b:1");
+        followed.has_come(Some(positions(2, &[("t", 9), ("D", 8)])));
+        shared.leave("tcp://b:1", &followed);
+        shared.forget("t");
+        let rest = [positions(1, &[("D", 7)]), positions(2, &[("D", 8)])];
+        assert_eq!(shared.kept(), rest);
+        assert_eq!(shared.positions(), rest);
+    }
+
+    #[test]
+    fn a_reader_that_was_not_told_yet_does_not_bring_it_back() {
+        let shared = shared(vec![]);
+        let followed = shared.join("tcp://a:1");
+        let before = positions(1, &[("D", 7), ("t", 100)]);
+        let rest = [positions(1, &[("D", 7)])];
+        followed.has_come(Some(before.clone()));
+        let forgotten = shared.forgotten();
+        shared.forget("t");
+        assert_ne!(shared.forgotten(), forgotten);
+        assert_eq!(shared.positions(), rest);
+        // Wanted again and not again, before the reader comes to it.
+        shared.forget("t");
+        for _ in 0..2 {
+            followed.has_come(Some(before.clone()));
+            assert_eq!(shared.positions(), rest);
+            followed.has_left("t");
+        }
+        // Loaded again.
+        followed.has_come(Some(before.clone()));
+        assert_eq!(shared.positions(), [before]);
+    }
+
+    #[test]
+    fn a_reader_that_was_replaced_keeps_nothing() {
+        let shared = shared(vec![]);
+        let (old, new) = (shared.join("tcp://a:1"), shared.join("tcp://a:1"));
+        old.has_come(Some(positions(1, &[("t", 100)])));
+        shared.leave("tcp://a:1", &old);
+        assert_eq!((shared.kept(), shared.followed().len()), (vec![], 1));
+        shared.leave("tcp://a:1", &new);
+        assert_eq!(shared.followed().len(), 0);
     }
 }

@@ -29,6 +29,9 @@ impl Recovery {
                     left_out.push(place);
                     continue;
                 }
+                if self.is_blind() {
+                    self.go_blind(out);
+                }
                 asks = true;
             }
             // A stamped event's topic is that of its frame 0: the service sees to it.

@@ -89,7 +89,7 @@ pub enum Input {
     Down,
     /// The heartbeat.
     Hello(Hello),
-    /// The publisher says no hello.
+    /// The publisher says no hello, so that nobody can be asked for what is missing.
     Legacy,
     /// Events, in the order in which they came.
     Events(EventBatch),
@@ -101,6 +101,9 @@ pub enum Input {
     Answer(u64, Answer),
     /// What came in place of an answer is none: whatever is under way will not be answered.
     Lost,
+    /// What was told, or was to be done, may be lost in part: nothing is known of any topic. A new
+    /// connection is made.
+    Anew,
     /// Time has passed; see [`Recovery::deadline`].
     Tick,
 }
@@ -293,10 +296,14 @@ impl Recovery {
             Input::Answer(tag, answer) => self.answer(tag, answer, now, out),
             Input::Up { again } => self.up(again, out),
             Input::Down => (self.connected, self.greeted) = (false, false),
-            Input::Legacy => self.legacy = true,
+            Input::Legacy => {
+                self.legacy = true;
+                self.asks.all_lost(now);
+            }
             Input::Wanted(topic) => self.wanted(topic),
             Input::Unwanted(topic) => self.unwanted(&topic),
             Input::Lost => self.asks.all_lost(now),
+            Input::Anew => self.anew(),
             Input::Tick => self.tick(now, out),
         }
         self.ask(now, out);
@@ -386,7 +393,20 @@ impl Recovery {
             self.part();
         }
         self.life = Some(life);
-        self.legacy = false;
+        self.begin();
+        true
+    }
+
+    /// A step may have ended in the middle of anything, and what it had to hand on with it.
+    fn anew(&mut self) {
+        (self.connected, self.greeted) = (false, false);
+        let life = self.life;
+        self.kept.retain(|kept| Some(kept.life) != life);
+        self.begin();
+    }
+
+    /// Begins with what is kept of this life, on all topics.
+    fn begin(&mut self) {
         self.covered = 0;
         (self.unsure, self.round_due, self.round) = (false, false, 0);
         self.asks.forget();
@@ -398,7 +418,6 @@ impl Recovery {
         for name in names {
             self.wanted(name);
         }
-        true
     }
 
     fn hello(&mut self, hello: &Hello, now: Instant, out: &mut Vec<Action>) {
@@ -409,13 +428,17 @@ impl Recovery {
         if !self.meet(life, out) {
             return;
         }
-        (self.connected, self.greeted, self.legacy) = (true, true, false);
+        // The link is read on after the connection was lost: what it held says nothing of now.
+        self.greeted = self.connected;
+        let was_legacy = std::mem::replace(&mut self.legacy, false);
         self.hello_at = Some(now);
         let service = Some(hello.sync_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
         if service != self.service {
             self.asks.all_lost(now);
             self.service = service;
             out.push(Action::Endpoint(self.service.clone()));
+            self.load_holed();
+        } else if was_legacy && self.service.is_some() {
             self.load_holed();
         }
         // Where a hello was missed, what it listed is not known; nor what this one leaves out. The
@@ -492,9 +515,13 @@ impl Recovery {
         }
     }
 
-    /// Whether the publisher said that there is nobody to ask.
+    /// Whether there is nobody to ask: the publisher said so, or it stamps what it sends and says no
+    /// hello, or none that can be read.
     fn is_blind(&self) -> bool {
-        self.greeted && self.service.is_none()
+        match self.legacy {
+            true => self.life.is_some(),
+            false => self.greeted && self.service.is_none(),
+        }
     }
 
     fn can_ask(&self) -> bool {

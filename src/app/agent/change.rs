@@ -11,6 +11,7 @@ const LIVE: &[&str] = &[
     "publisher_transport",
     "publishers_ips",
     "stuck_timeout",
+    "tombstone_ttl",
     "topics",
 ];
 
@@ -100,7 +101,7 @@ mod tests {
         let new = config(
             folder.path(),
             "publishers_ips = [\"10.0.0.1\", \"10.0.0.2\"]\ntopics = [\"b\", \"c\"]\n\
-             log_level = \"debug\"\nrun_dir = \"/elsewhere\"\nstuck_timeout = 9.0\n\
+             log_level = \"debug\"\nrun_dir = \"/elsewhere\"\nstuck_timeout = 9.0\ntombstone_ttl = 9\n\
              [[handler]]\nmodule = \"exec\"\ncommand = [\"y\"]\n\
              [[handler]]\nmodule = \"log\"\n\
              [[handler]]\nname = \"new\"\nmodule = \"log\"\n",
@@ -122,6 +123,7 @@ mod tests {
             "topics",
             "log_level",
             "stuck_timeout",
+            "tombstone_ttl",
             "handler",
         ];
         assert!(taken.iter().all(|key| change.taken.contains(key)));

@@ -14,7 +14,6 @@ use crate::control::ControlMetrics;
 use crate::event::SEND_ALL;
 use crate::exporter::ExporterMetrics;
 use crate::handler::registry::Registry;
-use crate::pubsub::PubSubError;
 use crate::status::{AgentReport, AgentView, Own};
 use crate::util::systemd::Notifier;
 
@@ -31,6 +30,8 @@ pub struct Live {
     told_ready: bool,
     told_status: String,
     level: Level,
+    /// What the last reload could not do.
+    undone: Vec<String>,
     pub control: Arc<ControlMetrics>,
     pub exporter: Arc<ExporterMetrics>,
 }
@@ -57,6 +58,7 @@ impl Live {
             told_ready: false,
             told_status: String::new(),
             level,
+            undone: Vec::new(),
             control: Arc::default(),
             exporter: Arc::default(),
         }
@@ -98,11 +100,19 @@ impl Live {
         let now = Instant::now();
         let limit = self.config.stuck_timeout;
         self.health = self.vigil.look(&self.agent, limit, now);
+        let undone = self.undone.iter();
+        let undone = undone.map(|why| format!("not done by the last reload: {why}"));
+        self.health.reasons.extend(undone);
         let metrics = &self.own.metrics;
         metrics.ready.set(self.health.is_ready().into());
         metrics.stuck_threads.set(self.health.stuck as u64);
         metrics.log_lines_lost_total.set(self.level.lost());
         self.health.clone()
+    }
+
+    /// Forgets deleted objects whose time is over.
+    pub fn forget(&self) {
+        self.agent.hub().forget(self.config.tombstone_ttl);
     }
 
     /// The whole of it.
@@ -197,13 +207,18 @@ impl Live {
         for topic in &change.topics_new {
             if let Err(error) = self.agent.add_topic(topic) {
                 failed.push(error.to_string());
+                self.config.topics.retain(|known| known != topic);
             }
         }
         self.agent.remove_topics(&change.topics_gone);
         if change.publishers {
-            let errors = self.agent.set_publishers(&new.publishers);
-            failed.extend(errors.iter().map(PubSubError::to_string));
+            let failures = self.agent.set_publishers(&new.publishers);
             self.config.publishers.clone_from(&new.publishers);
+            for (endpoint, error) in failures {
+                failed.push(error.to_string());
+                let publishers = &mut self.config.publishers;
+                publishers.retain(|known| *known != endpoint);
+            }
         }
         let gone: Vec<&str> = change.handlers_gone.iter().map(String::as_str).collect();
         if !gone.is_empty() {
@@ -232,6 +247,7 @@ impl Live {
             log::error!("{why}");
         }
         log::info!("the configuration is read anew");
-        failed.is_empty()
+        self.undone = failed;
+        self.undone.is_empty()
     }
 }

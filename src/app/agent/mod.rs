@@ -64,9 +64,6 @@ pub fn run(modules: Registry) -> ExitCode {
 /// How often the agent looks for what it may forget.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
-/// How long a deleted object is remembered; see [`crate::replica::Row`].
-const TOMBSTONE_TTL: Duration = Duration::from_secs(24 * 3600);
-
 fn serve(
     args: &DaemonArgs,
     config: AgentConfig,
@@ -154,7 +151,7 @@ fn wait(live: &mut Live, requests: &Requests, jobs: &Receiver<Job<Live>>) {
             },
             recv(topics) -> _ => live.agent.serve_topics(),
             recv(pulse) -> _ => live.tick(),
-            recv(housekeeping) -> _ => live.agent.hub().forget(TOMBSTONE_TTL),
+            recv(housekeeping) -> _ => live.forget(),
         }
     }
 }

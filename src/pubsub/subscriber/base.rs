@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::follow::Passing;
 use super::link::Transport;
 use super::reader::{Command, Parts, Reader};
 use crate::event::topic;
@@ -75,11 +76,15 @@ impl SubscriberAgentBase {
             why: error.to_string(),
         };
         let (commands, inbox) = waker::channel().map_err(failed)?;
+        // Here and not on the reader's thread: it is told of every topic that comes or goes from now on.
+        let follow = callback
+            .follow(&publisher.source)
+            .unwrap_or_else(|| Box::new(Passing::new(&callback, &publisher.source)));
         let parts = Parts {
+            follow,
             endpoint: publisher.endpoint.clone(),
             source: Arc::clone(&publisher.source),
             transport: Arc::clone(&self.transport),
-            callback,
             options: self.options.clone(),
             topics: self.topics.clone(),
             inbox,

@@ -25,6 +25,10 @@ pub trait Follow: Send {
     /// The publisher says no hello, so that nothing proves that all it sent has come.
     fn legacy(&mut self, now: Instant);
 
+    /// The reader begins again after a panic: what it was told last, or was about to do, may be lost. A
+    /// new connection is made after this.
+    fn begin_anew(&mut self, now: Instant);
+
     /// From now on `topic` is subscribed to, or is not.
     fn topic(&mut self, topic: &str, wanted: bool, now: Instant);
 
@@ -67,6 +71,9 @@ impl Follow for Passing {
     }
 
     fn legacy(&mut self, _: Instant) {}
+
+    /// The connection that is made again tells that something may be missing.
+    fn begin_anew(&mut self, _: Instant) {}
 
     fn topic(&mut self, _: &str, _: bool, _: Instant) {}
 

@@ -4,6 +4,8 @@
 //! a handler, a name server or a lock that is held for long.
 
 mod acts;
+#[cfg(test)]
+mod panics;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
@@ -14,13 +16,13 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::follow::{Follow, Passing};
+use super::follow::Follow;
 use super::intake::{Intake, Round};
 use super::link::{Link, Transport};
 use super::names::Names;
 use super::resolve::Found;
 use super::session::{Input, Session};
-use crate::pubsub::api::{Callback, PubSubError, Source, SubscriberOptions};
+use crate::pubsub::api::{PubSubError, Source, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
 use crate::util::poll;
 use crate::util::rate::RateLimit;
@@ -44,7 +46,7 @@ pub struct Parts {
     pub endpoint: Endpoint,
     pub source: Arc<Source>,
     pub transport: Arc<dyn Transport>,
-    pub callback: Arc<dyn Callback>,
+    pub follow: Box<dyn Follow>,
     pub options: SubscriberOptions,
     pub topics: Vec<String>,
     pub inbox: Inbox<Command>,
@@ -63,7 +65,6 @@ pub struct Reader {
     parts: Parts,
     session: Session,
     intake: Intake,
-    follow: Box<dyn Follow>,
     link: Option<Box<dyn Link>>,
     names: Names,
     /// Where the last attempt led.
@@ -72,31 +73,29 @@ pub struct Reader {
     legacy_subscriptions: bool,
     /// Inputs not yet given to the session.
     inputs: Vec<Input>,
+    /// Whether it begins again after a panic.
+    anew: bool,
     lines: RateLimit,
 }
 
 impl Reader {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(mut parts: Parts) -> Self {
         let rng = parts.options.seed.map_or_else(Rng::new, Rng::with_seed);
         let mut intake = Intake::new(&parts.options, parts.transport.selects());
-        let mut follow = parts
-            .callback
-            .follow(&parts.source)
-            .unwrap_or_else(|| Box::new(Passing::new(&parts.callback, &parts.source)));
         let now = Instant::now();
         for topic in &parts.topics {
             intake.add_topic(topic);
-            follow.topic(topic, true, now);
+            parts.follow.topic(topic, true, now);
         }
         Reader {
             session: Session::new(&parts.options, rng),
             intake,
-            follow,
             link: None,
             names: Names::new(parts.endpoint.clone()),
             target: parts.endpoint.clone(),
             legacy_subscriptions: false,
             inputs: vec![Input::Start],
+            anew: false,
             lines: RateLimit::new(LINES, LINES_INTERVAL),
             parts,
         }
@@ -113,6 +112,7 @@ impl Reader {
             );
             self.link = None;
             self.inputs = vec![Input::Down, Input::Start];
+            self.anew = true;
         }
         let selects = self.parts.transport.selects();
         if !selects && catch_unwind(AssertUnwindSafe(|| self.drain())).is_err() {
@@ -147,6 +147,11 @@ impl Reader {
     }
 
     fn serve(&mut self) {
+        if self.anew {
+            // A batch may have been taken and not handed on.
+            self.parts.follow.begin_anew(Instant::now());
+            self.anew = false;
+        }
         loop {
             self.parts.source.pulse.beat();
             self.advance();
@@ -157,7 +162,7 @@ impl Reader {
                 continue;
             }
             let drained = self.receive();
-            let followed = self.follow.turn(Instant::now());
+            let followed = self.parts.follow.turn(Instant::now());
             match drained {
                 Ok(drained) if drained && followed => self.take_signals_and_wait(),
                 Ok(_) => {}
@@ -226,10 +231,10 @@ impl Reader {
         }
         self.advance();
         if !events.is_empty() {
-            self.follow.events(events, Instant::now());
+            self.parts.follow.events(events, Instant::now());
         }
         if let Some(hello) = hello {
-            self.follow.hello(*hello, Instant::now());
+            self.parts.follow.hello(*hello, Instant::now());
         }
         Ok(drained)
     }
@@ -242,11 +247,11 @@ impl Reader {
         if !self.inputs.is_empty() {
             return;
         }
-        let due = [self.session.deadline(), self.follow.deadline()];
+        let due = [self.session.deadline(), self.parts.follow.deadline()];
         let due = due.into_iter().flatten().min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         let bell = self.parts.inbox.fd();
-        let wakes = [bell, self.follow.fd().unwrap_or(bell)];
+        let wakes = [bell, self.parts.follow.fd().unwrap_or(bell)];
         self.parts.source.pulse.rest();
         let waited = match &mut self.link {
             Some(link) => link.wait(wakes, timeout),

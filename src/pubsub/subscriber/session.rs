@@ -61,6 +61,8 @@ pub enum Action {
     DropLegacySubscriptions,
     /// The publisher has said no hello in time: treat it as legacy.
     TreatAsLegacy,
+    /// Subscribe to hellos anew: the subscription may have been lost.
+    SubscribeToHellos,
     /// Count a silence.
     CountSilence,
     /// Count a handshake that broke off without a reason.
@@ -72,10 +74,20 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
-    Resolving { until: Instant },
-    Connecting { until: Instant },
-    Live { since: Instant, heard: Instant },
-    Backoff { until: Instant },
+    Resolving {
+        until: Instant,
+    },
+    Connecting {
+        until: Instant,
+    },
+    /// `greeted`: when the last hello came, or hellos were subscribed to.
+    Live {
+        since: Instant,
+        greeted: Instant,
+    },
+    Backoff {
+        until: Instant,
+    },
 }
 
 /// What kind of publisher it is, as far as it has shown.
@@ -134,8 +146,9 @@ impl Session {
                 _,
             ) => Some(until),
             (State::Live { since, .. }, Nature::Unknown) => Some(since + self.legacy_detect),
-            (State::Live { .. }, Nature::Legacy) => None,
-            (State::Live { heard, .. }, Nature::Fanfare) => Some(heard + self.silence),
+            (State::Live { greeted, .. }, Nature::Legacy | Nature::Fanfare) => {
+                Some(greeted + self.silence)
+            }
         }
     }
 
@@ -176,7 +189,7 @@ impl Session {
             (State::Connecting { .. }, Input::Up) => {
                 self.state = State::Live {
                     since: now,
-                    heard: now,
+                    greeted: now,
                 };
                 let again = std::mem::replace(&mut self.connected_before, true);
                 vec![Action::Announce(LinkChange::Up { again })]
@@ -189,30 +202,40 @@ impl Session {
                 self.lost(since, now);
                 vec![Action::Announce(LinkChange::Down)]
             }
-            (State::Live { since, .. }, Input::Heard) => {
-                self.state = State::Live { since, heard: now };
-                vec![]
-            }
             (State::Live { since, .. }, Input::Hello) => {
-                self.state = State::Live { since, heard: now };
+                self.state = State::Live {
+                    since,
+                    greeted: now,
+                };
                 match std::mem::replace(&mut self.nature, Nature::Fanfare) {
                     Nature::Fanfare => vec![],
                     Nature::Unknown | Nature::Legacy => vec![Action::DropLegacySubscriptions],
                 }
             }
-            (State::Live { since, heard }, Input::Tick) => self.live_tick(since, heard, now),
+            (State::Live { since, greeted }, Input::Tick) => self.live_tick(since, greeted, now),
             (State::Backoff { until }, Input::Tick) if now >= until => self.resolve(now),
             _ => vec![],
         }
     }
 
-    fn live_tick(&mut self, since: Instant, heard: Instant, now: Instant) -> Vec<Action> {
+    fn live_tick(&mut self, since: Instant, greeted: Instant, now: Instant) -> Vec<Action> {
+        let silent = now >= greeted + self.silence;
+        let asked = State::Live {
+            since,
+            greeted: now,
+        };
         match self.nature {
             Nature::Unknown if now >= since + self.legacy_detect => {
                 self.nature = Nature::Legacy;
-                vec![Action::TreatAsLegacy]
+                self.state = asked;
+                vec![Action::TreatAsLegacy, Action::SubscribeToHellos]
             }
-            Nature::Fanfare if now >= heard + self.silence => {
+            Nature::Legacy if silent => {
+                self.state = asked;
+                vec![Action::SubscribeToHellos]
+            }
+            // Other messages do not stand for hellos: without these a lost end is not found.
+            Nature::Fanfare if silent => {
                 // It may have been replaced by one that says no hello and needs other
                 // subscriptions.
                 self.nature = Nature::Unknown;

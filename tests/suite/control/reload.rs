@@ -138,3 +138,68 @@ fn a_handler_that_hangs_is_replaced() {
     publisher.set("t1", "k2", "1");
     folder.has_key("t", "k2");
 }
+
+/// What could not be done shows, and is done by the next reload of the same files.
+#[test]
+fn what_a_reload_could_not_do_is_done_by_the_next() {
+    let (a, b, folder) = (Port::free(), Port::free(), Folder::new());
+    let mut first = Publisher::bind(&a.uri());
+    let mut second = Publisher::bind(&b.uri());
+    let agent_options = "legacy_detect = 0.2\n";
+    let config = folder.agent_config(&[&a.uri()], &["t1"], agent_options);
+    let agent = Process::start(folder.command(AGENT, &config));
+    first.has_agent(&["D", "t1"]);
+    first.set("t1", "k", "1");
+    folder.has_key("t", "k");
+    agent.err.find("nothing else is under way", |line| {
+        line.contains("treated as legacy").then_some(())
+    });
+
+    // No memory for the stack of one more reader.
+    let with_second = folder.agent_config(&[&a.uri(), &b.uri()], &["t1"], agent_options);
+    agent.limit_memory(Some(1 << 20));
+    reload(&folder, &agent, &with_second);
+    agent.err.find("it cannot be followed", |line| {
+        line.contains(&format!("{}: cannot start a reader", b.uri()))
+            .then_some(())
+    });
+    agent.limit_memory(None);
+    let now = reports(&folder, "it is told", |report| reloads(report) == (0, 1));
+    let why = names_why(&now);
+    assert_eq!(now["ready"], false, "{now:#}");
+    assert!(why.contains("not done by the last reload") && why.contains(&b.uri()));
+    assert_eq!(names(&now, "publishers", "uri"), [a.uri()]);
+    reload(&folder, &agent, &with_second);
+    let now = reports(&folder, "it is followed", |report| {
+        reloads(report) == (1, 1) && report["ready"] == true
+    });
+    assert_eq!(now["publishers"].as_array().unwrap().len(), 2);
+    second.has_agent(&["D", "t1"]);
+
+    // Nor for that of a handler.
+    let more = format!("{agent_options}[[handler]]\nmodule = \"log\"\n");
+    let with_handler = folder.agent_config(&[&a.uri(), &b.uri()], &["t1"], &more);
+    agent.limit_memory(Some(1 << 20));
+    reload(&folder, &agent, &with_handler);
+    agent.err.find("it cannot be started", |line| {
+        line.contains("cannot start handler log").then_some(())
+    });
+    agent.limit_memory(None);
+    let now = reports(&folder, "that is told", |report| reloads(report) == (1, 2));
+    assert_eq!(now["ready"], false, "{now:#}");
+    assert!(names_why(&now).contains("cannot start handler log"));
+    assert_eq!(names(&now, "handlers", "name"), ["file"]);
+    reload(&folder, &agent, &with_handler);
+    let now = reports(&folder, "it is started", |report| {
+        reloads(report) == (2, 2) && report["ready"] == true
+    });
+    assert_eq!(now["handlers"].as_array().unwrap().len(), 2);
+    second.set("t1", "k2", "1");
+    folder.has_key("t", "k2");
+}
+
+fn names_why(report: &Value) -> String {
+    let reasons = report["reasons"].as_array().unwrap();
+    let reasons = reasons.iter().map(|reason| reason.as_str().unwrap());
+    reasons.collect::<Vec<_>>().join("\n")
+}

@@ -1,6 +1,8 @@
 //! The agent goes and comes back.
 
 use super::cluster::{Cluster, Node, rows};
+use crate::control::{says, up};
+use crate::rig::PATIENCE;
 
 /// An agent that is started again in an unchanged world is sent nothing at all.
 #[test]
@@ -102,4 +104,63 @@ fn killed_it_goes_on_from_its_last_checkpoint() {
     );
     let fresh = Node::started(&[&cluster.uri()], &["t1"], "");
     fresh.has(&rows(sent, 1_000));
+}
+
+/// What a checkpoint has of a topic goes with its rows: they are loaded again, not only what follows.
+#[test]
+fn a_topic_that_was_left_is_loaded_when_it_is_wanted_again() {
+    let mut cluster = Cluster::running("");
+    cluster.publish("t1", 0..1_000, 100);
+    let mut node = Node::started(&[&cluster.uri()], &["t1"], "");
+    node.has(&rows(1_000, 100));
+    node.stop();
+    // The whole run long nobody is there to be asked.
+    cluster.host.stop(PATIENCE);
+    node.start();
+    up(&node.folder, "agent");
+    says(&node.folder, &["topics", "remove", "t1"]);
+    node.says("100 rows are gone");
+    says(&node.folder, &["topics", "add", "t1"]);
+    node.stop();
+    std::fs::remove_file(node.folder.path("rows.json")).unwrap();
+    node.start();
+    cluster.host.start();
+    node.has(&rows(1_000, 100));
+    let counted = node.stop();
+    // That of the other topic was not needed.
+    assert_eq!(
+        counted.recovery("snapshots_total"),
+        1,
+        "{:#?}",
+        counted.lines
+    );
+    assert_eq!(counted.recovery("new_incarnations_total"), 0);
+}
+
+/// No event tells a restarted agent of a publisher whose row it has.
+#[test]
+fn whom_it_discovered_it_follows_after_a_restart() {
+    let (first, second) = (Cluster::running(""), Cluster::running(""));
+    let mut node = Node::started(&[&first.uri()], &["t1"], "");
+    let row = serde_json::json!({"uri": second.uri(), "last_activity_timestamp": 1.0});
+    let (key, row) = ("b".repeat(32), row.to_string());
+    let arguments = ["--table", "publisher", "--key", &key, "--value", &row];
+    assert!(first.host.published(&arguments).status.success());
+    let discovered = format!("publisher {} is discovered", second.uri());
+    node.says(&discovered);
+    second.publish("t1", 0..100, 100);
+    node.has(&rows(100, 100));
+    node.stop();
+    second.publish("t1", 100..200, 100);
+    node.start();
+    node.says(&discovered);
+    node.has(&rows(200, 100));
+    let counted = node.stop();
+    // The row was not loaded again.
+    assert_eq!(
+        counted.recovery("snapshots_total"),
+        0,
+        "{:#?}",
+        counted.lines
+    );
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 use super::{until, wait_for, within};
 
@@ -116,6 +116,17 @@ impl Process {
         let value = status.lines().find_map(|line| line.strip_prefix(field));
         let value = value.and_then(|value| value.trim().strip_suffix(" kB"));
         value.unwrap().parse().unwrap()
+    }
+
+    /// Limits its address space to what it has and `more` bytes; `None`: no longer.
+    pub fn limit_memory(&self, more: Option<u64>) {
+        let own = getrlimit(Resource::As);
+        let most = more.map(|more| self.status_kb("VmSize:") * 1024 + more);
+        let limit = Rlimit {
+            current: most.or(own.current),
+            maximum: own.maximum,
+        };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::As, limit).unwrap();
     }
 
     pub fn signal(&self, signal: Signal) {

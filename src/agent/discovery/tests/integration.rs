@@ -122,6 +122,39 @@ fn events_of_a_discovered_publisher_arrive_until_it_is_removed() {
     assert_eq!(metrics.publishers_dropped_total.get(), 1);
 }
 
+/// A checkpoint, the northbound store and a sweep change rows that no event tells of.
+#[test]
+fn rows_that_come_and_go_by_other_ways_than_events_count_too() {
+    let mut rig = Rig::new();
+    let hub = Arc::clone(rig.agent.hub());
+    let (restored, stored) = (row("memory://restored"), row("memory://stored"));
+    hub.publish(
+        [Event::set(PUBLISHER_TABLE, "id2", &restored)]
+            .into_iter()
+            .collect(),
+    );
+    rig.serve();
+    assert_eq!(rig.followed(), ["memory://first", "memory://restored"]);
+    hub.change(|_| {
+        [Event::set(PUBLISHER_TABLE, "id3", &stored)]
+            .into_iter()
+            .collect()
+    });
+    rig.serve();
+    assert_eq!(rig.followed().len(), 3);
+    assert_eq!(hub.sweep(|name, _| &*name.key == "id2"), 1);
+    rig.serve();
+    assert_eq!(rig.followed(), ["memory://first", "memory://stored"]);
+    // So does what goes with its topic.
+    let here = Event::set(PUBLISHER_TABLE, "id4", &restored).on("t1");
+    hub.publish([here].into_iter().collect());
+    rig.serve();
+    assert_eq!(rig.followed().len(), 3);
+    assert_eq!(hub.drop_topics(&["t1".to_owned()]), 1);
+    rig.serve();
+    assert_eq!(rig.followed(), ["memory://first", "memory://stored"]);
+}
+
 #[test]
 fn when_too_many_rows_change_all_are_read_again() {
     let mut rig = Rig::new();

@@ -254,3 +254,25 @@ fn a_snapshot_ends_nothing_that_is_newer() {
     assert!(!ends("k", "other", PUBLISHER, 5, 1));
     assert!(!ends("k", "t", [1; 16], 5, 1));
 }
+
+/// A step ends in the middle, and what it had to hand on with it.
+#[test]
+fn after_a_panic_every_topic_is_loaded_again() {
+    let mut rig = Rig::live(&[("D", 9), ("t1", 4)], 9);
+    // These are never handed on, and the answer to that is passed over.
+    let lost = rig.event("D", 10, 9);
+    assert_eq!(applied(&lost), [10]);
+    let (tag, _) = ask(&rig.event("t1", 12, 11));
+    assert!(asks(&rig.step(Input::Anew)).is_empty());
+    assert!(!rig.recovery.is_in_sync());
+    assert_eq!(rig.recovery.standing().held_bytes, 0);
+    assert_eq!(rig.recovery.positions(), Some(positions(5, &[])));
+    assert!(rig.replay(tag, (12, 12), &[]).is_empty());
+    rig.up();
+    let out = rig.hello(12, 9, &[]);
+    let snapshot = |(_, request): &(u64, Request)| matches!(request, Request::Snapshot { .. });
+    assert_eq!(asks(&out).iter().filter(|asked| snapshot(asked)).count(), 2);
+    // It is known all the same.
+    rig.incarnation = 4;
+    assert!(has_note(&rig.event("D", 13, 12), Note::LowerIncarnation));
+}

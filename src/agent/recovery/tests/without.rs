@@ -174,6 +174,62 @@ fn a_legacy_publisher_is_in_sync_while_connected_and_resynced_after_a_break() {
     assert!(rig.step(Input::Up { again: true }).is_empty());
 }
 
+/// Its hellos are lost, or cannot be read.
+#[test]
+fn what_is_stamped_by_one_that_says_no_hello_is_followed_with_holes() {
+    let mut rig = Rig::new(vec![positions(5, &[("t1", 4)])]);
+    rig.want(&[("D", 0), ("t1", 4)]);
+    rig.up();
+    assert!(rig.step(Input::Legacy).is_empty(), "it may have no stamps");
+    let out = rig.event("D", 12, 11);
+    assert!(has_note(&out, Note::CannotRepair));
+    assert_eq!(applied(&out), [12]);
+    assert_eq!(applied(&rig.event("D", 13, 12)), [13]);
+    // So is what comes of a new life.
+    rig.incarnation = 6;
+    assert_eq!(applied(&rig.event("D", 21, 20)), [21]);
+    assert_eq!(rig.recovery.standing().held_bytes, 0);
+    assert_eq!(rig.recovery.positions(), Some(positions(6, &[])));
+    // With a hello all is loaded, though its service is the one that was asked before.
+    let out = rig.hello(21, 21, &[]);
+    assert_eq!(asks(&out).len(), 2);
+    assert!(!rig.recovery.is_in_sync());
+    let snapshot = |(_, request): &(u64, Request)| matches!(request, Request::Snapshot { .. });
+    assert!(asks(&out).iter().all(snapshot));
+}
+
+#[test]
+fn questions_that_cannot_be_answered_any_more_are_given_up() {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    let (tag, _) = ask(&rig.event("D", 12, 11));
+    rig.step(Input::Down);
+    rig.step(Input::Up { again: true });
+    let out = rig.step(Input::Legacy);
+    assert!(has_note(&out, Note::CannotRepair));
+    assert_eq!(applied(&out), [12]);
+    let out = rig.replay(tag, (11, 11), &[event(5, "D", 11, 9)]);
+    assert!(out.is_empty(), "{out:?}");
+    assert_eq!(rig.recovery.standing().behind, 0);
+    rig.hello(12, 12, &[]);
+    let (_, (_, request)) = rig.until_asked();
+    assert!(matches!(request, Request::Snapshot { .. }));
+}
+
+/// The link is read until the next one is made.
+#[test]
+fn a_hello_from_before_the_connection_was_lost_does_not_connect_it() {
+    let mut rig = Rig::live(&[("D", 9)], 9);
+    rig.step(Input::Down);
+    let out = rig.hello(12, 9, &[("D", 12)]);
+    assert!(asks(&out).is_empty() && !rig.recovery.is_in_sync());
+    assert!(!rig.recovery.standing().in_sync);
+    rig.step(Input::Up { again: true });
+    assert!(!rig.recovery.is_in_sync());
+    let (tag, _) = ask(&rig.hello(12, 12, &[]));
+    rig.replay(tag, (12, 12), &[event(5, "D", 12, 9)]);
+    assert!(rig.recovery.is_in_sync());
+}
+
 #[test]
 fn what_is_held_is_bounded_and_what_is_not_held_is_fetched() {
     let options = Options {

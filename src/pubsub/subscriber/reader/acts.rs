@@ -29,7 +29,7 @@ impl Reader {
                         self.say(log::Level::Warn, format_args!("connection lost"));
                     }
                 }
-                self.follow.link(change, &self.target, Instant::now());
+                self.parts.follow.link(change, &self.target, Instant::now());
             }
             Action::DropLegacySubscriptions => {
                 metrics.legacy.set(0);
@@ -38,16 +38,20 @@ impl Reader {
             // Workers of this host say no hello either, and nobody expects one of them.
             Action::TreatAsLegacy if !self.parts.transport.selects() => {}
             Action::TreatAsLegacy => {
-                self.follow.legacy(Instant::now());
+                self.parts.follow.legacy(Instant::now());
                 metrics.legacy.set(1);
                 self.say(
                     log::Level::Info,
                     format_args!("sends no hello: treated as legacy"),
                 );
             }
+            Action::SubscribeToHellos => self.subscribe_to_hellos(),
             Action::CountSilence => {
                 metrics.silences_total.inc();
-                self.say(log::Level::Warn, format_args!("silent for too long"));
+                self.say(
+                    log::Level::Warn,
+                    format_args!("silent for too long, no hello came"),
+                );
             }
             Action::CountRefusal => {
                 metrics.refusals_total.inc();

@@ -33,7 +33,7 @@ impl Reader {
 
     pub(super) fn subscribe(&mut self, topic: String) {
         self.intake.add_topic(&topic);
-        self.follow.topic(&topic, true, Instant::now());
+        self.parts.follow.topic(&topic, true, Instant::now());
         let legacy = self.legacy_subscriptions;
         self.with_link(|link| {
             link.subscribe(&terminated(&topic))?;
@@ -48,7 +48,7 @@ impl Reader {
 
     pub(super) fn unsubscribe(&mut self, topic: &str) {
         self.intake.remove_topic(topic);
-        self.follow.topic(topic, false, Instant::now());
+        self.parts.follow.topic(topic, false, Instant::now());
         self.parts.topics.retain(|known| known != topic);
         let legacy = self.legacy_subscriptions;
         self.with_link(|link| {
@@ -58,6 +58,14 @@ impl Reader {
             } else {
                 Ok(())
             }
+        });
+    }
+
+    /// Once more, for the publisher says no hello.
+    pub(super) fn subscribe_to_hellos(&mut self) {
+        self.with_link(|link| {
+            link.unsubscribe(&terminated(HELLO))?;
+            link.subscribe(&terminated(HELLO))
         });
     }
 

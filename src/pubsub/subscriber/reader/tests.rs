@@ -8,7 +8,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::*;
 use crate::event::{Event, EventBatch, codec};
-use crate::pubsub::api::LinkChange;
+use crate::pubsub::api::{Callback, LinkChange};
+use crate::pubsub::subscriber::follow::Passing;
 use crate::pubsub::subscriber::{Received, Signal};
 use crate::util::waker;
 
@@ -114,14 +115,16 @@ fn told_to_end(selects: bool) -> (usize, usize) {
         held,
     });
     let (commands, inbox) = waker::channel().unwrap();
+    let source = Arc::new(Source::new("memory://p".into()));
+    let callback = Arc::clone(&gate) as Arc<dyn Callback>;
     let parts = Parts {
+        follow: Box::new(Passing::new(&callback, &source)),
         endpoint: Endpoint::Memory { name: "p".into() },
-        source: Arc::new(Source::new("memory://p".into())),
+        source,
         transport: Arc::new(Fake {
             selects,
             link: Mutex::new(Some(link)),
         }),
-        callback: Arc::clone(&gate) as Arc<dyn Callback>,
         options: SubscriberOptions::default(),
         topics: vec!["D".into()],
         inbox,

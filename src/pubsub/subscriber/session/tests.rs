@@ -107,9 +107,17 @@ fn a_loss_is_announced_and_the_return_says_so() {
 fn no_hello_means_legacy_and_legacy_may_be_silent_for_ever() {
     let (mut session, now) = (session(), Instant::now());
     go_live(&mut session, now);
-    let (now, actions) = tick(&mut session);
-    assert_eq!(actions, [Action::TreatAsLegacy]);
-    assert_eq!(session.deadline(), None);
+    let (mut now, actions) = tick(&mut session);
+    assert_eq!(actions, [Action::TreatAsLegacy, Action::SubscribeToHellos]);
+    let silence = SubscriberOptions::default().max_idle_time * SILENT_HELLOS;
+    for _ in 0..5 {
+        let before = now;
+        session.step(Input::Heard, now);
+        let actions;
+        (now, actions) = tick(&mut session);
+        assert_eq!(actions, [Action::SubscribeToHellos]);
+        assert_eq!(now - before, silence);
+    }
     // A publisher upgraded while connected is noticed.
     assert_eq!(
         session.step(Input::Hello, now),
@@ -128,9 +136,11 @@ fn three_missed_hellos_are_silence() {
     );
     assert_eq!(session.step(Input::Hello, start), []);
     let idle = SubscriberOptions::default().max_idle_time;
-    let heard = start + idle;
-    session.step(Input::Heard, heard);
-    assert_eq!(session.deadline(), Some(heard + idle * 3));
+    let greeted = start + idle;
+    session.step(Input::Hello, greeted);
+    // What comes beside hellos proves nothing of what does not come.
+    session.step(Input::Heard, greeted + idle);
+    assert_eq!(session.deadline(), Some(greeted + idle * 3));
     let (_, actions) = tick(&mut session);
     assert_eq!(actions, [Action::CountSilence, DOWN]);
 }
