@@ -43,7 +43,7 @@ fn endless_multipart() {
     let (honest, newcomer) = (vec![started(&cluster), started(&cluster)], node(&cluster));
     let ports = [(cluster.uri(), "SUB"), (cluster.sync_uri(), "DEALER")];
     let mut siege = Siege::begin("endless multipart", &mut cluster, honest);
-    // Of an empty frame libzmq holds seven times its bytes, and on a loaded machine it has many of
+    // Of an empty frame libzmq holds up to 32 times its bytes, and on a loaded machine it has many of
     // them before it is noticed; were it not, this would be 14 GB.
     siege.room_kb = 1 << 20;
     for (uri, kind) in ports {
