@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use rustix::net;
+
 use super::Siege;
 use crate::recovery::cluster::{Cluster, Node};
 use crate::rig::zmtp::{PING, connect, connect_as, reset, short};
@@ -98,6 +100,35 @@ fn who_is_ended_in_a_burst() {
     let said = Said(cluster.host.stop(PATIENCE));
     assert!(said.count("connections_greedy_total") >= 10, "{}", said.0);
     assert!(said.count("connections_unruly_total") >= 10, "{}", said.0);
+}
+
+/// A peer that takes nothing of what it asked for, and goes on to ask: the system would give its connection
+/// up in the midst of that.
+#[test]
+fn who_asks_and_takes_nothing() {
+    let mut cluster = Cluster::running("");
+    let (honest, newcomer) = nodes(&cluster);
+    let uri = cluster.uri();
+    let mut siege = Siege::begin("taking nothing", &mut cluster, honest);
+    let mut stream = connect(&uri, "SUB");
+    net::sockopt::set_socket_recv_buffer_size(&stream, 4_096).unwrap();
+    stream.write_all(&short(b"\x01")).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let asked = [&short(b"\x01a").repeat(3), PING, &short(b"\x00a").repeat(3)].concat();
+    let mut round = 0;
+    within(LIFELESS, "it is ended", || {
+        // More than the systems at both ends hold.
+        if round % 20 == 0 {
+            siege.goes_on();
+        }
+        round += 1;
+        // When it is ended it need not be told: it reads nothing.
+        let _ = stream.write(&asked);
+        std::thread::sleep(Duration::from_millis(50));
+        (count(siege.cluster, "service", "connections_stuck_total") > 0).then_some(())
+    });
+    siege.ends(newcomer);
+    cluster.host.stop(PATIENCE);
 }
 
 /// Two that claim one identity: libzmq takes in nothing of the second.
