@@ -236,12 +236,13 @@ settings! {
             Kind::Count(16, 1_000_000, "subscriptions"),
             "How many subscriptions one connection may have. An agent makes one for the heartbeat and, until\n\
              it has heard that, two for each topic and for D: 10000 are enough for 4998 topics. They\n\
-             may be 64 bytes long on average. Whoever asks for more is cut off and kept out for a minute.",
+             may be 20 bytes long on average, the two forms of a topic counted as the longer one. Whoever\n\
+             asks for more is cut off and kept out for a minute.",
         ),
         max_all_subscriptions: usize = key(
             "1000000",
             Kind::Count(16, 100_000_000, "subscriptions"),
-            "How many subscriptions all connections may have together, 64 bytes long on average.\n\
+            "How many subscriptions all connections may have together, 20 bytes long on average.\n\
              Whoever asks for one more is cut off. Each takes a few hundred bytes, and some 50 for each byte\n\
              in which it differs from all others.",
         ),

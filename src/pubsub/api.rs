@@ -165,7 +165,7 @@ pub struct PeerRules {
     /// Connections that have not sent anything yet, those in the middle of the handshake included;
     /// the oldest beyond are ended, so that whoever does nothing keeps nobody out.
     pub max_silent: usize,
-    /// Subscriptions of one connection, of 64 bytes each on average; one that asks for more is ended.
+    /// Subscriptions of one connection, of 20 bytes each on average; one that asks for more is ended.
     pub max_subscriptions: usize,
     /// The same of all connections; one that asks for more is ended.
     pub max_all_subscriptions: usize,
