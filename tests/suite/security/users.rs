@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::recovery::cluster::{Cluster, Node};
 use crate::rig::config::TOOL;
 use crate::rig::port::Port;
-use crate::rig::{PATIENCE, until, wait_for};
+use crate::rig::{PATIENCE, has_root, until, wait_for};
 
 const NOBODY: &str = "65534";
 
@@ -51,14 +51,9 @@ fn expose(socket: &Path) {
     }
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 #[test]
 fn others_do_not_use_the_control_sockets() {
-    if !is_root() {
-        eprintln!("not root: left out");
+    if !has_root() {
         return;
     }
     let tool = Tool::new();
@@ -108,8 +103,7 @@ fn others_do_not_use_the_control_sockets() {
 
 #[test]
 fn others_do_not_publish() {
-    if !is_root() {
-        eprintln!("not root: left out");
+    if !has_root() {
         return;
     }
     let tool = Tool::new();
@@ -149,22 +143,8 @@ fn others_do_not_publish() {
              s.close()\nc.term()"
         );
         as_nobody("/usr/bin/python3", &["-c", &script]);
-        let report = || {
-            let control = cluster
-                .host
-                .folder
-                .path("run")
-                .join("publisher-control.sock");
-            let arguments = ["publisher", "status", "--json", "--socket"];
-            let done = Command::new(TOOL)
-                .args(arguments)
-                .arg(control)
-                .output()
-                .unwrap();
-            serde_json::from_slice::<serde_json::Value>(&done.stdout).unwrap()
-        };
         let parts = until("both are counted", || {
-            let report = report();
+            let report = cluster.host.report();
             let parts = &report["parts"];
             let refused = [
                 &parts["requests"]["request_connections_refused_total"],
@@ -191,8 +171,7 @@ fn others_do_not_publish() {
 
 #[test]
 fn others_do_not_attach_to_a_handlers_socket() {
-    if !is_root() {
-        eprintln!("not root: left out");
+    if !has_root() {
         return;
     }
     let port = Port::free();
