@@ -36,7 +36,11 @@ struct Spy {
 
 impl Spy {
     fn new(site: &Site, prefix: &'static [u8]) -> Spy {
-        let socket = taken_over(site, "n2", zmq::SUB, &site.cluster.uri());
+        Spy::of(site, "n2", prefix)
+    }
+
+    fn of(site: &Site, node: &str, prefix: &'static [u8]) -> Spy {
+        let socket = taken_over(site, node, zmq::SUB, &site.cluster.uri());
         socket.set_subscribe(prefix).unwrap();
         socket.set_subscribe(b"\x01hello\0").unwrap();
         let mut spy = Spy {
@@ -267,8 +271,9 @@ fn grants_come_and_go_without_a_restart() {
     second.has(&with_own(rows(0, 100), 3));
 
     // Each hello says that there is something of t1, and is no reason to ask again.
-    let mut beside = Spy::new(&site, b"t2\0");
+    let mut beside = Spy::of(&site, "n1", b"t1\0");
     (0..5).for_each(|_| beside.hears_hello());
+    drop(beside);
     let recovery = standing(&second)["publishers"][0]["recovery"].clone();
     let asked = recovery["refused_total"].as_u64().unwrap();
     // Once, and again if the connection was made anew.
