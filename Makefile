@@ -53,7 +53,8 @@ build: deps ## the programs, for developers
 release: deps ## the programs, for use
 	@$(CARGO) build --release --bins
 
-# The tests come last, so that their summary does.
+# The tests come last, so that their summary does. What needs root or something of the system that is not
+# there is left out, unless TEST_ALL is set.
 .PHONY: test
 test: lint deps-test smoke doctest ## everything that tells whether it works
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \

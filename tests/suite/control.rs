@@ -47,6 +47,15 @@ pub fn report(folder: &Folder) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// The publisher service's report.
+#[track_caller]
+pub fn publisher_report(folder: &Folder) -> Value {
+    let arguments = ["publisher", "status", "--json"];
+    let output = tool(folder, "publisher", &arguments).output().unwrap();
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 /// Waits until the control socket is there.
 #[track_caller]
 pub fn up(folder: &Folder, daemon: &str) {

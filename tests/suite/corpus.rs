@@ -4,14 +4,16 @@
 mod targets;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Cursor, Write};
 use std::path::{Path, PathBuf};
 
-use fanfare::agent::checkpoint::file::Writer;
+use fanfare::agent::checkpoint::file::{self, Writer};
 use fanfare::agent::recovery::{Life, Positions};
+use fanfare::config::{Known, Sources, load_agent, load_publisher};
 use fanfare::control;
 use fanfare::event::hello::Hello;
 use fanfare::event::{Event, Stamp, codec};
+use fanfare::handler::registry::Registry;
 use fanfare::publisher::submit;
 use fanfare::security::key::{PublicKey, SecretKey};
 use fanfare::sync::{self, Answer, Packed, Refusal};
@@ -62,27 +64,57 @@ fn the_seeds_are_as_generated() {
     }
 }
 
-/// None of the properties that are looked at holds of nothing: each seed that is right is read.
+/// Seeds that are wrong, and are there to be refused.
+const WRONG: [(&str, &str); 4] = [
+    ("event", "deep"),
+    ("control", "odd"),
+    ("agent-config", "faulty"),
+    ("publisher-config", "faulty"),
+];
+
+/// None of the properties that are looked at holds of nothing: each seed that is right is read, and no
+/// other.
 #[test]
 fn what_the_properties_are_about_is_there() {
-    let read = |target: &str, read: &dyn Fn(&[u8]) -> bool| {
-        let seeds = seeds();
-        let mut seeds = seeds.iter().filter(|((of, _), _)| *of == target);
-        assert!(seeds.any(|(_, bytes)| read(bytes)), "{target}");
+    for ((target, name), bytes) in seeds() {
+        let bytes = &bytes[..];
+        let is_read = match target {
+            "event" => codec::decode(bytes).is_ok(),
+            "hello" => Hello::decode(bytes).is_ok(),
+            "sync-request" => sync::request::decode(bytes).is_ok(),
+            "sync-answer" => sync::answer::decode(bytes).is_ok(),
+            "submit-request" => submit::Request::decode(bytes).is_ok(),
+            "submit-reply" => submit::Answer::decode(bytes).is_ok(),
+            "checkpoint" => file::read_from(&mut Cursor::new(bytes), drop).is_ok(),
+            "control" => {
+                let mut lines = bytes.trim_ascii_end().split(|byte| *byte == b'\n');
+                lines.all(|line| control::Request::decode(line).is_ok())
+            }
+            "keys" => std::str::from_utf8(bytes).is_ok_and(|text| match &*name {
+                "public" => PublicKey::parse(text).is_ok(),
+                _ => SecretKey::parse(text).is_ok(),
+            }),
+            "agent-config" => {
+                is_configuration(bytes, |from, known| load_agent(from, known).is_ok())
+            }
+            "publisher-config" => {
+                is_configuration(bytes, |from, known| load_publisher(from, known).is_ok())
+            }
+            other => panic!("nobody reads what is kept for {other}"),
+        };
+        let is_right = !WRONG.contains(&(target, &name));
+        assert_eq!(is_read, is_right, "{target} {name}");
+    }
+}
+
+fn is_configuration(bytes: &[u8], load: impl Fn(&Sources, &Known<'_>) -> bool) -> bool {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let sources = Sources {
+        files: vec![file.path().to_owned()],
+        ..Sources::default()
     };
-    read("event", &|bytes| codec::decode(bytes).is_ok());
-    read("hello", &|bytes| Hello::decode(bytes).is_ok());
-    read("sync-request", &|bytes| {
-        sync::request::decode(bytes).is_ok()
-    });
-    read("sync-answer", &|bytes| sync::answer::decode(bytes).is_ok());
-    read("submit-request", &|bytes| {
-        submit::Request::decode(bytes).is_ok()
-    });
-    read("submit-reply", &|bytes| {
-        submit::Answer::decode(bytes).is_ok()
-    });
-    read("control", &|bytes| control::Request::decode(bytes).is_ok());
+    load(&sources, &Known::new(&Registry::builtin()))
 }
 
 type Seeds = BTreeMap<(&'static str, String), Vec<u8>>;

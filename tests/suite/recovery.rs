@@ -11,6 +11,6 @@ mod overflow;
 mod partition;
 mod peers;
 mod restart;
-mod site;
+pub mod site;
 mod topics;
 mod truth;

@@ -10,7 +10,7 @@ use crate::rig::config::Folder;
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::tape::Tape;
-use crate::rig::until;
+use crate::rig::{left_out, until};
 
 /// A publisher in Python, an agent in this process, a thousand events.
 fn python_to_agent(uri: &str) {
@@ -124,7 +124,7 @@ fn epgm_between_the_programs() {
 fn has_ipv6() -> bool {
     let has = std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
-        eprintln!("SKIPPED: this kernel has no IPv6");
+        left_out("this kernel has no IPv6");
     }
     has
 }

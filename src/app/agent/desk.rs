@@ -53,6 +53,7 @@ impl Desk for AgentDesk {
                 Ok(Answer::Done(json!({"changed": changed})))
             }
             Request::TopicsRemove { topic } => {
+                topic::check(&topic).map_err(|why| invalid(&topic, why))?;
                 if topic == crate::event::SEND_ALL {
                     return Err(invalid(&topic, "it goes to all and cannot be left out"));
                 }

@@ -3,22 +3,14 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
 
 use super::http::{get, metrics};
 use super::manager::Manager;
-use super::{tool, up};
+use super::{publisher_report as report, tool, up};
 use crate::rig::config::Folder;
 use crate::rig::peer::Subscriber;
 use crate::rig::port::Port;
 use crate::rig::{until, wait_for};
-
-fn report(folder: &Folder) -> Value {
-    let mut command = tool(folder, "publisher", &["publisher", "status", "--json"]);
-    let output = command.output().unwrap();
-    assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");
-    serde_json::from_slice(&output.stdout).unwrap()
-}
 
 #[test]
 fn who_listens_and_what_is_journalled() {

@@ -11,7 +11,7 @@ use crate::rig::config::{Folder, Rows};
 use crate::rig::net::Place;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
-use crate::rig::{PATIENCE, within};
+use crate::rig::{PATIENCE, at_most, counted, within};
 use crate::service::host::Host;
 
 /// An API server host with a sync service.
@@ -84,7 +84,7 @@ pub fn publish(client: &PublisherClient, topic: &str, numbers: std::ops::Range<u
 
 #[track_caller]
 pub fn flush(client: &PublisherClient) {
-    let summary = client.flush(PATIENCE * 4).unwrap();
+    let summary = client.flush(at_most(PATIENCE * 4)).unwrap();
     assert_eq!(summary.refused, 0);
 }
 
@@ -207,23 +207,17 @@ pub struct Counted {
 
 impl Counted {
     /// The sum of `name` over all lines of its summary about `what`.
+    #[track_caller]
     pub fn of(&self, what: &str, name: &str) -> u64 {
-        let lines = self
-            .lines
-            .iter()
-            .filter(|line| line.contains("status") || line.contains(what));
-        let values = lines
-            .filter(|line| line.contains(what))
-            .flat_map(|line| line.split(' '));
-        let values = values.filter_map(|word| word.split_once('='));
-        let values = values.filter(|(found, _)| *found == name);
-        values.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+        counted::of_agent(&self.lines, what, name)
     }
 
+    #[track_caller]
     pub fn recovery(&self, name: &str) -> u64 {
         self.of(" recovery ", name)
     }
 
+    #[track_caller]
     pub fn resyncs(&self) -> u64 {
         self.of(" handler file:", "resyncs_total")
     }

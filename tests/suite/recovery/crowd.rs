@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fanfare::agent::follower::ZmqSync;
+use fanfare::agent::follower::{RecoveryMetrics, ZmqSync};
 use fanfare::agent::{Agent, Parts, RecoveryParts, recovery};
 use fanfare::dispatch::{LaneMetrics, LaneOptions};
 use fanfare::event::Event;
@@ -17,9 +17,10 @@ use fanfare::util::descriptors;
 
 use super::cluster::{Cluster, flush};
 use crate::rig::agent::endpoint;
+use crate::rig::counted::is_declared;
 use crate::rig::port::Port;
 use crate::rig::tape::wide;
-use crate::rig::{PATIENCE, slowness, within};
+use crate::rig::{PATIENCE, at_most, slowness, within};
 
 /// Agents of a context: each has four sockets of the 1,023 that a context has.
 const PER_CONTEXT: usize = 100;
@@ -80,6 +81,7 @@ impl Crowd {
     }
 
     fn recovery(&self, name: &str) -> u64 {
+        is_declared(RecoveryMetrics::DECLARED, name);
         let followed = self.0.iter().flat_map(Agent::followed);
         let samples = followed.flat_map(|(_, followed)| followed.metrics.each());
         let named = samples.filter(|sample| sample.name == name);
@@ -184,7 +186,7 @@ fn a_crowd_survives_a_clean_restart() {
     );
     // Waits double while nobody is there, so a restart that a loaded machine drags out is waited for
     // as long again.
-    let limit = Duration::from_secs(5).max(3 * (started - stopped));
+    let limit = at_most(Duration::from_secs(5)).max(3 * (started - stopped));
     assert!(settled < limit, "{settled:?}, more than {limit:?}");
     assert!(crowd.link(|metrics| metrics.disconnects_total.get()) >= crowd.len());
     assert_eq!(crowd.recovery("snapshots_total"), loaded);

@@ -4,14 +4,29 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fanfare::config::ENV_PREFIX;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::until;
+use super::{counted, until};
 
 pub const AGENT: &str = env!("CARGO_BIN_EXE_fanfare-agent");
 pub const PUBLISHER: &str = env!("CARGO_BIN_EXE_fanfare-publisher");
 pub const TOOL: &str = env!("CARGO_BIN_EXE_fanfare");
+
+/// A program that is configured by what it is told, and by nothing in the environment of the tests.
+pub fn configured(program: &str) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with(ENV_PREFIX))
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
 
 /// A folder that goes away with its test.
 pub struct Folder(TempDir);
@@ -58,7 +73,7 @@ impl Folder {
         };
         let text = format!("{security}{sync}{metrics}{state}{run}{text}");
         let path = self.write(&format!("{name}.toml"), &text);
-        let mut command = Command::new(program);
+        let mut command = configured(program);
         command.arg("--config").arg(path);
         command
     }
@@ -154,15 +169,8 @@ impl Served {
 /// What the file handler writes.
 pub type Rows = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
 
-/// The number that `name` has in the agent's summary line about `what`, 0 where it is left out.
+/// The number that `name` has in the agent's summary about `what`.
+#[track_caller]
 pub fn summary(agent: &Process, what: &str, name: &str) -> u64 {
-    let lines = agent.err.all();
-    let line = lines
-        .iter()
-        .rev()
-        .find(|line| line.contains(what) && line.contains('=') | line.ends_with(':'))
-        .unwrap_or_else(|| panic!("no summary of {what}"));
-    let mut values = line.split(' ').filter_map(|word| word.split_once('='));
-    let value = values.find(|(found, _)| *found == name);
-    value.map_or(0, |(_, value)| value.parse().unwrap())
+    counted::of_agent(&agent.err.all(), what, name)
 }

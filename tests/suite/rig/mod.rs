@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod config;
+pub mod counted;
 pub mod logs;
 pub mod net;
 pub mod peer;
@@ -22,6 +23,30 @@ pub fn slowness() -> u32 {
     said.and_then(|said| said.parse().ok()).unwrap_or(1)
 }
 
+/// The longest that something may take that is measured, or waited for by others than [`within`].
+pub fn at_most(limit: Duration) -> Duration {
+    limit * slowness()
+}
+
+/// Says that the test that calls this is left out, because something is not there that it needs. It fails
+/// where all tests must be run: with `TEST_ALL` in the environment, which `.ci/run` sets.
+#[track_caller]
+pub fn left_out(why: &str) {
+    let all = std::env::var("TEST_ALL").is_ok_and(|all| !all.is_empty());
+    assert!(!all, "left out: {why}");
+    eprintln!("LEFT OUT: {why}");
+}
+
+/// Whether this is root, as a test needs it that is left out otherwise.
+#[track_caller]
+pub fn has_root() -> bool {
+    let has = rustix::process::geteuid().is_root();
+    if !has {
+        left_out("needs root");
+    }
+    has
+}
+
 /// Waits until `found` gives something; fails when it has not within [`PATIENCE`].
 #[track_caller]
 pub fn until<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
@@ -31,7 +56,7 @@ pub fn until<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
 /// Waits until `found` gives something; fails when it has not within `limit`.
 #[track_caller]
 pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let limit = limit * slowness();
+    let limit = at_most(limit);
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = found() {
@@ -44,7 +69,7 @@ pub fn within<T>(limit: Duration, what: &str, mut found: impl FnMut() -> Option<
 
 /// Waits until `found` gives something; `None` when it has not within `limit`.
 pub fn try_within<T>(limit: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + limit * slowness();
+    let deadline = Instant::now() + at_most(limit);
     loop {
         match found() {
             None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),

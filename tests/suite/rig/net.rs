@@ -9,64 +9,91 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::left_out;
+
 const PREFIX: &str = "fanfare-";
 
-/// Which network of this process is the next.
+/// A network namespace that is gone with its test.
+pub struct Space(String);
+
+impl Space {
+    /// `None` where it may not be made: the test is left out.
+    #[track_caller]
+    pub fn new() -> Option<Space> {
+        sweep();
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).output();
+        let why = match made {
+            Ok(output) if output.status.success() => return Some(Space(name)),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        left_out(&format!(
+            "network namespaces cannot be made: {}",
+            why.trim()
+        ));
+        None
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// Which namespace of this process is the next.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A switch and the hosts on it. Host `n` is at 10.99.0.`n + 1`.
 pub struct Net {
-    name: String,
-    hosts: usize,
+    switch: Space,
+    hosts: Vec<Space>,
 }
 
 impl Net {
-    /// A network of so many hosts; `None`, and a line that says so, where this may not be made.
+    /// A network of so many hosts; `None` where this may not be made: the test is left out.
+    #[track_caller]
     pub fn new(hosts: usize) -> Option<Net> {
-        sweep();
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let mut spaces = (0..=hosts).map(|_| Space::new());
+        let switch = spaces.next()??;
+        let hosts: Option<Vec<Space>> = spaces.collect();
         let net = Net {
-            name: format!("{PREFIX}{}-{number}", std::process::id()),
-            hosts,
+            switch,
+            hosts: hosts?,
         };
         let switch = net.switch();
-        let made = Command::new("ip").args(["netns", "add", &switch]).output();
-        let refused = match made {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).into_owned()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(why) = refused {
-            eprintln!("SKIPPED: network namespaces cannot be made: {}", why.trim());
-            return None;
-        }
-        ip(&["-n", &switch, "link", "add", "br0", "type", "bridge"]);
-        ip(&["-n", &switch, "link", "set", "br0", "up"]);
-        for number in 0..hosts {
+        ip(&["-n", switch, "link", "add", "br0", "type", "bridge"]);
+        ip(&["-n", switch, "link", "set", "br0", "up"]);
+        for number in 0..net.hosts.len() {
             let (host, port) = (net.host(number), port(number));
             let address = format!("{}/24", net.address(number));
-            ip(&["netns", "add", &host]);
             ip(&[
-                "link", "add", &port, "netns", &switch, "type", "veth", "peer", "name", "eth0",
-                "netns", &host,
+                "link", "add", &port, "netns", switch, "type", "veth", "peer", "name", "eth0",
+                "netns", host,
             ]);
-            ip(&["-n", &switch, "link", "set", &port, "master", "br0", "up"]);
-            ip(&["-n", &host, "addr", "add", &address, "dev", "eth0"]);
-            ip(&["-n", &host, "link", "set", "eth0", "up"]);
-            ip(&["-n", &host, "link", "set", "lo", "up"]);
+            ip(&["-n", switch, "link", "set", &port, "master", "br0", "up"]);
+            ip(&["-n", host, "addr", "add", &address, "dev", "eth0"]);
+            ip(&["-n", host, "link", "set", "eth0", "up"]);
+            ip(&["-n", host, "link", "set", "lo", "up"]);
         }
         let table =
             "table bridge faults {\nchain forward {\ntype filter hook forward priority 0\n}\n}\n";
-        nft(&switch, table);
+        nft(switch, table);
         Some(net)
     }
 
-    fn switch(&self) -> String {
-        format!("{}-switch", self.name)
+    fn switch(&self) -> &str {
+        self.switch.name()
     }
 
-    fn host(&self, number: usize) -> String {
-        format!("{}-{number}", self.name)
+    fn host(&self, number: usize) -> &str {
+        self.hosts[number].name()
     }
 
     pub fn address(&self, number: usize) -> String {
@@ -76,7 +103,7 @@ impl Net {
     /// `command` on a host. The process is the command's own, so signals reach it.
     pub fn on(&self, number: usize, command: &Command) -> Command {
         let mut within = Command::new("ip");
-        within.args(["netns", "exec", &self.host(number)]);
+        within.args(["netns", "exec", self.host(number)]);
         within.arg(command.get_program()).args(command.get_args());
         within
     }
@@ -98,14 +125,14 @@ impl Net {
 
     fn forbid(&self, what: &str) {
         let rule = format!("add rule bridge faults forward {what} counter drop\n");
-        nft(&self.switch(), &rule);
+        nft(self.switch(), &rule);
     }
 
     /// Everything passes again; says how many packets did not.
     #[track_caller]
     pub fn heal(&self) -> u64 {
-        let dropped = counted(&self.switch());
-        nft(&self.switch(), "flush chain bridge faults forward\n");
+        let dropped = counted(self.switch());
+        nft(self.switch(), "flush chain bridge faults forward\n");
         dropped
     }
 
@@ -117,14 +144,14 @@ impl Net {
             "table inet faults {{\nchain input {{\ntype filter hook input priority 0\ntcp dport {{ \
              {ports} }} numgen random mod {of} == 0 counter reject with tcp reset\n}}\n}}\n"
         );
-        nft(&self.host(number), &rules);
+        nft(self.host(number), &rules);
     }
 
     /// No more resets at a host; says how many there were.
     #[track_caller]
     pub fn calm(&self, number: usize) -> u64 {
-        let resets = counted(&self.host(number));
-        nft(&self.host(number), "delete table inet faults\n");
+        let resets = counted(self.host(number));
+        nft(self.host(number), "delete table inet faults\n");
         resets
     }
 
@@ -132,7 +159,7 @@ impl Net {
     pub fn slow(&self, number: usize, rate: &str) {
         let (switch, port) = (self.switch(), port(number));
         let mut command = Command::new("tc");
-        command.args(["-n", &switch, "qdisc", "add", "dev", &port, "root", "tbf"]);
+        command.args(["-n", switch, "qdisc", "add", "dev", &port, "root", "tbf"]);
         run(command.args(["rate", rate, "burst", "32kb", "latency", "400ms"]));
     }
 
@@ -183,16 +210,7 @@ fn port(number: usize) -> String {
     format!("port{number}")
 }
 
-impl Drop for Net {
-    fn drop(&mut self) {
-        let hosts = (0..self.hosts).map(|number| self.host(number));
-        for name in hosts.chain([self.switch()]) {
-            remove(&name);
-        }
-    }
-}
-
-/// Where it fails there is none of this name: a network that was not finished.
+/// Where it fails somebody else has removed what a killed test had left.
 fn remove(name: &str) {
     let _ = Command::new("ip").args(["netns", "del", name]).output();
 }

@@ -3,11 +3,11 @@
 use std::process::Command;
 
 use super::site::Site;
-use super::strangers::Stranger;
-use crate::control::tool;
+use super::strangers::{Stranger, refusals};
+use crate::control::report;
 use crate::recovery::cluster::rows;
 use crate::rig::peer::python;
-use crate::rig::{until, wait_for};
+use crate::rig::{left_out, until, wait_for};
 
 /// Kills a thread of a process; `false`, and a line that says so, where this may not be done.
 #[track_caller]
@@ -21,8 +21,8 @@ pub fn kill_thread(pid: u32, name: &str) -> bool {
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         output.status.success().then_some(said)
     });
-    if said.contains("SKIPPED") {
-        eprintln!("{said}");
+    if let Some(why) = said.trim().strip_prefix("SKIPPED: ") {
+        left_out(why);
         return false;
     }
     wait_for("the thread is gone", || {
@@ -49,30 +49,42 @@ fn without_its_gate_the_service_admits_nobody_and_says_so() {
     if !kill_thread(pid, "gate") {
         return;
     }
-    let mut second = site.node("n2");
+    let [unknown, events, sync] = refusals(&site);
+    let admitted = |site: &Site| site.report()["parts"]["gate"]["gate_admitted_total"].clone();
+    let before = admitted(&site);
     let server = site.public("publisher");
     let server = fanfare::security::key::PublicKey::parse(&server).unwrap();
     let keys = (&server.as_bytes()[..], &site.secret("n2"));
     let bare = Stranger::connect(zmq::SUB, &site.cluster.uri(), Some(keys));
-    let asks = Stranger::connect(zmq::DEALER, &site.sync_uri, Some(keys));
-    second.says("handshake broke off");
     bare.is_refused();
+    wait_for("it is counted", || refusals(&site)[1] > events);
+    assert_eq!(refusals(&site)[2], sync);
+    let asks = Stranger::connect(zmq::DEALER, &site.sync_uri, Some(keys));
     asks.is_refused();
+    wait_for("it is counted at the other port", || {
+        refusals(&site)[2] > sync
+    });
+    let mut second = site.node("n2");
+    second.says("handshake broke off");
     site.cluster.publish("t1", 50..150, 100);
     first.has(&rows(150, 100));
     bare.heard_nothing();
     asks.heard_nothing();
     assert!(!second.rows().contains_key("t"), "{:?}", second.rows());
     let status = until("the service says so", || {
-        let arguments = ["publisher", "status", "--json"];
-        let output = tool(&site.cluster.host.folder, "publisher", &arguments).output();
-        let status = String::from_utf8(output.unwrap().stdout).unwrap();
-        status
+        let status = site.report();
+        let reasons = status["reasons"].to_string();
+        reasons
             .contains("the gate does not answer")
             .then_some(status)
     });
-    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["ready"], false, "{status:#}");
+    // It was not the gate who refused them, and it let nobody in.
+    assert_eq!(refusals(&site)[0], unknown);
+    assert_eq!(admitted(&site), before);
+    // Who was connected still is.
+    let counters = report(&first.folder)["publishers"][0]["counters"].clone();
+    assert_eq!(counters["connects_total"], 1, "{counters:#}");
 
     // A restart is all it takes.
     site.cluster.host.kill();
@@ -81,6 +93,8 @@ fn without_its_gate_the_service_admits_nobody_and_says_so() {
     first.has(&rows(150, 100));
     let counted = second.stop();
     assert!(counted.of(" publisher tcp", "connects_failed_total") > 0);
-    first.stop();
+    let counted = first.stop();
+    assert_eq!(counted.resyncs(), 1);
+    assert_eq!(counted.recovery("snapshots_total"), 2);
     site.stop();
 }

@@ -2,9 +2,6 @@
 //! own, so that the rows show each one.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanfare::security::file;
@@ -12,66 +9,33 @@ use fanfare::security::key::{PublicKey, SecretKey};
 
 use super::site::{Site, run};
 use super::strangers::Stranger;
-use crate::recovery::cluster::{self, Node, rows};
+use crate::recovery::cluster::{Node, rows};
+use crate::recovery::site::Load;
 use crate::rig::{PATIENCE, wait_for};
 
 /// As many keys as events.
 const KEYS: u64 = u64::MAX;
 
-/// A worker that publishes all the time.
-struct Load {
-    published: Arc<AtomicU64>,
-    end: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+/// Events all the time: 250 a second at most.
+fn load(site: &Site) -> Load {
+    Load::start(&site.cluster, "t1", 0, KEYS, Duration::from_millis(80))
 }
 
-impl Load {
-    fn on(site: &Site) -> Load {
-        let options = site.cluster.host.options();
-        let (published, end) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
-        let (count, ended) = (Arc::clone(&published), Arc::clone(&end));
-        let thread = std::thread::spawn(move || {
-            let client = fanfare::publisher::client::PublisherClient::new(options);
-            while !ended.load(Ordering::SeqCst) {
-                let next = count.load(Ordering::SeqCst);
-                cluster::publish(&client, "t1", next..next + 5, KEYS);
-                count.store(next + 5, Ordering::SeqCst);
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            cluster::flush(&client);
-        });
-        Load {
-            published,
-            end,
-            thread,
-        }
-    }
+/// Waits until some more events were published.
+#[track_caller]
+fn goes_on(load: &Load) {
+    let before = load.sent();
+    wait_for("the load goes on", || load.sent() >= before + 50);
+}
 
-    /// Waits until some more events were published.
-    #[track_caller]
-    fn goes_on(&self) {
-        let before = self.published.load(Ordering::SeqCst);
-        wait_for("the load goes on", || {
-            self.published.load(Ordering::SeqCst) >= before + 50
-        });
-    }
-
-    /// Waits until a node has something that is published from now on.
-    #[track_caller]
-    fn reaches(&self, node: &Node) {
-        let so_far = self.published.load(Ordering::SeqCst);
-        wait_for("the node hears of new events", || {
-            let rows = node.rows();
-            rows.get("t").is_some_and(|rows| rows.len() as u64 > so_far)
-        });
-    }
-
-    /// Ends it; gives the number of all acknowledged events.
-    fn end(self) -> u64 {
-        self.end.store(true, Ordering::SeqCst);
-        self.thread.join().unwrap();
-        self.published.load(Ordering::SeqCst)
-    }
+/// Waits until a node has something that is published from now on.
+#[track_caller]
+fn reaches(load: &Load, node: &Node) {
+    let so_far = load.sent();
+    wait_for("the node hears of new events", || {
+        let rows = node.rows();
+        rows.get("t").is_some_and(|rows| rows.len() as u64 > so_far)
+    });
 }
 
 /// A new pair, as `fanfare keygen` makes it, in a folder of its own.
@@ -109,8 +73,8 @@ fn the_key_of_a_publisher_is_changed_under_load() {
     let (old, folder) = (site.keys().join("publisher.key"), site.keys().join("new"));
     let new = folder.join("publisher.key");
     let mut nodes = [site.node("n1"), site.node("n2")];
-    let load = Load::on(&site);
-    load.goes_on();
+    let load = load(&site);
+    goes_on(&load);
 
     // 1. A new pair.
     keygen(&["--publisher"], &folder);
@@ -119,9 +83,9 @@ fn the_key_of_a_publisher_is_changed_under_load() {
     let before = format!("\"*\" = {old:?}");
     let both = trusts(&[&old, &new]);
     for node in &mut nodes {
-        load.reaches(node);
+        reaches(&load, node);
         restart(node, true, &before, &both);
-        load.goes_on();
+        goes_on(&load);
     }
     // 3. The publisher has the new one.
     site.cluster.host.stop(PATIENCE);
@@ -130,31 +94,22 @@ fn the_key_of_a_publisher_is_changed_under_load() {
     assert!(host.more.contains(&secret(&old)), "{}", host.more);
     host.more = host.more.replace(&secret(&old), &secret(&new));
     host.start();
-    load.goes_on();
-    let reached = site.cluster.host.process();
-    wait_for("both nodes are connected again", || {
-        reached.err.all().len() > 1 && nodes.iter().all(|node| node.rows().contains_key("t"))
-    });
+    goes_on(&load);
     // One that knows nothing of it is kept out, as an impostor would be.
     let mut late = site.node("n2");
     late.says("handshake broke off");
-    load.goes_on();
-    let so_far = load.published.load(Ordering::SeqCst);
+    goes_on(&load);
     for node in &nodes {
-        wait_for("the nodes hear of new events", || {
-            node.rows()
-                .get("t")
-                .is_some_and(|rows| rows.len() as u64 > so_far)
-        });
+        reaches(&load, node);
     }
     // 4. Nobody trusts the old one any more.
     for node in &mut nodes {
-        load.reaches(node);
+        reaches(&load, node);
         restart(node, false, &both, &trusts(&[&new]));
-        load.goes_on();
+        goes_on(&load);
     }
 
-    let count = load.end();
+    let count = load.stop();
     assert!(count >= 300, "only {count} events");
     let expected = rows(count, KEYS);
     for mut node in nodes {
@@ -178,11 +133,11 @@ fn the_key_of_a_node_is_changed_under_load() {
         folder.join("n1.key_secret"),
     );
     let (mut node, mut beside) = (site.node("n1"), site.node("n2"));
-    let load = Load::on(&site);
-    load.goes_on();
+    let load = load(&site);
+    goes_on(&load);
 
-    load.reaches(&node);
-    load.reaches(&beside);
+    reaches(&load, &node);
+    reaches(&load, &beside);
     // 1. A new pair, on the node.
     keygen(&["--node", "n1"], &folder);
     // 2. The publisher knows the node by it.
@@ -199,22 +154,22 @@ fn the_key_of_a_node_is_changed_under_load() {
     ]);
     assert!(done.status.success(), "{done:?}");
     node.says("handshake broke off");
-    load.goes_on();
+    goes_on(&load);
     let stays = node.rows()["t"].len();
-    load.goes_on();
+    goes_on(&load);
     assert_eq!(node.rows()["t"].len(), stays, "it is heard by its old key");
     // 3. The node has it.
     restart(&mut node, true, &format!("{old:?}"), &format!("{new:?}"));
-    load.goes_on();
+    goes_on(&load);
 
     let lost: SecretKey = file::read_secret(&old).unwrap();
     let server = PublicKey::parse(&site.public("publisher")).unwrap();
     let keys = (&server.as_bytes()[..], &lost);
     let thief = Stranger::connect(zmq::SUB, &site.cluster.uri(), Some(keys));
     thief.is_refused();
-    load.goes_on();
+    goes_on(&load);
 
-    let count = load.end();
+    let count = load.stop();
     assert!(count >= 250, "only {count} events");
     let expected = rows(count, KEYS);
     node.has(&expected);

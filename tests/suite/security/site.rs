@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::recovery::cluster::{Cluster, Node};
-use crate::rig::PATIENCE;
 use crate::rig::config::{Folder, TOOL};
+use crate::rig::{PATIENCE, counted};
 
 pub struct Site {
     folder: Folder,
@@ -23,14 +23,10 @@ pub struct Site {
 pub struct Said(pub String);
 
 impl Said {
-    /// The value of a counter, 0 where it is left out.
+    /// What it counted of `name`.
+    #[track_caller]
     pub fn count(&self, name: &str) -> u64 {
-        let mut values = self
-            .0
-            .split_whitespace()
-            .filter_map(|word| word.split_once('='));
-        let value = values.find(|(found, _)| *found == name);
-        value.map_or(0, |(_, value)| value.parse().unwrap())
+        counted::of_publisher(&self.0, name)
     }
 }
 

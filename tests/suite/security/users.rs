@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::recovery::cluster::{Cluster, Node};
 use crate::rig::config::TOOL;
 use crate::rig::port::Port;
-use crate::rig::{PATIENCE, until, wait_for};
+use crate::rig::{PATIENCE, has_root, until, wait_for};
 
 const NOBODY: &str = "65534";
 
@@ -51,14 +51,9 @@ fn expose(socket: &Path) {
     }
 }
 
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 #[test]
 fn others_do_not_use_the_control_sockets() {
-    if !is_root() {
-        eprintln!("not root: left out");
+    if !has_root() {
         return;
     }
     let tool = Tool::new();
@@ -108,16 +103,19 @@ fn others_do_not_use_the_control_sockets() {
 
 #[test]
 fn others_do_not_publish() {
-    if !is_root() {
-        eprintln!("not root: left out");
+    if !has_root() {
         return;
     }
     let tool = Tool::new();
     for (users, allowed) in [("[\"root\"]", false), ("[\"65534\"]", true)] {
         let mut cluster = Cluster::running(&format!("socket_users = {users}\n"));
         let socket = cluster.host.socket();
-        let mut beside = socket.clone().into_os_string();
-        beside.push(".req");
+        // Its mode is as the service makes it by then.
+        let heard = format!("{}: connected", socket.display());
+        let lines = &cluster.host.process().err;
+        lines.find("the workers' socket is there", |line| {
+            line.contains(&heard).then_some(())
+        });
         for entry in std::fs::read_dir(socket.parent().unwrap()).unwrap() {
             let path = entry.unwrap().path();
             if path.to_str().unwrap().contains(".sock")
@@ -149,22 +147,8 @@ fn others_do_not_publish() {
              s.close()\nc.term()"
         );
         as_nobody("/usr/bin/python3", &["-c", &script]);
-        let report = || {
-            let control = cluster
-                .host
-                .folder
-                .path("run")
-                .join("publisher-control.sock");
-            let arguments = ["publisher", "status", "--json", "--socket"];
-            let done = Command::new(TOOL)
-                .args(arguments)
-                .arg(control)
-                .output()
-                .unwrap();
-            serde_json::from_slice::<serde_json::Value>(&done.stdout).unwrap()
-        };
         let parts = until("both are counted", || {
-            let report = report();
+            let report = cluster.host.report();
             let parts = &report["parts"];
             let refused = [
                 &parts["requests"]["request_connections_refused_total"],
@@ -191,8 +175,7 @@ fn others_do_not_publish() {
 
 #[test]
 fn others_do_not_attach_to_a_handlers_socket() {
-    if !is_root() {
-        eprintln!("not root: left out");
+    if !has_root() {
         return;
     }
     let port = Port::free();

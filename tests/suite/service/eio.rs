@@ -13,8 +13,9 @@ use rustix::process::Signal;
 
 use super::host::{Host, counts, journal};
 use super::listener::Listener;
+use crate::rig::counted::of_publisher;
 use crate::rig::process::Process;
-use crate::rig::wait_for;
+use crate::rig::{at_most, wait_for};
 
 /// The disk under a service, which fails as long as this lives.
 struct Faulty {
@@ -115,7 +116,7 @@ impl Load {
     fn end(mut self) -> u64 {
         self.end.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
-        let summary = self.client.flush(Duration::from_secs(20)).unwrap();
+        let summary = self.client.flush(at_most(Duration::from_secs(20))).unwrap();
         let published = self.published.load(Ordering::Relaxed);
         assert_eq!((summary.acknowledged, summary.pending), (published, 0));
         published
@@ -128,15 +129,6 @@ fn count(host: &mut Host, text: &str) -> usize {
 }
 
 const STALLED: &str = "nothing is accepted until the journal can be written";
-
-/// A counter of the service, as it tells it at its end.
-fn counter(said: &str, name: &str) -> u64 {
-    let found = said.lines().find_map(|line| {
-        let (_, rest) = line.split_once(&format!(" {name}="))?;
-        rest.split(' ').next()?.parse().ok()
-    });
-    found.unwrap_or(0)
-}
 
 /// Every event was journalled and sent exactly once, in order.
 #[track_caller]
@@ -189,9 +181,9 @@ fn it_waits_for_the_disk(inject: &str) {
     let published = load.end();
     listener.has(&format!("k{}", published - 1));
     let said = host.stop(Duration::from_secs(3));
-    assert!(counter(&said, "commits_failed_total") >= 3, "{said}");
-    assert!(counter(&said, "reopened_total") >= 1, "{said}");
-    assert_eq!(counter(&said, "stalled"), 0, "{said}");
+    assert!(of_publisher(&said, "commits_failed_total") >= 3, "{said}");
+    assert!(of_publisher(&said, "reopened_total") >= 1, "{said}");
+    assert_eq!(of_publisher(&said, "stalled"), 0, "{said}");
     assert!(said.contains("journal closed in order"), "{said}");
     complete(&host, published);
     let told = listener.told().into_iter().map(|told| told.key);
@@ -248,8 +240,8 @@ fn a_disk_that_fails_again_and_again_does_not_fill_the_log() {
     assert!((1..=limit).contains(&count(&mut host, "events are accepted")));
     let said = host.stop(Duration::from_secs(3));
     let (stalls, failed) = (
-        counter(&said, "stalls_total"),
-        counter(&said, "commits_failed_total"),
+        of_publisher(&said, "stalls_total"),
+        of_publisher(&said, "commits_failed_total"),
     );
     assert!(failed > limit as u64, "{said}");
     assert!(

@@ -10,6 +10,7 @@ use fanfare::publisher::client::{ClientOptions, PublisherClient};
 use fanfare::publisher::history::{History, Moment, Options, Replay};
 use rustix::process::Signal;
 
+use crate::control::publisher_report;
 use crate::rig::config::{Folder, PUBLISHER, TOOL};
 use crate::rig::net::Place;
 use crate::rig::port::Port;
@@ -148,12 +149,9 @@ impl Host {
     }
 
     /// What the service says of itself.
+    #[track_caller]
     pub fn report(&self) -> serde_json::Value {
-        let socket = self.folder.path("run").join("publisher-control.sock");
-        let mut tool = Command::new(TOOL);
-        tool.args(["publisher", "status", "--json", "--socket"]);
-        let done = tool.arg(socket).output().unwrap();
-        serde_json::from_slice(&done.stdout).unwrap()
+        publisher_report(&self.folder)
     }
 
     pub fn options(&self) -> ClientOptions {

@@ -13,7 +13,8 @@ use rustix::process::Signal;
 
 use super::host::Host;
 use super::listener::Listener;
-use crate::rig::config::TOOL;
+use crate::rig::at_most;
+use crate::rig::config::{TOOL, configured};
 use crate::rig::process::Process;
 
 const OWN: &str = "pub_sub_use_multiproc = false\nhello_interval = 0.1\n";
@@ -28,13 +29,16 @@ fn file(host: &Host) -> std::path::PathBuf {
 
 fn config(host: &Host) -> PublisherConfig {
     let modules = Registry::builtin();
-    let sources = Sources::system(vec![file(host)], Vec::new());
+    let sources = Sources {
+        files: vec![file(host)],
+        ..Sources::default()
+    };
     load_publisher(&sources, &Known::new(&modules)).unwrap()
 }
 
 /// `fanfare publish` by the configuration.
 fn publish(host: &Host, arguments: &[&str]) -> Command {
-    let mut command = Command::new(TOOL);
+    let mut command = configured(TOOL);
     command.arg("publish").arg("--config").arg(file(host));
     command.args(arguments);
     command
@@ -48,7 +52,7 @@ fn series(client: &PublisherClient, first: u64, count: u64) {
         let event = Event::set("t", &key, "v").on(&topic);
         client.publish(&event, None).unwrap();
     }
-    let summary = client.flush(PATIENCE).unwrap();
+    let summary = client.flush(at_most(PATIENCE)).unwrap();
     assert_eq!((summary.pending, summary.refused), (0, 0));
 }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::host::Host;
 use super::listener::Listener;
+use crate::rig::counted::of_publisher;
 use crate::rig::peer::Publisher;
 
 const EVENTS: usize = 5_000;
@@ -83,11 +84,8 @@ fn stopped_under_load_it_keeps_all_that_it_received() {
     let said = host.stop(Duration::from_millis(2_000));
     assert!(said.contains("journal closed in order"), "{said}");
     assert!(worker.ask(json!({"op": "halt"}), "halted") > 500);
-    let received = said.lines().find_map(|line| {
-        let (_, rest) = line.split_once("events_received_total=")?;
-        rest.split(' ').next()?.parse::<usize>().ok()
-    });
+    let received = of_publisher(&said, "events_received_total");
     let history = host.history();
     let rows = history.rows().keys(|table, _| table == "load");
-    assert_eq!(Some(rows.len()), received);
+    assert_eq!(rows.len() as u64, received);
 }

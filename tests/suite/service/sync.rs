@@ -13,8 +13,8 @@ use fanfare::publisher::client::PublisherClient;
 use fanfare::sync::{Answer, Digest, Packed, Request, SnapshotId, answer, request};
 
 use super::host::Host;
-use crate::rig::PATIENCE;
 use crate::rig::port::Port;
+use crate::rig::{PATIENCE, at_most, counted};
 
 /// A host whose sync service listens on a port of its own.
 pub struct Served {
@@ -66,11 +66,7 @@ impl Served {
     #[track_caller]
     pub fn counted(&mut self, name: &str) -> u64 {
         let said = self.host.stop(Duration::from_secs(5));
-        let mut values = said
-            .split_whitespace()
-            .filter_map(|word| word.split_once('='));
-        let value = values.find(|(found, _)| *found == name);
-        value.map_or(0, |(_, value)| value.parse().unwrap())
+        counted::of_publisher(&said, name)
     }
 }
 
@@ -81,7 +77,7 @@ fn send(client: &PublisherClient, event: &Event<'_>) {
 
 #[track_caller]
 fn all_acknowledged(client: &PublisherClient) {
-    let summary = client.flush(PATIENCE).unwrap();
+    let summary = client.flush(at_most(PATIENCE)).unwrap();
     assert_eq!((summary.pending, summary.refused), (0, 0), "{summary:?}");
 }
 
@@ -100,7 +96,8 @@ impl Peer {
         let socket = context.socket(zmq::DEALER).unwrap();
         socket.set_linger(0).unwrap();
         socket.set_reconnect_ivl(5).unwrap();
-        socket.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
+        let patience = at_most(PATIENCE).as_millis();
+        socket.set_rcvtimeo(patience as i32).unwrap();
         socket.connect(uri).unwrap();
         Peer { socket, tag: 0 }
     }

@@ -2,18 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::sync::Served;
-use crate::control::tool;
 use crate::rig::until;
 use crate::security::gate::kill_thread;
-
-fn status(served: &Served) -> Value {
-    let arguments = ["publisher", "status", "--json"];
-    let output = tool(&served.host.folder, "publisher", &arguments).output();
-    serde_json::from_slice(&output.unwrap().stdout).unwrap()
-}
 
 /// It is not ready, and the watchdog is fed no more: see `stuck_threads`.
 #[test]
@@ -24,12 +15,12 @@ fn a_socket_without_its_thread_is_missed() {
     ] {
         let mut served = Served::running("stuck_timeout = 2.0\n");
         served.publish("t1", 0..5, "v");
-        assert_eq!(status(&served)["ready"], true);
+        assert_eq!(served.host.report()["ready"], true);
         if !kill_thread(served.host.process().id(), thread) {
             return;
         }
         let status = until("the service says so", || {
-            let status = status(&served);
+            let status = served.host.report();
             (status["ready"] == false).then_some(status)
         });
         let reasons = status["reasons"].as_array().unwrap();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::host::Host;
 use super::listener::Listener;
+use crate::rig::counted::of_publisher;
 use crate::rig::peer::Publisher;
 
 #[test]
@@ -55,7 +56,7 @@ fn an_older_one_of_a_worker_that_pushes_is_counted() {
     let keys: Vec<String> = listener.told().into_iter().map(|told| told.key).collect();
     assert_eq!(keys, ["k", "last"]);
     let said = host.stop(Duration::from_secs(3));
-    assert!(said.contains(" events_older_total=2"), "{said}");
+    assert_eq!(of_publisher(&said, "events_older_total"), 2, "{said}");
     let history = host.history();
     let row = history.rows().get("t", "k").unwrap();
     assert_eq!(row.stamp.unwrap().version, 9);

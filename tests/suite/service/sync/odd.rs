@@ -3,6 +3,7 @@
 use fanfare::sync::{Answer, MAX_REQUEST, Refusal, answer};
 
 use super::{Peer, Served, snapshot};
+use crate::rig::counted::of_publisher;
 
 #[track_caller]
 fn refusal(peer: &Peer) -> (u64, Refusal, String) {
@@ -93,7 +94,7 @@ fn who_has_more_than_was_sent_is_told_of() {
     };
     peer.ask(&replay);
     let said = served.host.stop(std::time::Duration::from_secs(5));
-    assert!(said.contains(" sync_beyond_total=2"), "{said}");
+    assert_eq!(of_publisher(&said, "sync_beyond_total"), 2, "{said}");
     let line = format!("an agent at 127.0.0.1 has events up to {}", head + 99);
     assert!(said.contains(&line), "{said}");
 }
