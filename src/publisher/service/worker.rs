@@ -26,6 +26,10 @@ use crate::util::rate::RateLimit;
 const GROUP_EVENTS: usize = 4096;
 const GROUP_BYTES: usize = 2 << 20;
 
+/// How long subscriptions wait after a slice of them: whoever asks without end takes a part of the time, not
+/// all of it, and the processor is there for others too.
+const REST: Duration = Duration::from_millis(1);
+
 /// How often subscriptions are read and the journal is looked after, with or without events.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -176,7 +180,7 @@ impl Worker {
             TICK
         };
         let due = match self.network.has_more() {
-            true => now,
+            true => now + REST,
             false => self.network.due().min(now + tick),
         };
         let stalled = self.stall.until();
