@@ -32,8 +32,11 @@ const KINDS: &[&str] = &[
     "oversize",
 ];
 
-/// How long each is measured, and the time between two events.
-const ROUND: Duration = Duration::from_secs(8);
+/// How long calm is measured, and each attack: as long as who does harm is kept out, since what it does
+/// before that it does once in so long.
+const CALM_ROUND: Duration = Duration::from_secs(8);
+const ATTACK: Duration = Duration::from_secs(60);
+/// The time between two events.
 const PACE: Duration = Duration::from_millis(2);
 
 /// A calm p99 below this is the host's luck.
@@ -61,11 +64,11 @@ impl fmt::Display for Measured {
 
 /// Publishes for a while, and waits until everything has come.
 #[track_caller]
-fn measure(client: &PublisherClient, tape: &Tape, round: usize) -> Measured {
+fn measure(client: &PublisherClient, tape: &Tape, round: usize, length: Duration) -> Measured {
     let (start, mut sent) = (Instant::now(), BTreeMap::new());
     for number in 0.. {
         let due = start + PACE * number;
-        if due > start + ROUND {
+        if due > start + length {
             break;
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
@@ -209,8 +212,8 @@ fn attacked(
         tape.count() > 0
     });
     let mut rounds = 0..;
-    let mut next = || measure(&client, &tape, rounds.next().unwrap());
-    let calm = next();
+    let mut next = |length| measure(&client, &tape, rounds.next().unwrap(), length);
+    let calm = next(CALM_ROUND);
     eprintln!("calm: {calm}");
     let bar = 2 * calm.p99.max(CALM);
     // `SIEGE=bombs` for that attack alone.
@@ -223,9 +226,9 @@ fn attacked(
         let mut tries = (0..TRIES).map(|number| {
             let before = noticed(cluster, kind);
             let attack = Attack::begin(cluster, kind, &keys(kind, number));
-            let during = next();
+            let during = next(ATTACK);
             let cut = attack.end();
-            let after = next();
+            let after = next(CALM_ROUND);
             let noticed = noticed(cluster, kind) - before;
             eprintln!(
                 "{kind}: {during}, {:.2} times; after it {after}; cut off {cut} times, {noticed} noticed; \

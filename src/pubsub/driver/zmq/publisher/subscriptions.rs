@@ -19,9 +19,9 @@ use crate::pubsub::api::{PubSubError, Subscription};
 /// How long it takes libzmq, at most usually, to hand on more of them where there are more.
 const REFILL: Duration = Duration::from_micros(50);
 
-/// How long changes of subscriptions are taken in one go, while events wait. An agent with a thousand
+/// How long changes of subscriptions are taken in one go, while events wait: an agent with a hundred
 /// topics is done in two or three.
-const SLICE: Duration = Duration::from_micros(500);
+const SLICE: Duration = Duration::from_micros(200);
 
 /// Longest subscription: the longest topic, and the NUL that ends it.
 const MAX_PREFIX: usize = topic::MAX_TOPIC_LEN + 1;
