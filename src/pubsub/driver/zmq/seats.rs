@@ -57,19 +57,21 @@ impl Seats {
 
     /// Whether the connection may ask for this too.
     pub fn has_room(&self, sender: &Sender, prefix: &[u8], rules: &PeerRules) -> bool {
-        let most = rules.max_all_subscriptions;
-        let more = self.adds(sender, prefix);
+        let (most, more) = (rules.max_all_subscriptions, self.adds(sender, prefix));
         let all = self.all < most && self.length + more <= most * MEAN_LENGTH;
-        all && !self.is_full(sender, prefix, rules)
+        all && !self.is_over(sender, more, rules)
     }
 
     /// Whether with this the connection would have more than it may have.
     pub fn is_full(&self, sender: &Sender, prefix: &[u8], rules: &PeerRules) -> bool {
+        self.is_over(sender, self.adds(sender, prefix), rules)
+    }
+
+    fn is_over(&self, sender: &Sender, more: usize, rules: &PeerRules) -> bool {
         let most = rules.max_subscriptions;
-        let more = self.adds(sender, prefix);
-        let full =
+        let over =
             |seat: &Seat| seat.prefixes.len() >= most || seat.length + more > most * MEAN_LENGTH;
-        self.seats.get(&sender.fd).is_some_and(full)
+        self.seats.get(&sender.fd).is_some_and(over)
     }
 
     /// How much longer what the connection has is with `prefix` than without it: a topic and the same with
