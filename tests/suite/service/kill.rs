@@ -13,10 +13,10 @@ use super::listener::{Listener, Told};
 use crate::recovery::cluster::Node;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
-use crate::rig::{at_most, within};
+use crate::rig::{at_most, slowness, within};
 
-/// Events of each worker; `KILL_EVENTS` in the environment sets another number, fewer for a slow
-/// machine and more for a soak.
+/// Events of each worker, fewer where the programs are slower; `KILL_EVENTS` in the environment sets another
+/// number, fewer for a slow machine and more for a soak.
 const EVENTS: u64 = 50_000;
 pub const WORKERS: usize = 4;
 pub const KILLS: u64 = 6;
@@ -26,7 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 
 fn events() -> u64 {
     let given = std::env::var("KILL_EVENTS").ok();
-    given.map_or(EVENTS, |given| {
+    given.map_or(EVENTS / u64::from(slowness()), |given| {
         given.parse().expect("KILL_EVENTS is a number")
     })
 }

@@ -13,9 +13,10 @@ use super::kill::{
 };
 use super::listener::Listener;
 use crate::rig::peer::Publisher;
-use crate::rig::within;
+use crate::rig::{slowness, within};
 
-/// Events a second of each worker: what it cannot hand over piles up in it, and comes last.
+/// Events a second of each worker, fewer where the programs are slower: what it cannot hand over piles up
+/// in it, and comes last.
 const RATE: u64 = 4_000;
 
 #[test]
@@ -30,7 +31,7 @@ fn what_was_received_from_workers_that_push_survives() {
         .map(|number| {
             let mut worker = Publisher::start(&["--type", "push", "--connect", &uri]);
             let (topic, name) = (format!("t{number}"), format!("w{number}"));
-            worker.tell(json!({"op": "load", "topic": topic, "name": name, "rate": RATE}));
+            worker.tell(json!({"op": "load", "topic": topic, "name": name, "rate": RATE / u64::from(slowness())}));
             worker
         })
         .collect();
