@@ -18,202 +18,31 @@
 //! Hellos tell (what they list, and that a hello itself was missed), and so does a round of `HEADS`
 //! after each reconnection, and from time to time.
 
+mod action;
 mod answers;
 mod asks;
 mod events;
+mod hellos;
+mod input;
 mod listing;
+mod lives;
 mod standing;
 mod topic;
 
-use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 
-use crate::event::EventBatch;
-use crate::event::hello::{Hello, topic_hash};
 use crate::handler::SyncReason;
-use crate::replica::{Row, RowKey};
-use crate::sync::{Answer, Request};
 
+pub use action::{Action, Note, Sweep, name_hash};
 use asks::Asks;
+pub use input::{Input, Options};
 use listing::Listing;
 pub use standing::{Life, Positions, Standing};
 use topic::Topic;
-
-/// Bounds and times of a recovery.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// An answer that takes longer is given up, and asked for again.
-    pub ask_timeout: Duration,
-    /// Questions that may be under way at once.
-    pub in_flight: usize,
-    /// Events that may be held while what is before them is fetched, bytes, for all topics together.
-    pub held_bytes: usize,
-    /// The time between two rounds of `HEADS`; up to a third is added or taken off, at random.
-    pub heads_every: Duration,
-    /// First and longest wait before something that failed is asked for again.
-    pub retry_min: Duration,
-    /// See `retry_min`.
-    pub retry_max: Duration,
-    /// Whether the publisher is followed on every topic it has, not only on those that are wanted: it
-    /// is asked which there are. At most so many; 0: only those that are wanted.
-    pub all_topics: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            ask_timeout: Duration::from_secs(10),
-            in_flight: 4,
-            held_bytes: 16 << 20,
-            heads_every: Duration::from_secs(45),
-            retry_min: Duration::from_millis(200),
-            retry_max: Duration::from_secs(30),
-            all_topics: 0,
-        }
-    }
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input {
-    /// Connected.
-    Up {
-        /// Whether it was connected before.
-        again: bool,
-    },
-    /// The connection is lost.
-    Down,
-    /// The heartbeat.
-    Hello(Hello),
-    /// The publisher says no hello, so that nobody can be asked for what is missing.
-    Legacy,
-    /// Events, in the order in which they came.
-    Events(EventBatch),
-    /// A topic is subscribed to.
-    Wanted(Arc<str>),
-    /// It is no longer.
-    Unwanted(Arc<str>),
-    /// An answer to [`Action::Ask`].
-    Answer(u64, Answer),
-    /// What came in place of an answer is none: whatever is under way will not be answered.
-    Lost,
-    /// What was told, or was to be done, may be lost in part: nothing is known of any topic. A new
-    /// connection is made.
-    Anew,
-    /// Time has passed; see [`Recovery::deadline`].
-    Tick,
-}
-
-/// What the shell must do, in this order.
-#[derive(Debug)]
-pub enum Action {
-    /// Hand these on: they are next, or are rows of a snapshot.
-    Apply(EventBatch),
-    /// Send this question to the sync service.
-    Ask(u64, Request),
-    /// The sync service is at this endpoint now, as the hello names it; `None`: there is none.
-    Endpoint(Option<String>),
-    /// Remove the rows that a complete snapshot lacks.
-    Sweep(Sweep),
-    /// Subscribe to these, which the publisher has; they are wanted from now on.
-    Topics(Vec<Arc<str>>),
-    /// All handlers must start over: what a legacy publisher sent meanwhile is unknown.
-    Resync(SyncReason),
-    /// Count and log it.
-    Note(Note),
-    /// Log that the publisher does not let this node have this topic.
-    Forbidden(Arc<str>),
-}
-
-/// A complete snapshot of a topic, by what it holds.
-#[derive(Debug)]
-pub struct Sweep {
-    /// Who made it.
-    pub life: Life,
-    /// Of which topic.
-    pub topic: Arc<str>,
-    /// Only rows that the publisher stamped in this or a later incarnation are vouched for.
-    pub complete_since: u64,
-    /// Rows stamped after this are newer than the snapshot.
-    pub seq: u64,
-    /// The rows it has, by [`name_hash`].
-    pub has: std::collections::HashSet<u64>,
-}
-
-impl Sweep {
-    /// Whether this row exists no longer.
-    pub fn ends(&self, name: &RowKey, row: &Row) -> bool {
-        let life = self.life;
-        row.topic == self.topic
-            && row.stamp.is_some_and(|stamp| {
-                // A row of a later incarnation may have come through another publisher that has it.
-                let newer = (stamp.incarnation, stamp.seq) > (life.incarnation, self.seq);
-                stamp.publisher == life.publisher
-                    && stamp.incarnation >= self.complete_since
-                    && !newer
-            })
-            && !self.has.contains(&name_hash(&name.table, &name.key))
-    }
-}
-
-/// What an operator wants to hear of, and counters count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
-    /// Events of a topic were missed.
-    Gap,
-    /// Events came that are applied already.
-    Duplicate,
-    /// A chain of events that cannot be: the topic is loaded anew.
-    BrokenChain,
-    /// A replay is complete, with so many events.
-    Replayed(u64),
-    /// The journal no longer has what was missed.
-    Gone,
-    /// A snapshot is complete, with so many rows.
-    Loaded(u64),
-    /// A snapshot was not what its digest says.
-    BadDigest,
-    /// An answer did not fit what was asked, or held what is no event.
-    BadAnswer,
-    /// A question was not answered in time; whoever asks the service for us is to begin anew, since
-    /// no answer to what is under way is waited for any more.
-    Unanswered,
-    /// The service asked for patience.
-    AskedToWait,
-    /// The service refused a question.
-    Refused(crate::sync::Refusal),
-    /// An event could not be held; it will be fetched.
-    NotHeld,
-    /// Something of a lower incarnation: an old message, or two publishers with one id.
-    LowerIncarnation,
-    /// The publisher has begun a new incarnation.
-    NewIncarnation,
-    /// Another publisher answers at this address.
-    OtherPublisher,
-    /// Something was missed and there is no sync service to ask.
-    CannotRepair,
-    /// The publisher has more topics than are followed.
-    TopicNotFollowed,
-}
-
-/// A name of a row within a sweep. A collision keeps a row that should go, so it is wide and seeded.
-pub fn name_hash(table: &str, key: &str) -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    static SEED: std::sync::LazyLock<foldhash::quality::RandomState> =
-        std::sync::LazyLock::new(Default::default);
-    let mut hasher = SEED.build_hasher();
-    hasher.write(table.as_bytes());
-    hasher.write_u8(0xff);
-    hasher.write(key.as_bytes());
-    hasher.finish()
-}
-
-/// Publishers whose positions are kept.
-const MAX_KEPT: usize = 64;
 
 /// Its order depends on nothing but what was put in, so that simulations repeat. The names are the
 /// operator's: nobody can make them collide.
@@ -343,158 +172,6 @@ impl Recovery {
         // Its rows may be let go: if it is wanted again, it is loaded again.
         for kept in &mut self.kept {
             kept.topics.retain(|(topic, _)| **topic != *name);
-        }
-    }
-
-    /// The kept position of `name` in the publisher's present life.
-    fn position(&self, name: &str) -> Option<u64> {
-        let life = self.life?;
-        let kept = self.kept.iter().find(|kept| kept.life == life)?;
-        kept.topics
-            .iter()
-            .find(|(topic, _)| **topic == *name)
-            .map(|(_, last)| *last)
-    }
-
-    /// Another publisher is here. The one before may come back, as where two share an address; its
-    /// service is not to be asked in the meantime.
-    fn part(&mut self) {
-        self.greeted = false;
-        let Some(positions) = self.positions() else {
-            return;
-        };
-        let publisher = positions.life.publisher;
-        self.kept.retain(|kept| kept.life.publisher != publisher);
-        if self.kept.len() >= MAX_KEPT {
-            self.kept.remove(0);
-        }
-        self.kept.push(positions);
-    }
-
-    /// The publisher is in this life; `false` when what says so is out of date.
-    fn meet(&mut self, life: Life, out: &mut Vec<Action>) -> bool {
-        if self.life == Some(life) {
-            return true;
-        }
-        let of_same = |known: &Life| known.publisher == life.publisher;
-        // A checkpoint may hold two of its lives: they were followed at two addresses.
-        let known = self.kept.iter().map(|kept| kept.life).chain(self.life);
-        let highest = known.filter(of_same).map(|known| known.incarnation).max();
-        match highest.map(|highest| life.incarnation.cmp(&highest)) {
-            Some(Ordering::Less) => {
-                out.push(Action::Note(Note::LowerIncarnation));
-                return false;
-            }
-            Some(Ordering::Greater) => out.push(Action::Note(Note::NewIncarnation)),
-            Some(Ordering::Equal) | None => {}
-        }
-        if self.life.is_some_and(|known| !of_same(&known)) {
-            out.push(Action::Note(Note::OtherPublisher));
-            self.part();
-        }
-        self.life = Some(life);
-        self.begin();
-        true
-    }
-
-    /// A step may have ended in the middle of anything, and what it had to hand on with it.
-    fn anew(&mut self) {
-        (self.connected, self.greeted) = (false, false);
-        let life = self.life;
-        self.kept.retain(|kept| Some(kept.life) != life);
-        self.begin();
-    }
-
-    /// Begins with what is kept of this life, on all topics.
-    fn begin(&mut self) {
-        self.covered = 0;
-        (self.unsure, self.round_due, self.round) = (false, false, 0);
-        self.asks.forget();
-        self.listing = Listing::default();
-        self.list();
-        let names: Vec<Arc<str>> = self.topics.keys().cloned().collect();
-        self.topics.clear();
-        (self.behind, self.held_bytes) = (0, 0);
-        for name in names {
-            self.wanted(name);
-        }
-    }
-
-    fn hello(&mut self, hello: &Hello, now: Instant, out: &mut Vec<Action>) {
-        let life = Life {
-            publisher: hello.publisher,
-            incarnation: hello.incarnation,
-        };
-        if !self.meet(life, out) {
-            return;
-        }
-        // The link is read on after the connection was lost: what it held says nothing of now.
-        self.greeted = self.connected;
-        let was_legacy = std::mem::replace(&mut self.legacy, false);
-        self.hello_at = Some(now);
-        let service = Some(hello.sync_endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
-        if service != self.service {
-            self.asks.all_lost(now);
-            self.service = service;
-            out.push(Action::Endpoint(self.service.clone()));
-            self.load_holed();
-        } else if was_legacy && self.service.is_some() {
-            self.load_holed();
-        }
-        // Where a hello was missed, what it listed is not known; nor what this one leaves out. The
-        // first one of all lists nothing that was before it.
-        let tells_all = hello.since <= self.covered && !hello.overflow;
-        // Its state is older than what it sent. There is nothing to be had, but it is to hear of it.
-        let went_back = hello.head < self.covered;
-        if went_back || (hello.head != self.covered && !tells_all) {
-            self.doubt();
-            self.list();
-        }
-        self.covered = self.covered.max(hello.head);
-        if self.heads_due.is_none() {
-            self.put_off_heads(now);
-        }
-        let recent: HashMap<u64, u64> = hello.recent.iter().copied().collect();
-        let names = self.topics.keys();
-        let moved: Vec<(Arc<str>, u64)> = names
-            .filter_map(|name| Some((Arc::clone(name), *recent.get(&topic_hash(name))?)))
-            .collect();
-        if moved.len() < recent.len() {
-            self.list();
-        }
-        for (name, last) in moved {
-            self.claim(&name, last, out);
-        }
-    }
-
-    /// There is nobody to ask for what is missing, nor whether anything is.
-    fn go_blind(&mut self, out: &mut Vec<Action>) {
-        for topic in self.topics.values_mut() {
-            if !self.unsure && topic.is_live() {
-                continue;
-            }
-            self.behind -= usize::from(!topic.is_live());
-            self.held_bytes -= topic.held_bytes();
-            out.push(Action::Note(Note::CannotRepair));
-            let held = topic.go_blind();
-            if !held.is_empty() {
-                out.push(Action::Apply(held));
-            }
-        }
-        (self.unsure, self.round_due) = (false, false);
-    }
-
-    /// There is somebody to ask now: what was passed over before is loaded.
-    fn load_holed(&mut self) {
-        let holed = self.topics.iter().filter(|(_, topic)| topic.holed);
-        let holed: Vec<Arc<str>> = holed.map(|(name, _)| Arc::clone(name)).collect();
-        for name in holed {
-            if let Some(topic) = self.topics.get_mut(&name) {
-                self.behind += usize::from(topic.is_live());
-                // What it was followed up to, with holes, says nothing of what is here.
-                topic.restart();
-                self.want(&name);
-            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Incarnations, and other publishers.
 
+use super::super::lives::MAX_KEPT;
 use super::super::*;
 use super::rig::*;
 

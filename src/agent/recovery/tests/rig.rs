@@ -1,7 +1,12 @@
 //! One recovery, a clock, and short ways to say what happens.
 
 use super::super::*;
+pub use std::time::Duration;
+
+pub use crate::event::EventBatch;
+pub use crate::event::hello::{Hello, topic_hash};
 use crate::event::{Event, Stamp, codec};
+pub use crate::sync::{Answer, Request};
 use crate::sync::{Digest, Packed};
 
 pub const PUBLISHER: [u8; 16] = [7; 16];
