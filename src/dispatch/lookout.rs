@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::lane::LaneHandle;
-use crate::util::thread::Thread;
+use crate::util::thread::{Ending, Handle, Thread};
 
 /// Bounds of the time between two looks, a quarter of the shortest limit. A call is seen to be
 /// late after its limit and at most two such times.
@@ -17,8 +17,7 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 /// Watches over lanes until it is dropped.
 #[derive(Debug)]
 pub struct Lookout {
-    stop: Option<Sender<()>>,
-    thread: Thread,
+    _thread: Handle,
 }
 
 impl Lookout {
@@ -50,20 +49,15 @@ impl Lookout {
                 }
             }
         })?;
+        let ending = Ending {
+            // It waits for nothing else.
+            tell: Box::new(move || drop(stop)),
+            within: LOOK_MAX,
+            late: "the lookout over handlers does not end; left behind",
+        };
         Ok(Some(Lookout {
-            stop: Some(stop),
-            thread,
+            _thread: Handle::new(thread, ending),
         }))
-    }
-}
-
-impl Drop for Lookout {
-    fn drop(&mut self) {
-        self.stop = None;
-        // It waits for nothing else.
-        if !self.thread.join_by(Instant::now() + LOOK_MAX) {
-            log::error!("the lookout over handlers does not end; left behind");
-        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::metrics::Metric;
 use crate::pubsub::PubSubError;
 use crate::pubsub::driver::zmq::{failed, ffi};
 use crate::util::pulse::Pulse;
-use crate::util::thread::Thread;
+use crate::util::thread::{Ending, Handle, Thread};
 use crate::util::waker::{self, Commands};
 
 use self::guard::Guard;
@@ -51,7 +51,7 @@ const ADDRESS: &str = "inproc://zeromq.zap.01";
 /// How often the directory is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long `Drop` waits for the thread.
+/// How long its end is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tells the owners of guarded sockets to cut all connections. The default tells nobody anything.
@@ -117,8 +117,9 @@ enum Command {
 
 /// The running gate. Dropping it ends it; sockets that are still bound then admit nobody.
 pub struct Gate {
-    commands: Commands<Command>,
-    thread: Thread,
+    /// Its thread.
+    pub thread: Handle,
+    commands: Arc<Commands<Command>>,
     cuts: Cuts,
     /// Whether its thread gets on. It wakes each second, so that one without a beat is stuck or dead.
     pub pulse: Arc<Pulse>,
@@ -149,6 +150,7 @@ impl Gate {
             why: why.to_string(),
         };
         let (commands, inbox) = waker::channel().map_err(cannot)?;
+        let commands = Arc::new(commands);
         let pulse = Arc::<Pulse>::default();
         pulse.beat();
         let server = Server::new(
@@ -160,18 +162,19 @@ impl Gate {
         );
         metrics.gate_open.set(1);
         let thread = Thread::spawn("gate", move || server.run()).map_err(cannot)?;
+        let told = Arc::clone(&commands);
+        let ending = Ending {
+            tell: Box::new(move || _ = told.send(Command::Stop)),
+            within: PATIENCE,
+            late: "the thread of the gate does not end; left behind",
+        };
         Ok(Gate {
+            thread: Handle::new(thread, ending),
             commands,
-            thread,
             cuts,
             pulse,
             metrics,
         })
-    }
-
-    /// Whether its thread has not ended.
-    pub fn is_running(&self) -> bool {
-        !self.thread.is_finished()
     }
 
     /// For the owners of the sockets that it guards.
@@ -189,14 +192,5 @@ impl Gate {
     #[cfg(test)]
     fn break_down(&self) {
         assert!(self.commands.send(Command::Break));
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.commands.send(Command::Stop);
-        if !self.thread.join_by(Instant::now() + PATIENCE) {
-            log::error!("the thread of the gate does not end; left behind");
-        }
     }
 }

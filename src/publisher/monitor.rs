@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
 use crate::event::EventBatch;
 use crate::store::NbStore;
 use crate::util::pulse::Pulse;
-use crate::util::stop::{Stop, stop};
-use crate::util::thread::Thread;
+use crate::util::stop::stop;
+use crate::util::thread::{Ending, Handle, Thread};
 
 use super::lease::Identity;
 
@@ -65,12 +65,12 @@ pub struct MonitorOptions {
 /// The running monitors. Dropping it stops them and waits for them, at most five seconds.
 #[derive(Debug)]
 pub struct Monitors {
-    metrics: Arc<MonitorMetrics>,
-    stop: Option<Stop>,
-    thread: Thread,
-    /// Until when their end is waited for, once they were told to end.
-    deadline: Option<Instant>,
-    pulse: Arc<Pulse>,
+    /// Their thread.
+    pub thread: Handle,
+    /// Whether it gets on: at work while it waits for the store.
+    pub pulse: Arc<Pulse>,
+    /// What they count.
+    pub metrics: Arc<MonitorMetrics>,
 }
 
 impl Monitors {
@@ -96,46 +96,16 @@ impl Monitors {
         let thread = Thread::spawn("monitors", move || {
             worker::Worker::new(options, store, events, told, token).run();
         })?;
+        let ending = Ending {
+            tell: Box::new(move || drop(stop)),
+            within: CLOSE_WITHIN,
+            late: "the monitors do not end: the store blocks; left behind",
+        };
         Ok(Monitors {
-            metrics,
-            stop: Some(stop),
-            thread,
-            deadline: None,
+            thread: Handle::new(thread, ending),
             pulse,
+            metrics,
         })
-    }
-
-    /// What they count.
-    pub fn metrics(&self) -> &Arc<MonitorMetrics> {
-        &self.metrics
-    }
-
-    /// Whether their thread gets on: at work while it waits for the store.
-    pub fn pulse(&self) -> &Pulse {
-        &self.pulse
-    }
-
-    /// Tells them to end; dropping them then waits until `deadline` at most.
-    pub fn stop_by(&mut self, deadline: Instant) {
-        self.stop = None;
-        self.deadline = Some(deadline);
-    }
-
-    /// Whether their thread has not ended.
-    pub fn is_running(&self) -> bool {
-        !self.thread.is_finished()
-    }
-}
-
-impl Drop for Monitors {
-    fn drop(&mut self) {
-        let deadline = self
-            .deadline
-            .unwrap_or_else(|| Instant::now() + CLOSE_WITHIN);
-        self.stop_by(deadline);
-        if !self.thread.join_by(deadline) {
-            log::error!("the monitors do not end: the store blocks; left behind");
-        }
     }
 }
 

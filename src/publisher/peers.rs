@@ -12,7 +12,7 @@ mod inbox;
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -22,7 +22,7 @@ use crate::event::{EventBatch, SEND_ALL};
 use crate::handler::SyncReason;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{Callback, LinkChange, PubSubError, Source, SubscriberApi};
-use crate::util::thread::Thread;
+use crate::util::thread::{Ending, Handle, Thread};
 
 pub use self::inbox::Inbox;
 
@@ -56,8 +56,8 @@ const MAX_SUBSCRIBED: usize = 4_000;
 /// Batches that may wait for the service; its thread takes them whatever happens.
 const WAITING: usize = 16;
 
-/// How long `Drop` waits for the thread.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the thread's end is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A way for what is heard to get to the service: what followers hold, and what the service holds.
 pub fn channel() -> (Sender<Heard>, Receiver<Heard>) {
@@ -89,12 +89,10 @@ pub struct Peer {
 
 /// The publishers that are followed. Dropping it ends that.
 pub struct Peers {
+    /// The thread that owns the subscriber.
+    pub thread: Handle,
     sources: Vec<Arc<Source>>,
     shared: Arc<Shared>,
-    stop: Sender<()>,
-    thread: Thread,
-    /// Until when its end is waited for, once it was told to end.
-    deadline: Option<Instant>,
 }
 
 impl Peers {
@@ -137,20 +135,17 @@ impl Peers {
             what: "cannot follow other publishers".into(),
             why: error.to_string(),
         })?;
+        let ending = Ending {
+            // It waits for nothing else.
+            tell: Box::new(move || drop::<Sender<()>>(stop)),
+            within: PATIENCE,
+            late: "the thread that follows other publishers does not end; left behind",
+        };
         Ok(Peers {
+            thread: Handle::new(thread, ending),
             sources,
             shared,
-            stop,
-            thread,
-            deadline: None,
         })
-    }
-
-    /// Tells the thread to end; dropping this then waits until `deadline` at most.
-    pub fn stop_by(&mut self, deadline: Instant) {
-        // It waits for nothing else.
-        (self.stop, _) = bounded(0);
-        self.deadline = Some(deadline);
     }
 
     /// Each of them, by address.
@@ -168,18 +163,6 @@ impl Peers {
                 followed: of(&source.uri),
             })
             .collect()
-    }
-}
-
-impl Drop for Peers {
-    fn drop(&mut self) {
-        let deadline = self
-            .deadline
-            .unwrap_or_else(|| Instant::now() + 2 * PATIENCE);
-        self.stop_by(deadline);
-        if !self.thread.join_by(deadline) {
-            log::error!("the thread that follows other publishers does not end; left behind");
-        }
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -25,9 +25,9 @@ use crate::pubsub::endpoint::{Endpoint, check_ipc_path};
 use crate::pubsub::{PeerRules, PubSubError};
 use crate::util::group;
 use crate::util::pulse::Pulse;
-use crate::util::thread::Thread;
+use crate::util::thread::{Ending, Handle, Thread};
 use crate::util::users::Users;
-use crate::util::waker::{self, Commands};
+use crate::util::waker;
 
 pub use reply_to::ReplyTo;
 
@@ -93,7 +93,7 @@ impl Default for RequestOptions {
 /// Most that the answers on their way are waited for at the end.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// How long `Drop` waits for the thread.
+/// How long its end is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Requests libzmq may hold per client; the others wait in the client.
@@ -102,10 +102,10 @@ const RECEIVE_HWM: i32 = 4;
 /// The running socket. Dropping it sends the answers that were given, closes the socket and waits
 /// for the thread.
 pub struct Requests {
-    commands: Arc<Commands<Command>>,
-    thread: Thread,
-    /// Until when its end is waited for, once it was told to end.
-    deadline: Option<Instant>,
+    /// Its thread.
+    pub thread: Handle,
+    #[cfg(test)]
+    commands: Arc<waker::Commands<Command>>,
     /// Whether its thread gets on. It wakes twice a second, so that one without a beat is stuck or dead.
     pub pulse: Arc<Pulse>,
     /// What it counts.
@@ -159,39 +159,24 @@ impl Requests {
             _lock: lock,
         });
         let thread = Thread::spawn("requests", move || server.run()).map_err(cannot)?;
+        let told = Arc::clone(&commands);
+        let ending = Ending {
+            tell: Box::new(move || _ = told.send(Command::Stop)),
+            within: PATIENCE,
+            late: "the thread of the request socket does not end; left behind",
+        };
         Ok(Requests {
+            thread: Handle::new(thread, ending),
+            #[cfg(test)]
             commands,
-            thread,
-            deadline: None,
             pulse,
             metrics,
         })
     }
 
-    /// Tells it to end; dropping it then waits until `deadline` at most.
-    pub fn stop_by(&mut self, deadline: Instant) {
-        self.commands.send(Command::Stop);
-        self.deadline = Some(deadline);
-    }
-
-    /// Whether its thread has not ended.
-    pub fn is_running(&self) -> bool {
-        !self.thread.is_finished()
-    }
-
     #[cfg(test)]
     pub(crate) fn break_down(&self) {
         assert!(self.commands.send(Command::Break));
-    }
-}
-
-impl Drop for Requests {
-    fn drop(&mut self) {
-        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
-        self.stop_by(deadline);
-        if !self.thread.join_by(deadline) {
-            log::error!("the thread of the request socket does not end; left behind");
-        }
     }
 }
 

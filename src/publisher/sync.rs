@@ -32,8 +32,8 @@ use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerRules, PubSubError};
 use crate::security::key::SecretKey;
 use crate::util::pulse::Pulse;
-use crate::util::thread::Thread;
-use crate::util::waker::{self, Commands};
+use crate::util::thread::{Ending, Handle, Thread};
+use crate::util::waker;
 
 pub use ask::Asked;
 pub use oracle::Oracle;
@@ -132,15 +132,15 @@ enum Command {
     Break,
 }
 
-/// How long `Drop` waits for the thread.
+/// How long its end is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The running service. Dropping it closes the socket and waits for the thread.
 pub struct SyncService {
-    commands: Arc<Commands<Command>>,
-    thread: Thread,
-    /// Until when its end is waited for, once it was told to end.
-    deadline: Option<Instant>,
+    /// Its thread.
+    pub thread: Handle,
+    #[cfg(test)]
+    commands: Arc<waker::Commands<Command>>,
     /// Whether its thread gets on. It wakes ten times a second, so that one without a beat is stuck or
     /// dead.
     pub pulse: Arc<Pulse>,
@@ -183,38 +183,23 @@ impl SyncService {
             pace: Pace::new(options.request_rate),
         });
         let thread = Thread::spawn("sync", move || server.run()).map_err(cannot)?;
+        let told = Arc::clone(&commands);
+        let ending = Ending {
+            tell: Box::new(move || _ = told.send(Command::Stop)),
+            within: PATIENCE,
+            late: "the thread of the sync service does not end; left behind",
+        };
         Ok(SyncService {
+            thread: Handle::new(thread, ending),
+            #[cfg(test)]
             commands,
-            thread,
-            deadline: None,
             pulse,
             metrics,
         })
     }
 
-    /// Tells it to end; dropping it then waits until `deadline` at most.
-    pub fn stop_by(&mut self, deadline: Instant) {
-        self.commands.send(Command::Stop);
-        self.deadline = Some(deadline);
-    }
-
-    /// Whether its thread has not ended.
-    pub fn is_running(&self) -> bool {
-        !self.thread.is_finished()
-    }
-
     #[cfg(test)]
     pub(crate) fn break_down(&self) {
         assert!(self.commands.send(Command::Break));
-    }
-}
-
-impl Drop for SyncService {
-    fn drop(&mut self) {
-        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
-        self.stop_by(deadline);
-        if !self.thread.join_by(deadline) {
-            log::error!("the thread of the sync service does not end; left behind");
-        }
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use super::poll;
 use super::rate::RateLimit;
-use super::thread::Thread;
-use super::waker::{self, Commands, Inbox};
+use super::thread::{Ending, Handle, Thread};
+use super::waker::{self, Inbox};
 
 /// A socket that connections come from.
 pub trait Listener: AsFd + Send + 'static {
@@ -87,8 +87,7 @@ const BROKEN: Duration = Duration::from_secs(1);
 /// A running server. Dropping it cuts every connection and waits for the threads.
 #[derive(Debug)]
 pub struct Server {
-    bell: Commands<()>,
-    thread: Thread,
+    _thread: Handle,
 }
 
 impl Server {
@@ -113,17 +112,15 @@ impl Server {
             complaints: RateLimit::new(3, Duration::from_secs(60)),
         };
         let thread = Thread::spawn(name, move || acceptor.run(inbox))?;
-        Ok(Server { bell, thread })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.bell.send(());
-        // Its own wait for the clients included.
-        if !self.thread.join_by(Instant::now() + 2 * CLOSE_WITHIN) {
-            log::error!("thread {} does not end; left behind", self.thread.name());
-        }
+        let ending = Ending {
+            tell: Box::new(move || _ = bell.send(())),
+            // Its own wait for the clients included.
+            within: 2 * CLOSE_WITHIN,
+            late: "the thread that takes connections does not end; left behind",
+        };
+        Ok(Server {
+            _thread: Handle::new(thread, ending),
+        })
     }
 }
 

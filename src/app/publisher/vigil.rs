@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::wire::Wired;
 use crate::config::PublisherConfig;
 use crate::util::pulse::{Pulse, Watched};
+use crate::util::thread::Handle;
 
 /// The gate and the sockets' threads have work every second, and may wait for a slow disk: within these
 /// bounds they are late after `stuck_timeout`.
@@ -53,7 +54,7 @@ impl Vigil {
             requests: wired.requests().map(|part| watched(&part.pulse)),
             sync: wired.sync().map(|part| watched(&part.pulse)),
             gate: wired.gate().map(|part| watched(&part.pulse)),
-            monitors: wired.monitors().map(|part| watched(part.pulse())),
+            monitors: wired.monitors().map(|part| watched(&part.pulse)),
         }
     }
 
@@ -61,26 +62,17 @@ impl Vigil {
     pub fn look(&mut self, wired: &Wired, config: &PublisherConfig, now: Instant) -> Health {
         let service = wired.service();
         let own = Seen::new(&mut self.service, &service.pulse, service.is_running(), now);
+        let seen = |thread: &Handle, pulse: &Pulse, watched: &mut Watched| {
+            Seen::new(watched, pulse, thread.is_running(), now)
+        };
         let requests = wired.requests().zip(self.requests.as_mut());
-        let requests = requests.map(|(part, watched)| {
-            let runs = part.is_running();
-            Seen::new(watched, &part.pulse, runs, now)
-        });
+        let requests = requests.map(|(part, watched)| seen(&part.thread, &part.pulse, watched));
         let sync = wired.sync().zip(self.sync.as_mut());
-        let sync = sync.map(|(part, watched)| {
-            let runs = part.is_running();
-            Seen::new(watched, &part.pulse, runs, now)
-        });
+        let sync = sync.map(|(part, watched)| seen(&part.thread, &part.pulse, watched));
         let gate = wired.gate().zip(self.gate.as_mut());
-        let gate = gate.map(|(part, watched)| {
-            let runs = part.is_running();
-            Seen::new(watched, &part.pulse, runs, now)
-        });
+        let gate = gate.map(|(part, watched)| seen(&part.thread, &part.pulse, watched));
         let monitors = wired.monitors().zip(self.monitors.as_mut());
-        let monitors = monitors.map(|(part, watched)| {
-            let runs = part.is_running();
-            Seen::new(watched, part.pulse(), runs, now)
-        });
+        let monitors = monitors.map(|(part, watched)| seen(&part.thread, &part.pulse, watched));
 
         let stuck = own.at_it >= config.stuck_timeout;
         let late = config.stuck_timeout.clamp(LATE.0, LATE.1);

@@ -227,7 +227,7 @@ impl Wired {
             peers,
             synced: sync.as_ref().map(|sync| Arc::clone(&sync.metrics)),
             sync,
-            monitored: Arc::clone(monitors.metrics()),
+            monitored: Arc::clone(&monitors.metrics),
             monitors: Some(monitors),
             service,
             gated: gate.as_ref().map(|gate| Arc::clone(&gate.metrics)),
@@ -248,21 +248,26 @@ impl Wired {
         let half = now + deadline.saturating_duration_since(now) / 2;
         // All are told before the first is waited for.
         if let Some(sync) = &mut self.sync {
-            sync.stop_by(half);
+            sync.thread.stop_by(half);
         }
         if let Some(peers) = &mut self.peers {
-            peers.stop_by(half);
+            peers.thread.stop_by(half);
         }
         if let Some(monitors) = &mut self.monitors {
-            monitors.stop_by(half);
+            monitors.thread.stop_by(half);
         }
         if let Some(workers) = self.workers.take() {
             close(workers, half);
         }
         (self.sync, self.peers, self.monitors) = (None, None, None);
         let in_time = self.service.stop_by(deadline);
+        let last = deadline.max(Instant::now() + ANSWERS);
         if let Some(clients) = &mut self.clients {
-            clients.stop_by(deadline.max(Instant::now() + ANSWERS));
+            clients.thread.stop_by(last);
+        }
+        // It may be reading a folder that hangs.
+        if let Some(gate) = &mut self.gate {
+            gate.thread.stop_by(last);
         }
         self.clients = None;
         in_time

@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
@@ -63,17 +65,17 @@ fn differences_are_published_and_a_failing_store_never_ends_it() {
     let monitors = start(options(&["t", "t", ""], Some(known)), &store, sender);
     assert_eq!(next(&events), ["create t new 1", "delete t old -"]);
     assert_eq!(store.happened().failed, 20);
-    assert!(monitors.metrics().polls_failed_total.get() > 0);
+    assert!(monitors.metrics.polls_failed_total.get() > 0);
     store.fail_next(u64::MAX);
     let before = store.happened().failed;
     until("failures", || store.happened().failed > before + 20);
     store.fail_next(0);
     store.set("t", "same", "2").unwrap();
     assert_eq!(next(&events), ["set t same 2"]);
-    assert!(monitors.is_running());
+    assert!(monitors.thread.is_running());
     // Counted once they are handed over.
     until("the count", || {
-        monitors.metrics().changes_published_total.get() == 3
+        monitors.metrics.changes_published_total.get() == 3
     });
 }
 
@@ -89,7 +91,7 @@ fn stale_publishers_are_removed_and_the_own_lease_is_kept_while_nobody_takes_eve
     // Nobody ever receives and there is no room: the thread waits with its first batch.
     let (sender, _events) = bounded(0);
     let monitors = start(options(&["t"], Some(BTreeMap::new())), &store, sender);
-    let metrics = Arc::clone(monitors.metrics());
+    let metrics = Arc::clone(&monitors.metrics);
     until("renewals", || metrics.lease_renewals_total.get() >= 4);
     let row = store.get(PUBLISHER_TABLE, &own).unwrap().unwrap();
     let row = PublisherRow::parse(&row).unwrap();
@@ -180,22 +182,22 @@ fn that_the_store_blocks_shows() {
         ..options(&["t"], None)
     };
     let monitors = Monitors::start(options, Arc::new(store), sender).unwrap();
-    let mut watched = Watched::new(monitors.pulse(), Instant::now());
+    let mut watched = Watched::new(&monitors.pulse, Instant::now());
     let blocked = Duration::from_millis(200);
     until("it is at one thing", || {
-        watched.stuck_for(monitors.pulse(), Instant::now()) >= blocked
+        watched.stuck_for(&monitors.pulse, Instant::now()) >= blocked
     });
-    assert!(monitors.is_running());
-    assert_eq!(monitors.metrics().lease_renewals_total.get(), 0);
+    assert!(monitors.thread.is_running());
+    assert_eq!(monitors.metrics.lease_renewals_total.get(), 0);
     drop(open);
     until("the lease", || {
-        monitors.metrics().lease_renewals_total.get() == 1
+        monitors.metrics.lease_renewals_total.get() == 1
     });
     // Now it waits for the time to come, which is no fault.
     let rests = |watched: &mut Watched| {
         let later = Instant::now() + SOON;
-        watched.stuck_for(monitors.pulse(), later) == Duration::ZERO
-            && watched.stuck_for(monitors.pulse(), later + SOON) == Duration::ZERO
+        watched.stuck_for(&monitors.pulse, later) == Duration::ZERO
+            && watched.stuck_for(&monitors.pulse, later + SOON) == Duration::ZERO
     };
     until("it rests", || rests(&mut watched));
 }
@@ -207,7 +209,7 @@ fn it_ends_when_nobody_takes_events_any_more() {
     let (sender, events) = bounded(1);
     drop(events);
     let monitors = start(options(&["t"], Some(BTreeMap::new())), &store, sender);
-    until("the end", || !monitors.is_running());
+    until("the end", || !monitors.thread.is_running());
 }
 
 fn unix_seconds() -> f64 {

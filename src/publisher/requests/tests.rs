@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 use tempfile::TempDir;
