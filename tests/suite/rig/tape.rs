@@ -66,6 +66,11 @@ impl Tape {
         LaneOptions::new("recorder", wide(), build)
     }
 
+    /// Forgets what it was told, and keeps the memory.
+    pub fn clear(&self) {
+        self.0.lock().unwrap().clear();
+    }
+
     pub fn push(&self, told: Told) {
         self.0.lock().unwrap().push(told);
     }
