@@ -3,7 +3,6 @@
 mod agents;
 mod beginning;
 mod checkpoint;
-pub mod cluster;
 mod crowd;
 mod narrow;
 mod northbound;
@@ -11,6 +10,5 @@ mod overflow;
 mod partition;
 mod peers;
 mod restart;
-pub mod site;
 mod topics;
 mod truth;

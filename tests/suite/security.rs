@@ -1,13 +1,12 @@
 //! Strangers: real processes, bare sockets.
 
 mod bounds;
-pub mod gate;
+mod gate;
 mod grants;
 mod keys;
 mod replay;
 mod rotation;
 mod secrets;
-pub mod site;
 mod spoofed;
 mod strangers;
 mod users;
@@ -16,9 +15,9 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use self::site::Site;
-use crate::recovery::cluster::rows;
 use crate::rig::config::TOOL;
+use crate::rig::load::rows;
+use crate::rig::site::Site;
 use crate::rig::{PATIENCE, wait_for};
 
 /// Events, rows from before, and what was missed reach whoever has the right keys.

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use fanfare::publisher::client::PublisherClient;
 
-use crate::recovery::cluster::{Cluster, Node, flush, publish, rows};
+use crate::rig::cluster::Cluster;
+use crate::rig::load::{flush, publish, rows};
+use crate::rig::node::Node;
 use crate::rig::slowness;
 
 /// Keys of the rows that are published.
@@ -100,4 +102,18 @@ impl<'a> Siege<'a> {
         }
         newcomer.stop();
     }
+}
+
+/// Two agents that are there, and one that comes later.
+fn nodes(cluster: &Cluster) -> (Vec<Node>, Node) {
+    let uri = cluster.uri();
+    let node = || Node::new(&[&uri], &["t1"], "");
+    let mut honest = vec![node(), node()];
+    honest.iter_mut().for_each(Node::start);
+    (honest, node())
+}
+
+/// What the publisher has counted so far.
+fn count(cluster: &Cluster, part: &str, name: &str) -> u64 {
+    cluster.host.report()["parts"][part][name].as_u64().unwrap()
 }

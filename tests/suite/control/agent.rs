@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::{reports, says, socket, told, tool, up};
 use crate::rig::config::{AGENT, Folder, TOOL};
+use crate::rig::control::{self, reports, says, socket, told, tool, up};
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
@@ -81,7 +81,7 @@ fn a_node_is_looked_at_and_changed() {
 
     // Resync.
     let resyncs = |report: &Value| report["handlers"][0]["counters"]["resyncs_total"].as_u64();
-    let before = resyncs(&super::report(&folder)).unwrap();
+    let before = resyncs(&control::report(&folder)).unwrap();
     says(&folder, &["resync", "file"]);
     reports(&folder, "the handler started over", |report| {
         resyncs(report) == Some(before + 1)
@@ -172,7 +172,7 @@ fn a_watch_that_does_not_read_delays_nobody() {
             > 1_000
     });
     let begun = Instant::now();
-    super::report(&folder);
+    control::report(&folder);
     assert!(begun.elapsed() < at_most(Duration::from_secs(5)));
     publisher.ask(json!({"op": "halt"}), "halted");
     // Now it reads.
@@ -294,7 +294,7 @@ fn what_a_handler_gave_up_on_is_listed_and_released() {
     assert!(releases(&["--table", "other"]).starts_with("0 rows"));
     // It is tried again, and fails again.
     let failed = || {
-        let report = super::report(&folder);
+        let report = control::report(&folder);
         let handlers = report["handlers"].as_array().unwrap().clone();
         let exec = handlers.into_iter().find(|h| h["name"] == "exec").unwrap();
         exec["counters"]["events_failed_total"].as_u64().unwrap()

@@ -1,6 +1,5 @@
 //! The agent's exporter.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -8,45 +7,11 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::rig::config::{AGENT, Folder};
+use crate::rig::control::{get, metrics};
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
 use crate::rig::{until, wait_for};
-
-/// Status and body of an answer; `None` while nothing listens.
-pub fn get(port: &Port, path: &str) -> Option<(u16, String)> {
-    let address = SocketAddr::from(([127, 0, 0, 1], port.number));
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    Some((status, body.to_owned()))
-}
-
-/// The metrics by name and labels; every line must be sound.
-pub fn metrics(port: &Port) -> BTreeMap<String, u64> {
-    let (status, text) = get(port, "/metrics").unwrap();
-    assert_eq!(status, 200, "{text}");
-    let mut metrics = BTreeMap::new();
-    let mut declared = Vec::new();
-    for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("# TYPE ") {
-            declared.push(rest.split(' ').next().unwrap().to_owned());
-        } else if !line.starts_with("# HELP ") {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            let bare = name.split('{').next().unwrap();
-            assert_eq!(declared.last().map(String::as_str), Some(bare), "{line}");
-            let before = metrics.insert(name.to_owned(), value.parse().unwrap());
-            assert_eq!(before, None, "{line} stands twice");
-        }
-    }
-    metrics
-}
 
 #[test]
 fn probes_are_told_whether_and_why_not() {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{report, reports, up};
 use crate::rig::config::{AGENT, Folder};
+use crate::rig::control::{report, reports, up};
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::process::Process;

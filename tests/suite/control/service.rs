@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::http::{get, metrics};
-use super::manager::Manager;
-use super::{publisher_report as report, tool, up};
 use crate::rig::config::Folder;
+use crate::rig::control::{get, metrics, publisher_report as report, tool, up};
+use crate::rig::manager::Manager;
 use crate::rig::peer::Subscriber;
 use crate::rig::port::Port;
 use crate::rig::{until, wait_for};

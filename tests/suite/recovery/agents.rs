@@ -3,7 +3,9 @@
 use fanfare::event::hello::{Hello, topic_hash};
 use fanfare::event::{Event, Stamp, codec};
 
-use super::cluster::{Cluster, Node, rows};
+use crate::rig::cluster::Cluster;
+use crate::rig::load::rows;
+use crate::rig::node::Node;
 use crate::rig::port::Port;
 
 /// A publisher by hand.

@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::cluster::{Cluster, Node, rows};
+use crate::rig::cluster::Cluster;
+use crate::rig::load::rows;
+use crate::rig::node::Node;
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::wait_for;

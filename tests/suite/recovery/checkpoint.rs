@@ -1,8 +1,10 @@
 //! The agent goes and comes back.
 
-use super::cluster::{Cluster, Node, rows};
-use crate::control::{says, up};
 use crate::rig::PATIENCE;
+use crate::rig::cluster::Cluster;
+use crate::rig::control::{says, up};
+use crate::rig::load::rows;
+use crate::rig::node::Node;
 
 /// An agent that is started again in an unchanged world is sent nothing at all.
 #[test]

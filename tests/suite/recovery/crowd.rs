@@ -15,9 +15,10 @@ use fanfare::pubsub::api::LinkMetrics;
 use fanfare::pubsub::driver::zmq::ZmqPubSub;
 use fanfare::util::descriptors;
 
-use super::cluster::{Cluster, flush};
 use crate::rig::agent::endpoint;
+use crate::rig::cluster::Cluster;
 use crate::rig::counted::is_declared;
+use crate::rig::load::flush;
 use crate::rig::port::Port;
 use crate::rig::tape::wide;
 use crate::rig::{PATIENCE, at_most, slowness, within};

@@ -7,7 +7,7 @@ use fanfare::store::NbStore;
 use fanfare::store::driver::embedded::EmbeddedStore;
 use serde_json::{Value, json};
 
-use super::cluster::Node;
+use crate::rig::node::Node;
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::{until, wait_for};

@@ -2,7 +2,9 @@
 
 use rustix::process::Signal;
 
-use super::cluster::{Cluster, Node, rows};
+use crate::rig::cluster::Cluster;
+use crate::rig::load::rows;
+use crate::rig::node::Node;
 
 const BURST: u64 = 50_000;
 const KEYS: u64 = 5_000;

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use fanfare::event::Event;
 
-use super::cluster::{flush, rows};
-use super::site::{Load, Site, in_time};
-use crate::rig::{PATIENCE, wait_for, within};
+use crate::rig::load::{Load, flush, rows};
+use crate::rig::region::Region;
+use crate::rig::{PATIENCE, in_time, wait_for, within};
 
 const KEYS: u64 = 500;
 
@@ -23,46 +23,46 @@ const AGAIN: Duration = Duration::from_secs(12);
 /// Nothing passes for much longer than three hellos, while changes and deletes are published.
 #[test]
 fn a_partition_under_load_heals_by_replay() {
-    let Some(mut site) = Site::new(1, "", "", &["t1"]) else {
+    let Some(mut region) = Region::new(1, "", "", &["t1"]) else {
         return;
     };
-    let client = site.cluster.host.client();
+    let client = region.cluster.host.client();
     let doomed: Vec<String> = (0..10).map(|number| format!("doomed{number}")).collect();
     for key in &doomed {
         let event = Event::set("t", key, "{}").on("t1");
         client.publish(&event, None).unwrap();
     }
     flush(&client);
-    site.cluster.publish("t1", 0..KEYS, KEYS);
-    site.nodes[0].start();
+    region.cluster.publish("t1", 0..KEYS, KEYS);
+    region.nodes[0].start();
     wait_for("the agent has the rows that will go", || {
-        let rows = site.nodes[0].rows();
+        let rows = region.nodes[0].rows();
         rows.get("t")
             .is_some_and(|table| table.len() as u64 == KEYS + 10)
     });
-    let load = Load::start(&site.cluster, "t1", KEYS, KEYS, PACE);
+    let load = Load::start(region.cluster.host.client(), "t1", KEYS, KEYS, PACE);
     wait_for("the load is there", || load.sent() > KEYS + 1_000);
 
     let (cut, before) = (Instant::now(), load.sent());
-    site.net.cut(1);
+    region.net.cut(1);
     for key in &doomed {
         let event = Event::delete("t", key).on("t1");
         client.publish(&event, None).unwrap();
     }
     flush(&client);
-    site.nodes[0].says("silent for too long");
+    region.nodes[0].says("silent for too long");
     within(PATIENCE, "the partition lasts", || {
         (cut.elapsed() > 2 * SILENCE && load.sent() > before + 1_000).then_some(())
     });
     let missed = load.sent() - before;
-    let dropped = site.net.heal();
+    let dropped = region.net.heal();
     let healed = Instant::now();
     assert!(dropped > 0, "nothing was cut");
 
     let sent = load.stop();
-    site.nodes[0].has(&rows(sent, KEYS));
+    region.nodes[0].has(&rows(sent, KEYS));
     in_time("repair after the partition", healed, AGAIN);
-    let counted = site.nodes[0].stop();
+    let counted = region.nodes[0].stop();
     assert!(counted.of(" publisher tcp", "silences_total") >= 1);
     assert!(counted.of(" publisher tcp", "connects_total") >= 2);
     assert!(counted.recovery("replays_total") > 0);
@@ -79,28 +79,28 @@ fn a_partition_under_load_heals_by_replay() {
 /// nor RST, now or ever: the agent holds connections to nobody. Only that nothing is heard shows it.
 #[test]
 fn connections_to_nobody_are_given_up() {
-    let Some(mut site) = Site::new(1, "", "", &["t1"]) else {
+    let Some(mut region) = Region::new(1, "", "", &["t1"]) else {
         return;
     };
-    site.cluster.publish("t1", 0..KEYS, KEYS);
-    site.nodes[0].start();
-    site.nodes[0].has(&rows(KEYS, KEYS));
-    let ports = [site.cluster.host.port.number, site.cluster.sync.number];
-    let ports = ports.map(|port| site.net.connected_from(1, port));
+    region.cluster.publish("t1", 0..KEYS, KEYS);
+    region.nodes[0].start();
+    region.nodes[0].has(&rows(KEYS, KEYS));
+    let ports = [region.cluster.host.port.number, region.cluster.sync.number];
+    let ports = ports.map(|port| region.net.connected_from(1, port));
     assert!(ports.iter().all(|each| each.len() == 1), "{ports:?}");
-    site.net.cut_ports(&ports.concat());
-    site.cluster.host.kill();
-    site.cluster.host.start();
-    site.cluster.publish("t1", KEYS..2 * KEYS, KEYS);
+    region.net.cut_ports(&ports.concat());
+    region.cluster.host.kill();
+    region.cluster.host.start();
+    region.cluster.publish("t1", KEYS..2 * KEYS, KEYS);
     let sent = Instant::now();
-    site.nodes[0].has(&rows(2 * KEYS, KEYS));
+    region.nodes[0].has(&rows(2 * KEYS, KEYS));
     in_time(
         "repair after dead connections",
         sent,
         SILENCE + Duration::from_secs(4),
     );
-    let counted = site.nodes[0].stop();
-    assert!(site.net.heal() > 0, "nothing was cut");
+    let counted = region.nodes[0].stop();
+    assert!(region.net.heal() > 0, "nothing was cut");
     // By silence, and by nothing else.
     assert_eq!(counted.of(" publisher tcp", "silences_total"), 1);
     assert_eq!(counted.of(" publisher tcp", "connects_total"), 2);
@@ -113,58 +113,58 @@ fn connections_to_nobody_are_given_up() {
 /// An agent's host is gone, and nothing says so: the publisher gives its connections up.
 #[test]
 fn connections_of_nobody_are_given_up() {
-    let Some(mut site) = Site::new(1, "", "", &["t1"]) else {
+    let Some(mut region) = Region::new(1, "", "", &["t1"]) else {
         return;
     };
-    site.cluster.publish("t1", 0..KEYS, KEYS);
-    site.nodes[0].start();
-    site.nodes[0].has(&rows(KEYS, KEYS));
-    let open = |site: &Site| {
-        let parts = site.cluster.host.report()["parts"].clone();
+    region.cluster.publish("t1", 0..KEYS, KEYS);
+    region.nodes[0].start();
+    region.nodes[0].has(&rows(KEYS, KEYS));
+    let open = |region: &Region| {
+        let parts = region.cluster.host.report()["parts"].clone();
         let open = [
             &parts["service"]["connections"],
             &parts["sync"]["sync_connections"],
         ];
         open.map(|count| count.as_u64().unwrap())
     };
-    wait_for("both connections are there", || open(&site) == [1, 1]);
-    site.net.cut(1);
-    site.nodes[0].kill();
+    wait_for("both connections are there", || open(&region) == [1, 1]);
+    region.net.cut(1);
+    region.nodes[0].kill();
     let gone = Instant::now();
     within(3 * PATIENCE, "both connections are given up", || {
-        (open(&site) == [0, 0]).then_some(())
+        (open(&region) == [0, 0]).then_some(())
     });
     println!("given up after {:?}", gone.elapsed());
-    assert!(site.net.heal() > 0, "nothing was cut");
-    site.cluster.publish("t1", KEYS..2 * KEYS, KEYS);
-    site.nodes[0].start();
-    site.nodes[0].has(&rows(2 * KEYS, KEYS));
-    site.nodes[0].stop();
+    assert!(region.net.heal() > 0, "nothing was cut");
+    region.cluster.publish("t1", KEYS..2 * KEYS, KEYS);
+    region.nodes[0].start();
+    region.nodes[0].has(&rows(2 * KEYS, KEYS));
+    region.nodes[0].stop();
 }
 
 /// Connections are reset every few packets for a while.
 #[test]
 fn a_storm_of_resets_passes() {
-    let Some(mut site) = Site::new(1, "", "", &["t1"]) else {
+    let Some(mut region) = Region::new(1, "", "", &["t1"]) else {
         return;
     };
-    site.cluster.publish("t1", 0..KEYS, KEYS);
-    site.nodes[0].start();
-    site.nodes[0].has(&rows(KEYS, KEYS));
-    let load = Load::start(&site.cluster, "t1", KEYS, KEYS, PACE);
-    let ports = [site.cluster.host.port.number, site.cluster.sync.number];
+    region.cluster.publish("t1", 0..KEYS, KEYS);
+    region.nodes[0].start();
+    region.nodes[0].has(&rows(KEYS, KEYS));
+    let load = Load::start(region.cluster.host.client(), "t1", KEYS, KEYS, PACE);
+    let ports = [region.cluster.host.port.number, region.cluster.sync.number];
     let begun = Instant::now();
-    site.net.reset(0, &ports, 20);
+    region.net.reset(0, &ports, 20);
     within(PATIENCE, "the storm lasts", || {
         (begun.elapsed() > Duration::from_secs(4) && load.sent() > KEYS + 1_000).then_some(())
     });
-    let resets = site.net.calm(0);
+    let resets = region.net.calm(0);
     let over = Instant::now();
     assert!(resets >= 5, "{resets} resets");
     let sent = load.stop();
-    site.nodes[0].has(&rows(sent, KEYS));
+    region.nodes[0].has(&rows(sent, KEYS));
     in_time("repair after the storm", over, AGAIN);
-    let counted = site.nodes[0].stop();
+    let counted = region.nodes[0].stop();
     let lost = counted.of(" publisher tcp", "disconnects_total");
     assert!(lost >= 3, "{lost} connections lost in {resets} resets");
     assert!(counted.recovery("replayed_events_total") > 0);

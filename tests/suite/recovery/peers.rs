@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 use fanfare::event::Event;
 use rustix::process::Signal;
 
-use super::cluster::{Cluster, Node, flush};
+use crate::rig::cluster::Cluster;
 use crate::rig::config::Folder;
+use crate::rig::control::run;
+use crate::rig::load::flush;
+use crate::rig::node::Node;
 use crate::rig::{PATIENCE, at_most, wait_for, within};
-use crate::security::site::run;
 
 /// Hosts that name each other, and none of which runs.
 fn hosts(count: usize) -> Vec<Cluster> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use fanfare::publisher::client::{ClientOptions, PublisherClient};
 use rustix::process::Signal;
 
-use super::cluster::{Cluster, Node, flush, publish, rows};
+use crate::rig::cluster::Cluster;
+use crate::rig::load::{flush, publish, rows};
+use crate::rig::node::Node;
 use crate::rig::{PATIENCE, within};
 
 const EVENTS: u64 = 40_000;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use fanfare::event::Event;
 
-use super::cluster::{Cluster, Node, flush};
-use crate::rig::PATIENCE;
-use crate::security::site::Said;
+use crate::rig::cluster::Cluster;
+use crate::rig::load::flush;
+use crate::rig::node::Node;
 
 const TOPICS: u64 = 2_000;
 
@@ -31,7 +31,7 @@ fn loads_them_at_the_pace_of_the_service() {
     // And the topic of all.
     assert_eq!(counted.recovery("snapshots_total"), TOPICS + 1);
     assert_eq!(counted.recovery("unanswered_total"), 0);
-    let said = Said(cluster.host.stop(PATIENCE));
+    let said = cluster.stop();
     assert_eq!(said.count("sync_connections_unruly_total"), 0, "{}", said.0);
     assert_eq!(said.count("sync_addresses_kept_out_total"), 0, "{}", said.0);
     let told = said.count("sync_retry_after_total") + said.count("sync_hurried_total");

@@ -4,7 +4,9 @@ use serde_json::json;
 
 use fanfare::event::Event;
 
-use super::cluster::{Cluster, Node, flush};
+use crate::rig::cluster::Cluster;
+use crate::rig::load::flush;
+use crate::rig::node::Node;
 
 fn set(cluster: &Cluster, key: &str, n: u64, version: u64) {
     let client = cluster.host.client();

@@ -64,6 +64,17 @@ pub fn of_publisher(said: &str, name: &str) -> u64 {
     said.lines().find_map(|line| value(line, name)).unwrap_or(0)
 }
 
+/// What a service said.
+pub struct Said(pub String);
+
+impl Said {
+    /// What it counted of `name`.
+    #[track_caller]
+    pub fn count(&self, name: &str) -> u64 {
+        of_publisher(&self.0, name)
+    }
+}
+
 #[test]
 #[should_panic(expected = "there is no metric gate_cut_total here")]
 fn a_name_that_no_metric_has_is_refused() {

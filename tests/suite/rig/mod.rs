@@ -1,13 +1,24 @@
 //! What the tests are made with.
 
 pub mod agent;
+pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod counted;
+pub mod dealer;
+pub mod host;
+pub mod listener;
+pub mod load;
 pub mod logs;
+pub mod manager;
 pub mod net;
+pub mod node;
 pub mod peer;
 pub mod port;
 pub mod process;
+pub mod region;
+pub mod site;
+pub mod stranger;
 pub mod tape;
 pub mod zmtp;
 
@@ -82,4 +93,12 @@ pub fn try_within<T>(limit: Duration, mut found: impl FnMut() -> Option<T>) -> O
 #[track_caller]
 pub fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
     until(what, || holds().then_some(()));
+}
+
+/// Fails when what began at `begun` took longer than `limit`.
+#[track_caller]
+pub fn in_time(what: &str, begun: Instant, limit: Duration) {
+    let (took, limit) = (begun.elapsed(), at_most(limit));
+    eprintln!("{what}: {took:?}");
+    assert!(took < limit, "{what} took {took:?}, more than {limit:?}");
 }

@@ -18,6 +18,31 @@ pub fn python(script: &str) -> Command {
     command
 }
 
+/// Kills a thread of a process; `false`, and a line that says so, where this may not be done.
+#[track_caller]
+pub fn kill_thread(pid: u32, name: &str) -> bool {
+    let mut last = String::new();
+    // It is to be met while it waits.
+    let said = super::until("the thread is killed", || {
+        let mut command = python("kill_thread.py");
+        let output = command.arg(pid.to_string()).arg(name).output().unwrap();
+        last = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success().then_some(said)
+    });
+    if let Some(why) = said.trim().strip_prefix("SKIPPED: ") {
+        super::left_out(why);
+        return false;
+    }
+    super::wait_for("the thread is gone", || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let comm = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
+        let mut names = threads.flatten().filter_map(|thread| comm(thread).ok());
+        !names.any(|found| found.trim() == name)
+    });
+    true
+}
+
 /// What is JSON: OpenPGM writes warnings to standard output too, in the middle of a line at worst.
 fn answers(lines: &[String]) -> impl Iterator<Item = Value> {
     let json = |line: &String| line.find('{').map(|start| line[start..].to_owned());

@@ -4,9 +4,9 @@ use std::net::TcpStream;
 
 use fanfare::sync::{Answer, Request, answer, request};
 
-use super::grants::taken_over;
-use super::site::Site;
-use crate::recovery::cluster::rows;
+use crate::rig::load::rows;
+use crate::rig::site::Site;
+use crate::rig::stranger::taken_over;
 use crate::rig::{until, wait_for};
 
 #[test]

@@ -1,38 +1,11 @@
 //! The thread that admits nodes dies, in the real service.
 
-use std::process::Command;
-
-use super::site::Site;
-use super::strangers::{Stranger, refusals};
-use crate::control::report;
-use crate::recovery::cluster::rows;
-use crate::rig::peer::python;
-use crate::rig::{left_out, until, wait_for};
-
-/// Kills a thread of a process; `false`, and a line that says so, where this may not be done.
-#[track_caller]
-pub fn kill_thread(pid: u32, name: &str) -> bool {
-    let mut last = String::new();
-    // It is to be met while it waits.
-    let said = until("the thread is killed", || {
-        let mut command: Command = python("kill_thread.py");
-        let output = command.arg(pid.to_string()).arg(name).output().unwrap();
-        last = String::from_utf8_lossy(&output.stderr).into_owned();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        output.status.success().then_some(said)
-    });
-    if let Some(why) = said.trim().strip_prefix("SKIPPED: ") {
-        left_out(why);
-        return false;
-    }
-    wait_for("the thread is gone", || {
-        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-        let comm = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm"));
-        let mut names = threads.flatten().filter_map(|thread| comm(thread).ok());
-        !names.any(|found| found.trim() == name)
-    });
-    true
-}
+use crate::rig::control::report;
+use crate::rig::load::rows;
+use crate::rig::peer::kill_thread;
+use crate::rig::site::Site;
+use crate::rig::stranger::{Stranger, refusals};
+use crate::rig::{until, wait_for};
 
 /// Nobody new is admitted, whoever is connected stays so, and the service says that it is not well.
 #[test]
@@ -52,8 +25,7 @@ fn without_its_gate_the_service_admits_nobody_and_says_so() {
     let [unknown, events, sync] = refusals(&site);
     let admitted = |site: &Site| site.report()["parts"]["gate"]["gate_admitted_total"].clone();
     let before = admitted(&site);
-    let server = site.public("publisher");
-    let server = fanfare::security::key::PublicKey::parse(&server).unwrap();
+    let server = site.publisher_key();
     let keys = (&server.as_bytes()[..], &site.secret("n2"));
     let bare = Stranger::connect(zmq::SUB, &site.cluster.uri(), Some(keys));
     bare.is_refused();

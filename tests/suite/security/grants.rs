@@ -2,29 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use fanfare::security::key::PublicKey;
 use fanfare::sync::{Answer, Refusal, Request, answer, request};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::site::{Site, run};
-use super::strangers::client;
-use crate::recovery::cluster::{Node, rows};
+use crate::rig::control::run;
 use crate::rig::counted::of_publisher;
+use crate::rig::host::Host;
+use crate::rig::load::rows;
+use crate::rig::node::Node;
+use crate::rig::site::Site;
+use crate::rig::stranger::taken_over;
 use crate::rig::{at_most, until, wait_for};
 
 /// Each of two tenants has a node.
 const GRANTS: &str = "[[grant]]\nnodes = [\"n1\"]\ntopics = [\"t1\"]\n\
                       [[grant]]\nnodes = [\"n2\"]\ntopics = [\"t2\"]\n";
-
-/// A socket of a node that has been taken over: it has the node's key, and asks for what it likes.
-pub fn taken_over(site: &Site, node: &str, kind: zmq::SocketType, uri: &str) -> zmq::Socket {
-    let server = PublicKey::parse(&site.public("publisher")).unwrap();
-    let keys = (&server.as_bytes()[..], &site.secret(node));
-    let socket = client(&zmq::Context::new(), kind, Some(keys));
-    socket.connect(uri).unwrap();
-    socket
-}
 
 /// A subscriber to one prefix beside the heartbeat, which shows that it is heard.
 struct Spy {
@@ -320,7 +313,7 @@ fn grants_come_and_go_without_a_restart() {
 /// Grants are of no use where nobody proves who he is.
 #[test]
 fn grants_without_keys_start_nothing() {
-    let mut host = crate::service::host::Host::new(&format!("security = \"none\"\n{GRANTS}"));
+    let mut host = Host::new(&format!("security = \"none\"\n{GRANTS}"));
     let output = host.command().output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -344,7 +337,7 @@ fn grants_without_keys_start_nothing() {
 /// count, and honest agents would have nothing.
 #[test]
 fn grants_are_not_put_in_force_where_nobody_proves_who_it_is() {
-    let mut host = crate::service::host::Host::running("security = \"none\"");
+    let mut host = Host::running("security = \"none\"");
     host.more = format!("security = \"curve\"\n{GRANTS}");
     // Writes the file.
     host.command();
@@ -354,7 +347,7 @@ fn grants_are_not_put_in_force_where_nobody_proves_who_it_is() {
         line.contains("grants take effect at the next start")
             .then_some(())
     });
-    let reloads = |host: &crate::service::host::Host| {
+    let reloads = |host: &Host| {
         let counted = host.report()["parts"]["publisher"].clone();
         ["config_reloads_total", "config_reloads_failed_total"].map(|name| counted[name].as_u64())
     };

@@ -1,7 +1,7 @@
 //! `fanfare keygen` and `authorise`.
 
-use super::site::run;
 use crate::rig::config::Folder;
+use crate::rig::control::run;
 
 #[test]
 fn nothing_is_overwritten_unless_it_must() {

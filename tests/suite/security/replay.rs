@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::site::Site;
-use crate::recovery::cluster::rows;
+use crate::rig::load::rows;
 use crate::rig::port::Port;
+use crate::rig::site::Site;
 use crate::rig::{PATIENCE, wait_for};
 
 /// A man in the middle: it passes on and records, or plays what it has recorded.

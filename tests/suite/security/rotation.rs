@@ -7,10 +7,11 @@ use std::time::Duration;
 use fanfare::security::file;
 use fanfare::security::key::{PublicKey, SecretKey};
 
-use super::site::{Site, run};
-use super::strangers::Stranger;
-use crate::recovery::cluster::{Node, rows};
-use crate::recovery::site::Load;
+use crate::rig::control::run;
+use crate::rig::load::{Load, rows};
+use crate::rig::node::Node;
+use crate::rig::site::Site;
+use crate::rig::stranger::Stranger;
 use crate::rig::{PATIENCE, wait_for};
 
 /// As many keys as events.
@@ -18,7 +19,8 @@ const KEYS: u64 = u64::MAX;
 
 /// Events all the time: 250 a second at most.
 fn load(site: &Site) -> Load {
-    Load::start(&site.cluster, "t1", 0, KEYS, Duration::from_millis(80))
+    let client = site.cluster.host.client();
+    Load::start(client, "t1", 0, KEYS, Duration::from_millis(80))
 }
 
 /// Waits until some more events were published.
@@ -163,7 +165,7 @@ fn the_key_of_a_node_is_changed_under_load() {
     goes_on(&load);
 
     let lost: SecretKey = file::read_secret(&old).unwrap();
-    let server = PublicKey::parse(&site.public("publisher")).unwrap();
+    let server = site.publisher_key();
     let keys = (&server.as_bytes()[..], &lost);
     let thief = Stranger::connect(zmq::SUB, &site.cluster.uri(), Some(keys));
     thief.is_refused();

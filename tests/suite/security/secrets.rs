@@ -2,8 +2,8 @@
 
 use rustix::process::Signal;
 
-use super::site::Site;
-use crate::recovery::cluster::rows;
+use crate::rig::load::rows;
+use crate::rig::site::Site;
 use crate::rig::wait_for;
 
 #[test]

@@ -4,9 +4,11 @@ use fanfare::event::hello::{Hello, topic_hash};
 use fanfare::event::{Event, Stamp, codec};
 use fanfare::security::key::SecretKey;
 
-use super::site::Site;
-use super::strangers::watch;
-use crate::recovery::cluster::{Cluster, Node, rows};
+use crate::rig::cluster::Cluster;
+use crate::rig::load::rows;
+use crate::rig::node::Node;
+use crate::rig::site::Site;
+use crate::rig::stranger::watch;
 use crate::rig::{PATIENCE, wait_for};
 
 /// A publisher and a sync service by hand, at the addresses of real ones.

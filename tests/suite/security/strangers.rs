@@ -5,111 +5,13 @@ use std::time::Duration;
 use fanfare::event::{Event, codec};
 use fanfare::pubsub::driver::zmq::curve;
 use fanfare::security::key::SecretKey;
-use fanfare::sync::{Request, request};
 
-use super::site::Site;
-use crate::recovery::cluster::rows;
+use crate::rig::load::rows;
+use crate::rig::node::Node;
 use crate::rig::port::Port;
+use crate::rig::site::Site;
+use crate::rig::stranger::{Stranger, refusals};
 use crate::rig::wait_for;
-
-/// A bare socket, and what libzmq says of its handshakes.
-pub struct Stranger {
-    pub socket: zmq::Socket,
-    monitor: zmq::Socket,
-}
-
-pub const FAILED: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq_sys::ZMQ_EVENT_DISCONNECTED;
-
-/// The publisher's public key and a client's secret one.
-pub type Keys<'a> = (&'a [u8], &'a SecretKey);
-
-/// A socket with these keys that is not connected yet.
-pub fn client(
-    context: &zmq::Context,
-    kind: zmq::SocketType,
-    keys: Option<Keys<'_>>,
-) -> zmq::Socket {
-    let socket = context.socket(kind).unwrap();
-    socket.set_linger(0).unwrap();
-    socket.set_reconnect_ivl(20).unwrap();
-    if let Some((server, secret)) = keys {
-        let public = curve::public_key(secret).unwrap();
-        socket.set_curve_serverkey(server).unwrap();
-        socket.set_curve_publickey(public.as_bytes()).unwrap();
-        socket.set_curve_secretkey(secret.as_bytes()).unwrap();
-    }
-    socket
-}
-
-/// What libzmq says of failed handshakes at a socket.
-pub fn watch(context: &zmq::Context, socket: &zmq::Socket) -> zmq::Socket {
-    let address = "inproc://handshakes";
-    socket.monitor(address, FAILED as i32).unwrap();
-    let monitor = context.socket(zmq::PAIR).unwrap();
-    monitor.connect(address).unwrap();
-    monitor
-}
-
-impl Stranger {
-    /// Connects with these keys, the publisher's public one and its own; with none in plain text. It
-    /// comes again and again.
-    pub fn connect(kind: zmq::SocketType, uri: &str, keys: Option<Keys<'_>>) -> Stranger {
-        Stranger::again(20, kind, uri, keys)
-    }
-
-    /// The same, but it comes a single time.
-    fn once(kind: zmq::SocketType, uri: &str, keys: Option<Keys<'_>>) -> Stranger {
-        Stranger::again(-1, kind, uri, keys)
-    }
-
-    fn again(every_ms: i32, kind: zmq::SocketType, uri: &str, keys: Option<Keys<'_>>) -> Stranger {
-        let context = zmq::Context::new();
-        let socket = client(&context, kind, keys);
-        socket.set_reconnect_ivl(every_ms).unwrap();
-        let monitor = watch(&context, &socket);
-        if kind == zmq::SUB {
-            socket.set_subscribe(b"").unwrap();
-        }
-        socket.connect(uri).unwrap();
-        if kind == zmq::DEALER {
-            let mut out = Vec::new();
-            let snapshot = Request::Snapshot {
-                topic: "t1".into(),
-                chunk: None,
-            };
-            request::encode(1, &snapshot, &mut out);
-            socket.send(out, 0).unwrap();
-        }
-        Stranger { socket, monitor }
-    }
-
-    #[track_caller]
-    pub fn is_refused(&self) {
-        wait_for("a stranger is refused", || {
-            self.monitor.recv_multipart(zmq::DONTWAIT).is_ok()
-        });
-    }
-
-    #[track_caller]
-    pub fn heard_nothing(&self) {
-        assert_eq!(self.socket.poll(zmq::POLLIN, 0).unwrap(), 0);
-    }
-}
-
-/// What a publisher has counted of those it let in at neither port: whose key it does not know, and
-/// handshakes that failed at the one port and the other.
-pub fn refusals(site: &Site) -> [u64; 3] {
-    let parts = site.report()["parts"].clone();
-    [
-        ("gate", "gate_refused_total"),
-        ("service", "handshakes_refused_total"),
-        ("sync", "sync_handshakes_refused_total"),
-    ]
-    .map(|(part, name)| parts[part][name].as_u64().unwrap())
-}
 
 /// Each comes once, and after the other: what is counted is its own.
 #[test]
@@ -119,10 +21,7 @@ fn strangers_hear_nothing() {
     site.cluster.publish("t1", 0..50, 100);
     node.has(&rows(50, 100));
 
-    let server = site.public("publisher");
-    let server = *fanfare::security::key::PublicKey::parse(&server)
-        .unwrap()
-        .as_bytes();
+    let server = *site.publisher_key().as_bytes();
     let (unknown, known) = (SecretKey::random().unwrap(), site.secret("n1"));
     let wrong = *curve::public_key(&SecretKey::random().unwrap())
         .unwrap()
@@ -190,12 +89,12 @@ fn impostors_are_not_heard() {
     let uri = site.cluster.uri();
     let publishers = [uri.as_str(), &ports[0].uri(), &ports[1].uri()];
     let secured = site.secured("n1");
-    let mut node = crate::recovery::cluster::Node::new(&publishers, &["t1"], &secured);
+    let mut node = Node::new(&publishers, &["t1"], &secured);
     node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 1.0"));
     node.start();
     let mut payload = Vec::new();
     codec::encode(&Event::set("t", "evil", "1").on("t1"), &mut payload);
-    let refused = |node: &crate::recovery::cluster::Node, uri: &str| {
+    let refused = |node: &Node, uri: &str| {
         let lines = node.process.as_ref().unwrap().err.all();
         let mut lines = lines.iter().filter(|line| line.contains(uri));
         lines.any(|line| line.contains("refused") || line.contains("handshake broke off"))

@@ -4,8 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::recovery::cluster::{Cluster, Node};
+use crate::rig::cluster::Cluster;
 use crate::rig::config::TOOL;
+use crate::rig::node::Node;
 use crate::rig::port::Port;
 use crate::rig::{PATIENCE, has_root, until, wait_for};
 

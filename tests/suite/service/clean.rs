@@ -1,15 +1,13 @@
 //! Stopping in order, and being the only one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use fanfare::event::Event;
-use fanfare::publisher::client::{ClientError, ClientOptions, PublisherClient};
+use fanfare::publisher::client::{ClientOptions, PublisherClient};
 use fanfare::publisher::history::{History, Moment, Options};
 
-use super::host::{Host, counts, journal};
-use super::listener::Listener;
+use crate::rig::host::{Host, counts, journal};
+use crate::rig::listener::Listener;
+use crate::rig::load::Load;
 use crate::rig::process::Process;
 use crate::rig::{at_most, wait_for};
 
@@ -19,23 +17,6 @@ fn stop_timeout() -> Duration {
 }
 
 const MARGIN: Duration = Duration::from_millis(500);
-
-/// Publishes from now on until told to end; gives how many events were acknowledged of how many.
-fn load(client: &Arc<PublisherClient>, end: &Arc<AtomicBool>) -> std::thread::JoinHandle<u64> {
-    let (client, end) = (Arc::clone(client), Arc::clone(end));
-    std::thread::spawn(move || {
-        let mut count = 0;
-        while !end.load(Ordering::Relaxed) {
-            let key = format!("k{count}");
-            match client.publish(&Event::set("t", &key, "v").on("t1"), None) {
-                Ok(_) => count += 1,
-                Err(ClientError::SpoolFull { .. }) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-        count
-    })
-}
 
 #[test]
 fn stopped_under_load_it_goes_on_where_it_was() {
@@ -50,19 +31,15 @@ fn stopped_under_load_it_goes_on_where_it_was() {
         spool_events: 2_000,
         ..host.options()
     };
-    let client = Arc::new(PublisherClient::new(options));
-    let end = Arc::new(AtomicBool::new(false));
-    let load = load(&client, &end);
-    wait_for("events are acknowledged", || {
-        client.summary().acknowledged > 2_000
-    });
+    let load = Load::flat_out(PublisherClient::new(options));
+    load.gets_on(2_000);
 
     let begun = Instant::now();
     let said = host.stop(stop_timeout() + MARGIN);
     assert!(begun.elapsed() < stop_timeout() + at_most(MARGIN));
     assert!(said.contains("journal closed in order"), "{said}");
     assert!(said.contains("stopped"), "{said}");
-    let summary = client.summary();
+    let summary = load.client.summary();
     assert!(summary.pending > 0, "it was not stopped under load");
     // As if the machine had been started anew.
     let mut elsewhere = Options::new(host.state_dir.join("publisher.redb"));
@@ -75,13 +52,8 @@ fn stopped_under_load_it_goes_on_where_it_was() {
 
     let second = host.start();
     assert_eq!((second.incarnation, second.head), (first.incarnation, head));
-    wait_for("events are acknowledged again", || {
-        client.summary().acknowledged > summary.acknowledged + 1_000
-    });
-    end.store(true, Ordering::Relaxed);
-    let published = load.join().unwrap();
-    let summary = client.flush(at_most(Duration::from_secs(20))).unwrap();
-    assert_eq!((summary.acknowledged, summary.pending), (published, 0));
+    load.gets_on(1_000);
+    let published = load.stop();
     wait_for("the subscriber is back", || listener.head() > head);
 
     let history = host.stop_and_open();

@@ -5,10 +5,10 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::host::Host;
-use super::listener::Listener;
-use crate::control::{reports, told, up};
 use crate::rig::config::AGENT;
+use crate::rig::control::{reports, told, up};
+use crate::rig::host::Host;
+use crate::rig::listener::Listener;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
 use crate::rig::wait_for;

@@ -2,20 +2,17 @@
 
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fanfare::event::Event;
-use fanfare::publisher::client::{ClientError, ClientOptions, PublisherClient};
+use fanfare::publisher::client::{ClientOptions, PublisherClient};
 use rustix::process::Signal;
 
-use super::host::{Host, counts, journal};
-use super::listener::Listener;
 use crate::rig::counted::of_publisher;
+use crate::rig::host::{Host, counts, journal};
+use crate::rig::listener::Listener;
+use crate::rig::load::Load;
 use crate::rig::process::Process;
-use crate::rig::{at_most, wait_for};
+use crate::rig::wait_for;
 
 /// The disk under a service, which fails as long as this lives.
 struct Faulty {
@@ -63,64 +60,14 @@ impl Faulty {
     }
 }
 
-/// A client that publishes until it is told to end.
-struct Load {
-    client: Arc<PublisherClient>,
-    end: Arc<AtomicBool>,
-    published: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(host: &Host) -> Load {
-        let client = Arc::new(PublisherClient::new(ClientOptions {
-            spool_events: 200,
-            batch_events: 20,
-            send_timeout: Duration::from_millis(50),
-            ..host.options()
-        }));
-        let (end, published) = (Arc::default(), Arc::default());
-        let mut load = Load {
-            client,
-            end,
-            published,
-            thread: None,
-        };
-        let (client, end) = (Arc::clone(&load.client), Arc::clone(&load.end));
-        let published = Arc::clone(&load.published);
-        load.thread = Some(std::thread::spawn(move || {
-            while !end.load(Ordering::Relaxed) {
-                let key = format!("k{}", published.load(Ordering::Relaxed));
-                match client.publish(&Event::set("t", &key, "v").on("t1"), None) {
-                    Ok(_) => drop(published.fetch_add(1, Ordering::Relaxed)),
-                    Err(ClientError::SpoolFull { .. }) => {}
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        }));
-        load
-    }
-
-    fn acknowledged(&self) -> u64 {
-        self.client.summary().acknowledged
-    }
-
-    #[track_caller]
-    fn gets_on(&self) {
-        let wanted = self.acknowledged() + 300;
-        wait_for("events are acknowledged", || self.acknowledged() >= wanted);
-    }
-
-    /// Ends it; all it published is acknowledged then. Gives how many.
-    #[track_caller]
-    fn end(mut self) -> u64 {
-        self.end.store(true, Ordering::Relaxed);
-        self.thread.take().unwrap().join().unwrap();
-        let summary = self.client.flush(at_most(Duration::from_secs(20))).unwrap();
-        let published = self.published.load(Ordering::Relaxed);
-        assert_eq!((summary.acknowledged, summary.pending), (published, 0));
-        published
-    }
+/// Publishes with a small spool and without much patience.
+fn load(host: &Host) -> Load {
+    Load::flat_out(PublisherClient::new(ClientOptions {
+        spool_events: 200,
+        batch_events: 20,
+        send_timeout: Duration::from_millis(50),
+        ..host.options()
+    }))
 }
 
 fn count(host: &mut Host, text: &str) -> usize {
@@ -149,8 +96,8 @@ fn it_waits_for_the_disk(inject: &str) {
     let more = "durability = \"sync\"\nhello_interval = 0.1\npublisher_timeout = 0.6\n";
     let mut host = Host::running(more);
     let listener = Listener::joined(&host.port.uri(), &[b"t1\0"]);
-    let load = Load::start(&host);
-    load.gets_on();
+    let load = load(&host);
+    load.gets_on(300);
 
     let faulty = Faulty::make(&mut host, inject);
     let lines = host.process().err.clone();
@@ -177,8 +124,8 @@ fn it_waits_for_the_disk(inject: &str) {
     assert_eq!(load.acknowledged(), acknowledged);
     assert!(faulty.heal() > 3);
 
-    load.gets_on();
-    let published = load.end();
+    load.gets_on(300);
+    let published = load.stop();
     listener.has(&format!("k{}", published - 1));
     let said = host.stop(Duration::from_secs(3));
     assert!(of_publisher(&said, "commits_failed_total") >= 3, "{said}");
@@ -204,8 +151,8 @@ fn a_write_that_fails_stops_the_acknowledgements() {
 #[test]
 fn killed_while_the_disk_fails_it_has_all_that_it_acknowledged() {
     let mut host = Host::running("durability = \"sync\"\n");
-    let load = Load::start(&host);
-    load.gets_on();
+    let load = load(&host);
+    load.gets_on(300);
     let faulty = Faulty::make(&mut host, "fdatasync,fsync:error=EIO");
     let lines = host.process().err.clone();
     lines.find("it stalls", |line| line.contains(STALLED).then_some(()));
@@ -215,8 +162,8 @@ fn killed_while_the_disk_fails_it_has_all_that_it_acknowledged() {
     drop(faulty);
     let start = host.start();
     assert!(start.head >= acknowledged, "{start:?}, {acknowledged}");
-    load.gets_on();
-    let published = load.end();
+    load.gets_on(300);
+    let published = load.stop();
     host.stop(Duration::from_secs(3));
     complete(&host, published);
 }
@@ -226,14 +173,14 @@ fn killed_while_the_disk_fails_it_has_all_that_it_acknowledged() {
 fn a_disk_that_fails_again_and_again_does_not_fill_the_log() {
     let mut host = Host::running("durability = \"sync\"\nhello_interval = 0.1\n");
     let listener = Listener::joined(&host.port.uri(), &[b"t1\0"]);
-    let load = Load::start(&host);
-    load.gets_on();
+    let load = load(&host);
+    load.gets_on(300);
     let begun = Instant::now();
     let faulty = Faulty::make(&mut host, "fdatasync:error=EIO:when=9+9");
     wait_for("it fails a dozen times", || faulty.hits() >= 12);
     let hits = faulty.heal();
-    load.gets_on();
-    let published = load.end();
+    load.gets_on(300);
+    let published = load.stop();
     // At most five in ten seconds.
     let limit = 5 * (1 + begun.elapsed().as_secs() as usize / 10);
     assert!((1..=limit).contains(&count(&mut host, STALLED)));

@@ -10,9 +10,9 @@ use fanfare::event::Event;
 use fanfare::publisher::client::{ClientError, ClientOptions, PublisherClient};
 use serde_json::json;
 
-use super::host::Host;
-use super::listener::Listener;
 use crate::rig::counted::of_publisher;
+use crate::rig::host::Host;
+use crate::rig::listener::Listener;
 use crate::rig::peer::Publisher;
 use crate::rig::{has_root, wait_for};
 

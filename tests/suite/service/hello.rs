@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::host::Host;
-use super::listener::{HELLO, Listener};
+use crate::rig::host::Host;
+use crate::rig::listener::{HELLO, Listener};
 use crate::rig::{at_most, wait_for};
 
 /// What a loaded machine may take beside the intervals.

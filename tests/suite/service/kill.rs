@@ -1,28 +1,31 @@
 //! kill -9 at random points (design §13, I4 and I5).
 
+mod push;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare::event::Event;
-use fanfare::publisher::client::{ClientError, ClientOptions, PublisherClient, Summary};
+use fanfare::publisher::client::{ClientOptions, PublisherClient, Summary};
 use serde_json::Value;
 
-use super::host::{Entry, Host, counts, journal};
-use super::listener::{Listener, Told};
-use crate::recovery::cluster::Node;
-use crate::rig::port::Port;
+use crate::rig::cluster::Cluster;
+use crate::rig::host::{Entry, Host, counts, journal};
+use crate::rig::listener::{Listener, Told};
+use crate::rig::load::send;
+use crate::rig::node::Node;
 use crate::rig::process::Process;
 use crate::rig::{at_most, slowness, within};
 
 /// Events of each worker, fewer where the programs are slower; `KILL_EVENTS` in the environment sets another
 /// number, fewer for a slow machine and more for a soak.
 const EVENTS: u64 = 50_000;
-pub const WORKERS: usize = 4;
-pub const KILLS: u64 = 6;
+const WORKERS: usize = 4;
+const KILLS: u64 = 6;
 
 /// For all that is published to be acknowledged.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn events() -> u64 {
     let given = std::env::var("KILL_EVENTS").ok();
@@ -31,7 +34,7 @@ fn events() -> u64 {
     })
 }
 
-pub fn total() -> u64 {
+fn total() -> u64 {
     WORKERS as u64 * events()
 }
 
@@ -47,13 +50,13 @@ fn value(number: u64) -> String {
     format!("{{\"n\": {number}}}")
 }
 
-pub fn number(value: Option<&str>) -> u64 {
+fn number(value: Option<&str>) -> u64 {
     let value: Value = serde_json::from_str(value.unwrap()).unwrap();
     value["n"].as_u64().unwrap()
 }
 
 /// Where to kill: once in each of so many parts of the work.
-pub fn places(kills: u64) -> impl Iterator<Item = u64> {
+fn places(kills: u64) -> impl Iterator<Item = u64> {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -64,7 +67,10 @@ pub fn places(kills: u64) -> impl Iterator<Item = u64> {
 
 #[test]
 fn nothing_acknowledged_is_lost_and_the_incarnation_goes_on() {
-    let (mut host, _sync) = host("durability = \"sync\"\n");
+    let Cluster {
+        mut host,
+        sync: _sync,
+    } = Cluster::new("durability = \"sync\"\n");
     let first = host.start();
     let mut node = follower(&host);
     let listener = Listener::joined(&host.port.uri(), &[b"t0\0", b"t1\0", b"t2\0", b"t3\0"]);
@@ -117,15 +123,8 @@ fn nothing_acknowledged_is_lost_and_the_incarnation_goes_on() {
     complete(&mut host, first.incarnation);
 }
 
-/// A service whose sync service has a port of its own.
-pub fn host(more: &str) -> (Host, Port) {
-    let sync = Port::free();
-    let more = format!("hello_interval = 0.1\nsync_port = {}\n{more}", sync.number);
-    (Host::new(&more), sync)
-}
-
 /// An agent that follows all workers.
-pub fn follower(host: &Host) -> Node {
+fn follower(host: &Host) -> Node {
     let topics = ["t0", "t1", "t2", "t3"];
     let mut node = Node::new(&[&host.port.uri()], &topics, "");
     // The file is large.
@@ -144,7 +143,7 @@ fn newest() -> BTreeMap<String, BTreeMap<String, u64>> {
 
 /// All of it has reached the agent, by replay: nothing was loaded again and no handler started over.
 #[track_caller]
-pub fn reached(node: &mut Node, newest: &BTreeMap<String, BTreeMap<String, u64>>) {
+fn reached(node: &mut Node, newest: &BTreeMap<String, BTreeMap<String, u64>>) {
     within(PATIENCE, "everything has reached the agent", || {
         let rows = node.rows();
         let there = newest.iter().all(|(table, newest)| {
@@ -181,13 +180,7 @@ fn publish(client: &PublisherClient, worker: usize) -> Summary {
     for n in 0..events() {
         let (key, value) = (key(n), value(n));
         let event = Event::set(&table, &key, &value).on(&topic);
-        loop {
-            match client.publish(&event, None) {
-                Ok(_) => break,
-                Err(ClientError::SpoolFull { .. }) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
+        send(client, &event);
     }
     client.flush(at_most(PATIENCE)).unwrap()
 }
@@ -195,7 +188,10 @@ fn publish(client: &PublisherClient, worker: usize) -> Summary {
 /// The same with processes, and with the other durability.
 #[test]
 fn worker_processes_do_not_notice() {
-    let (mut host, _sync) = host("durability = \"os\"\n");
+    let Cluster {
+        mut host,
+        sync: _sync,
+    } = Cluster::new("durability = \"os\"\n");
     let first = host.start();
     let mut node = follower(&host);
     let topics: [&[u8]; 4] = [b"t0\0", b"t1\0", b"t2\0", b"t3\0"];
@@ -278,7 +274,7 @@ fn complete(host: &mut Host, incarnation: u64) {
 
 /// No state went backwards and no number came twice.
 #[track_caller]
-pub fn in_order(told: &[Told], incarnation: u64) {
+fn in_order(told: &[Told], incarnation: u64) {
     assert!(
         told.len() as u64 > total() / 4,
         "only {} events",

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use super::host::Host;
+use crate::rig::host::Host;
 use crate::rig::process::Process;
 
 /// Started with few descriptors it allows itself as many as it is told to be ready for, or as it may,

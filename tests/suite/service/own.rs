@@ -11,10 +11,10 @@ use fanfare::handler::registry::Registry;
 use fanfare::publisher::client::PublisherClient;
 use rustix::process::Signal;
 
-use super::host::Host;
-use super::listener::Listener;
 use crate::rig::at_most;
 use crate::rig::config::{TOOL, configured};
+use crate::rig::host::Host;
+use crate::rig::listener::Listener;
 use crate::rig::process::Process;
 
 const OWN: &str = "pub_sub_use_multiproc = false\nhello_interval = 0.1\n";

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::host::Host;
-use super::listener::Listener;
 use crate::rig::counted::of_publisher;
+use crate::rig::host::Host;
+use crate::rig::listener::Listener;
 use crate::rig::peer::Publisher;
 
 const EVENTS: usize = 5_000;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::sync::Served;
+use crate::rig::cluster::Cluster;
+use crate::rig::peer::kill_thread;
 use crate::rig::until;
-use crate::security::gate::kill_thread;
 
 /// It is not ready, and the watchdog is fed no more: see `stuck_threads`.
 #[test]
@@ -13,14 +13,14 @@ fn a_socket_without_its_thread_is_missed() {
         ("requests", "the request socket does not answer"),
         ("sync", "the sync service does not answer"),
     ] {
-        let mut served = Served::running("stuck_timeout = 2.0\n");
-        served.publish("t1", 0..5, "v");
-        assert_eq!(served.host.report()["ready"], true);
-        if !kill_thread(served.host.process().id(), thread) {
+        let mut cluster = Cluster::running("stuck_timeout = 2.0\n");
+        cluster.fill("t1", 0..5, "v");
+        assert_eq!(cluster.host.report()["ready"], true);
+        if !kill_thread(cluster.host.process().id(), thread) {
             return;
         }
         let status = until("the service says so", || {
-            let status = served.host.report();
+            let status = cluster.host.report();
             (status["ready"] == false).then_some(status)
         });
         let reasons = status["reasons"].as_array().unwrap();
@@ -34,26 +34,26 @@ fn a_socket_without_its_thread_is_missed() {
         assert_eq!(stuck, Some(1), "{status:#}");
 
         // A restart is all it takes.
-        served.host.kill();
-        served.host.start();
-        served.publish("t1", 5..10, "v");
-        assert_eq!(served.peer().snapshot("t1").rows.len(), 10);
+        cluster.host.kill();
+        cluster.host.start();
+        cluster.fill("t1", 5..10, "v");
+        assert_eq!(cluster.peer().snapshot("t1").rows.len(), 10);
     }
 }
 
 /// What does not end does not take the time of the service, which has a journal to close.
 #[test]
 fn parts_that_do_not_end_leave_time_for_the_journal() {
-    let mut served = Served::running("monitor_tables = [\"t\"]\n");
-    served.publish("t1", 0..50, "v");
-    let pid = served.host.process().id();
+    let mut cluster = Cluster::running("monitor_tables = [\"t\"]\n");
+    cluster.fill("t1", 0..50, "v");
+    let pid = cluster.host.process().id();
     if !["sync", "monitors"]
         .iter()
         .all(|name| kill_thread(pid, name))
     {
         return;
     }
-    let said = served.host.stop(Duration::from_secs(2));
+    let said = cluster.host.stop(Duration::from_secs(2));
     for left in ["the sync service does not end", "the monitors do not end"] {
         assert!(said.contains(left), "{said}");
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use fanfare::event::hello::Hello;
 
-use super::host::Host;
-use super::listener::Listener;
+use crate::rig::host::Host;
+use crate::rig::listener::Listener;
 use crate::rig::process::Process;
 
 fn hello(host: &Host) -> Hello {

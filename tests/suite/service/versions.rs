@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::host::Host;
-use super::listener::Listener;
 use crate::rig::counted::of_publisher;
+use crate::rig::host::Host;
+use crate::rig::listener::Listener;
 use crate::rig::peer::Publisher;
 
 #[test]

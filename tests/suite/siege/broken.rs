@@ -6,22 +6,13 @@ use std::time::Duration;
 
 use rustix::net;
 
-use super::Siege;
-use crate::recovery::cluster::{Cluster, Node};
+use super::{Siege, count, nodes};
+use crate::rig::cluster::Cluster;
 use crate::rig::zmtp::{PING, connect, connect_as, reset, short};
 use crate::rig::{PATIENCE, wait_for, within};
-use crate::security::site::Said;
 
 /// What it may take until a peer that went by a reset is given up: 15 to 20 s, and a loaded machine.
 const LIFELESS: Duration = Duration::from_secs(60);
-
-pub(super) fn nodes(cluster: &Cluster) -> (Vec<Node>, Node) {
-    let uri = cluster.uri();
-    let node = || Node::new(&[&uri], &["t1"], "");
-    let mut honest = vec![node(), node()];
-    honest.iter_mut().for_each(Node::start);
-    (honest, node())
-}
 
 /// More subscriptions than libzmq holds, then something that it wants to answer, and some more.
 fn burst(round: usize) -> Vec<u8> {
@@ -33,10 +24,6 @@ fn burst(round: usize) -> Vec<u8> {
         PING,
     ]
     .concat()
-}
-
-pub(super) fn count(cluster: &Cluster, part: &str, name: &str) -> u64 {
-    cluster.host.report()["parts"][part][name].as_u64().unwrap()
 }
 
 /// A peer that is reset right after a burst.
@@ -60,7 +47,7 @@ fn who_breaks_off_after_a_burst() {
         }
     }
     siege.ends(newcomer);
-    let said = Said(cluster.host.stop(PATIENCE));
+    let said = cluster.stop();
     assert!(said.count("sync_refused_total") > 0, "{}", said.0);
 }
 
@@ -97,7 +84,7 @@ fn who_is_ended_in_a_burst() {
         }
     }
     siege.ends(newcomer);
-    let said = Said(cluster.host.stop(PATIENCE));
+    let said = cluster.stop();
     assert!(said.count("connections_greedy_total") >= 10, "{}", said.0);
     assert!(said.count("connections_unruly_total") >= 10, "{}", said.0);
 }
@@ -174,7 +161,7 @@ fn who_claims_the_identity_of_another() {
     assert!(sent < 256 << 20, "{sent} bytes were taken");
     siege.ends(newcomer);
     drop(first);
-    let said = Said(cluster.host.stop(PATIENCE));
+    let said = cluster.stop();
     assert!(
         said.count("sync_connections_unruly_total") > 0,
         "{}",

@@ -10,16 +10,15 @@ use fanfare::event::Event;
 use fanfare::publisher::client::PublisherClient;
 use fanfare::pubsub::SubscriberOptions;
 use fanfare::pubsub::driver::zmq::ZmqPubSub;
-use fanfare::security::key::PublicKey;
 use fanfare::security::party::{ANY, NodeKeys};
 
-use crate::recovery::cluster::Cluster;
 use crate::rig::agent::{options, start};
+use crate::rig::cluster::Cluster;
 use crate::rig::peer::python;
 use crate::rig::process::Process;
+use crate::rig::site::Site;
 use crate::rig::tape::Tape;
 use crate::rig::wait_for;
-use crate::security::site::Site;
 
 const KINDS: &[&str] = &[
     "garbage",
@@ -141,8 +140,7 @@ fn attacks_at_most_double_the_latency_of_agents_with_keys() {
     let names: Vec<String> = std::iter::once("n1".to_owned()).chain(each).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let site = Site::with(&names, CONFIG);
-    let publisher = PublicKey::parse(&site.public("publisher")).unwrap();
-    let trusted = [(ANY.to_owned(), vec![publisher])];
+    let trusted = [(ANY.to_owned(), vec![site.publisher_key()])];
     let honest = SubscriberOptions {
         keys: Some(Arc::new(NodeKeys::new(site.secret("n1"), trusted.into()))),
         ..options()

@@ -3,9 +3,9 @@
 use fanfare::sync::{MAX_REQUEST, Request, request};
 
 use super::Siege;
+use crate::rig::site::Site;
+use crate::rig::stranger::{client, watch_for};
 use crate::rig::{until, wait_for};
-use crate::security::site::Site;
-use fanfare::security::key::PublicKey;
 
 /// A socket with the keys of a node.
 struct Taken {
@@ -15,21 +15,13 @@ struct Taken {
 
 impl Taken {
     fn connect(site: &Site, node: &str, kind: zmq::SocketType) -> Taken {
-        let server = PublicKey::parse(&site.public("publisher")).unwrap();
-        let secret = site.secret(node);
-        let public = fanfare::pubsub::driver::zmq::curve::public_key(&secret).unwrap();
+        let server = site.publisher_key();
+        let keys = (&server.as_bytes()[..], &site.secret(node));
         let context = zmq::Context::new();
-        let socket = context.socket(kind).unwrap();
-        socket.set_linger(0).unwrap();
+        let socket = client(&context, kind, Some(keys));
         socket.set_sndhwm(0).unwrap();
-        socket.set_curve_serverkey(server.as_bytes()).unwrap();
-        socket.set_curve_publickey(public.as_bytes()).unwrap();
-        socket.set_curve_secretkey(secret.as_bytes()).unwrap();
-        let address = "inproc://connection";
         let events = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED | zmq_sys::ZMQ_EVENT_DISCONNECTED;
-        socket.monitor(address, events as i32).unwrap();
-        let monitor = context.socket(zmq::PAIR).unwrap();
-        monitor.connect(address).unwrap();
+        let monitor = watch_for(events, &context, &socket);
         let uri = match kind {
             zmq::SUB => site.cluster.uri(),
             _ => site.sync_uri.clone(),

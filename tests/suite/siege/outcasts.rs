@@ -4,12 +4,10 @@ use std::io::Write;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::Siege;
-use super::broken::{count, nodes};
-use crate::recovery::cluster::Cluster;
+use super::{Siege, count, nodes};
+use crate::rig::cluster::Cluster;
 use crate::rig::zmtp::{connect_from, short, stranger, tcp};
 use crate::rig::{PATIENCE, wait_for, within};
-use crate::security::site::Said;
 
 /// How long a connection on the loopback may take; the system asks again after a second.
 const SOON: Duration = Duration::from_millis(500);
@@ -98,6 +96,6 @@ fn who_does_harm_is_kept_out_for_a_minute_and_others_are_not() {
     );
     assert!(count(siege.cluster, "service", "connections_kept_out_total") >= 1);
     siege.ends(newcomer);
-    let said = Said(cluster.host.stop(PATIENCE));
+    let said = cluster.stop();
     assert_eq!(said.count("sync_addresses_kept_out_total"), 1, "{}", said.0);
 }

@@ -6,9 +6,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::Siege;
-use crate::recovery::cluster::{Cluster, Node};
+use crate::rig::cluster::Cluster;
+use crate::rig::counted::Said;
+use crate::rig::node::Node;
 use crate::rig::zmtp::{LONG, MORE, connect, frame};
-use crate::security::site::Said;
 
 /// Most that is sent to one connection.
 const ENOUGH: usize = 512 << 20;

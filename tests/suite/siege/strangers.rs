@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::Siege;
+use crate::rig::site::Site;
 use crate::rig::zmtp::greeting;
 use crate::rig::{PATIENCE, wait_for};
-use crate::security::site::Site;
 
 /// The time between two bytes of who is slow.
 const PACE: Duration = Duration::from_millis(60);

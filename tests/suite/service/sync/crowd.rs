@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use fanfare::sync::Answer;
 
-use super::{Peer, Served, Taken, snapshot};
+use crate::rig::cluster::Cluster;
+use crate::rig::dealer::{Peer, Taken, snapshot};
 use crate::rig::{PATIENCE, slowness};
 
 /// A client that fetches one snapshot, asking as the service tells it to.
@@ -36,10 +37,10 @@ fn place(answer: &[u8]) -> Option<(u64, u32, u32)> {
 
 /// Has so many clients fetch the topic; gives how often they were told to wait.
 #[track_caller]
-fn fetch_all(served: &Served, clients: usize, rows: usize) -> usize {
+fn fetch_all(cluster: &Cluster, clients: usize, rows: usize) -> usize {
     // A context holds a thousand sockets at most.
     let contexts: Vec<_> = (0..=clients / 250).map(|_| zmq::Context::new()).collect();
-    let uri = served.port.uri();
+    let uri = cluster.sync_uri();
     let mut clients: Vec<_> = (0..clients)
         .map(|number| {
             let mut peer = Peer::on(&contexts[number / 250], &uri);
@@ -107,23 +108,23 @@ fn fetch_all(served: &Served, clients: usize, rows: usize) -> usize {
 
 #[test]
 fn a_hundred_clients_and_four_places() {
-    let mut served = Served::running("sync_max_snapshots = 4\nsync_snapshot_rate = 100\n");
-    served.publish("t1", 0..2_000, "v");
-    let told = fetch_all(&served, 100, 2_000);
+    let mut cluster = Cluster::running("sync_max_snapshots = 4\nsync_snapshot_rate = 100\n");
+    cluster.fill("t1", 0..2_000, "v");
+    let told = fetch_all(&cluster, 100, 2_000);
     assert!(told >= 50, "only {told} were told to wait");
-    assert!(served.counted("sync_retry_after_total") >= 50);
+    assert!(cluster.stop().count("sync_retry_after_total") >= 50);
 }
 
 #[test]
 fn a_thousand_clients_and_ten_thousand_rows() {
-    let mut served = Served::running("sync_snapshot_rate = 1000\n");
+    let mut cluster = Cluster::running("sync_snapshot_rate = 1000\n");
     let value = "v".repeat(300);
-    served.publish("t1", 0..10_000, &value);
-    let before = served.host.process().peak_kb();
+    cluster.fill("t1", 0..10_000, &value);
+    let before = cluster.host.process().peak_kb();
     let begun = Instant::now();
-    let told = fetch_all(&served, 1_000, 10_000);
+    let told = fetch_all(&cluster, 1_000, 10_000);
     let took = begun.elapsed();
-    let peak = served.host.process().peak_kb();
+    let peak = cluster.host.process().peak_kb();
     eprintln!(
         "1000 clients, 10000 rows of 300 bytes: {took:?}, {told} waits; \
          the service had {before} kB, at most {peak} kB"

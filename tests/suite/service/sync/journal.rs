@@ -3,9 +3,10 @@
 use fanfare::event::codec;
 use fanfare::sync::{Answer, Request};
 
-use super::super::host::Host;
-use super::super::listener::Listener;
-use super::{Peer, Served, read};
+use crate::rig::cluster::Cluster;
+use crate::rig::dealer::{Peer, read};
+use crate::rig::host::Host;
+use crate::rig::listener::Listener;
 use crate::rig::until;
 
 fn replay(incarnation: u64, topic: &str, after: u64) -> Request {
@@ -18,12 +19,12 @@ fn replay(incarnation: u64, topic: &str, after: u64) -> Request {
 
 #[test]
 fn a_hello_names_it_and_it_says_what_has_moved() {
-    let served = Served::running("");
-    served.publish("t1", 0..3, "v");
-    served.publish("t2", 3..4, "v");
-    let listener = Listener::joined(&served.host.port.uri(), &[]);
+    let cluster = Cluster::running("");
+    cluster.fill("t1", 0..3, "v");
+    cluster.fill("t2", 3..4, "v");
+    let listener = Listener::joined(&cluster.host.port.uri(), &[]);
     let (_, hello) = listener.hellos().pop().unwrap();
-    let port = served.port.number;
+    let port = cluster.sync.number;
     assert_eq!(hello.sync_endpoint, format!("tcp://127.0.0.1:{port}"));
     assert!(!hello.authoritative);
     let mut peer = Peer::connect(&hello.sync_endpoint);
@@ -64,18 +65,18 @@ fn it_listens_as_the_publisher_does() {
 
 #[test]
 fn what_was_missed_is_given_in_pieces_and_in_order() {
-    let mut served = Served::running("");
+    let mut cluster = Cluster::running("");
     let value = "v".repeat(1_000);
-    served.publish("t1", 0..1_000, &value);
+    cluster.fill("t1", 0..1_000, &value);
     // Rows of their own: one that changed its topic would leave the old one by a delete there.
-    served.publish("t2", 5_000..5_005, "other");
-    served.publish("t1", 1_000..2_000, &value);
-    let mut peer = served.peer();
+    cluster.fill("t2", 5_000..5_005, "other");
+    cluster.fill("t1", 1_000..2_000, &value);
+    let mut peer = cluster.peer();
     let (incarnation, behind) = peer.heads(0, &[("t1", 0)]);
     let head = behind[0].1;
     // Twice, from two clients: what was made for one is given to the other.
     for _ in 0..2 {
-        let mut peer = served.peer();
+        let mut peer = cluster.peer();
         let (mut after, mut found, mut last, mut pieces) = (0, 0, 0, 0);
         loop {
             let answer = peer.ask(&replay(incarnation, "t1", after));
@@ -109,14 +110,14 @@ fn what_was_missed_is_given_in_pieces_and_in_order() {
     let answer = peer.ask(&replay(incarnation, "t1", head));
     assert!(matches!(answer, Answer::Events { upto, ref events, .. }
         if upto >= head && events.is_empty()));
-    assert!(served.counted("sync_shared_total") >= 3);
+    assert!(cluster.stop().count("sync_shared_total") >= 3);
 }
 
 #[test]
 fn what_is_trimmed_or_of_another_life_is_gone() {
-    let served = Served::running("journal_max_events = 1000\n");
-    served.publish("t1", 0..2_000, "v");
-    let mut peer = served.peer();
+    let cluster = Cluster::running("journal_max_events = 1000\n");
+    cluster.fill("t1", 0..2_000, "v");
+    let mut peer = cluster.peer();
     let (incarnation, behind) = peer.heads(0, &[("t1", 0)]);
     let head = behind[0].1;
     let gone = Answer::Gone { incarnation };

@@ -2,8 +2,9 @@
 
 use fanfare::sync::{Answer, MAX_REQUEST, Refusal, answer};
 
-use super::{Peer, Served, snapshot};
+use crate::rig::cluster::Cluster;
 use crate::rig::counted::of_publisher;
+use crate::rig::dealer::{Peer, snapshot};
 
 #[track_caller]
 fn refusal(peer: &Peer) -> (u64, Refusal, String) {
@@ -15,8 +16,8 @@ fn refusal(peer: &Peer) -> (u64, Refusal, String) {
 
 #[test]
 fn another_version_is_told_which_is_spoken() {
-    let served = Served::running("");
-    let peer = served.peer();
+    let cluster = Cluster::running("");
+    let peer = cluster.peer();
     let request = [9, 200, 0, 0, 0, 0, 0, 0, 0, 77, 1, 2, 3];
     peer.socket.send(&request[..], 0).unwrap();
     let bytes = peer.socket.recv_bytes(0).unwrap();
@@ -31,10 +32,10 @@ fn another_version_is_told_which_is_spoken() {
 
 #[test]
 fn garbage_costs_a_counter_and_nobody_else() {
-    let mut served = Served::running("");
-    served.publish("t1", 0..10, "v");
-    let mut good = served.peer();
-    let bad = served.peer();
+    let mut cluster = Cluster::running("");
+    cluster.fill("t1", 0..10, "v");
+    let mut good = cluster.peer();
+    let bad = cluster.peer();
     bad.socket.send("", 0).unwrap();
     assert_eq!(refusal(&bad).1, Refusal::Malformed);
     bad.socket
@@ -45,7 +46,7 @@ fn garbage_costs_a_counter_and_nobody_else() {
     assert_eq!(refusal(&bad).1, Refusal::Malformed);
     // No one is answered whose frames are too many; one that is far too long is cut off.
     bad.socket.send_multipart(["a", "b", "c"], 0).unwrap();
-    served
+    cluster
         .peer()
         .socket
         .send(vec![1; 3 * MAX_REQUEST], 0)
@@ -68,22 +69,22 @@ fn garbage_costs_a_counter_and_nobody_else() {
         Answer::Lapsed
     );
     assert_eq!(good.snapshot("t1").rows.len(), 10);
-    assert!(served.counted("sync_refused_total") >= 5);
+    assert!(cluster.stop().count("sync_refused_total") >= 5);
 }
 
 /// As when a backup was written over the state in place: agents are further than the publisher.
 #[test]
 fn who_has_more_than_was_sent_is_told_of() {
-    let mut served = Served::running("");
-    served.publish("t1", 0..10, "v");
-    let mut peer = served.peer();
+    let mut cluster = Cluster::running("");
+    cluster.fill("t1", 0..10, "v");
+    let mut peer = cluster.peer();
     let (incarnation, behind) = peer.heads(0, &[("t1", 0)]);
     let head = behind[0].1;
     // Nobody that could be in step, nor one of another life.
     peer.heads(incarnation, &[("t1", head), ("t2", 0)]);
     peer.heads(incarnation - 1, &[("t1", head + 99)]);
     assert_eq!(
-        served.host.report()["parts"]["sync"]["sync_beyond_total"],
+        cluster.host.report()["parts"]["sync"]["sync_beyond_total"],
         0
     );
     assert_eq!(peer.heads(incarnation, &[("t1", head + 99)]).1, []);
@@ -93,7 +94,7 @@ fn who_has_more_than_was_sent_is_told_of() {
         after: head + 99,
     };
     peer.ask(&replay);
-    let said = served.host.stop(std::time::Duration::from_secs(5));
+    let said = cluster.host.stop(std::time::Duration::from_secs(5));
     assert_eq!(of_publisher(&said, "sync_beyond_total"), 2, "{said}");
     let line = format!("an agent at 127.0.0.1 has events up to {}", head + 99);
     assert!(said.contains(&line), "{said}");
@@ -101,11 +102,11 @@ fn who_has_more_than_was_sent_is_told_of() {
 
 #[test]
 fn who_asks_without_reading_is_bounded() {
-    let mut served = Served::running("");
-    served.publish("t1", 0..2_000, &"v".repeat(1_000));
-    let mut greedy = served.peer();
+    let mut cluster = Cluster::running("");
+    cluster.fill("t1", 0..2_000, &"v".repeat(1_000));
+    let mut greedy = cluster.peer();
     greedy.socket.set_rcvhwm(1).unwrap();
-    let (incarnation, _) = served.peer().heads(0, &[]);
+    let (incarnation, _) = cluster.peer().heads(0, &[]);
     for after in 0..2_000 {
         greedy.send(&fanfare::sync::Request::Replay {
             incarnation,
@@ -114,8 +115,8 @@ fn who_asks_without_reading_is_bounded() {
         });
     }
     // Others are served meanwhile.
-    assert_eq!(served.peer().snapshot("t1").rows.len(), 2_000);
+    assert_eq!(cluster.peer().snapshot("t1").rows.len(), 2_000);
     drop(greedy);
-    assert_eq!(served.peer().snapshot("t1").rows.len(), 2_000);
-    assert!(served.counted("sync_retry_after_total") > 0);
+    assert_eq!(cluster.peer().snapshot("t1").rows.len(), 2_000);
+    assert!(cluster.stop().count("sync_retry_after_total") > 0);
 }

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::host::journal;
-use super::kill::{
-    KILLS, PATIENCE, WORKERS, follower, host, in_order, number, places, reached, total,
-};
-use super::listener::Listener;
+use super::{KILLS, PATIENCE, WORKERS, follower, in_order, number, places, reached, total};
+use crate::rig::cluster::Cluster;
+use crate::rig::host::journal;
+use crate::rig::listener::Listener;
 use crate::rig::peer::Publisher;
 use crate::rig::{slowness, within};
 
@@ -21,7 +20,10 @@ const RATE: u64 = 4_000;
 
 #[test]
 fn what_was_received_from_workers_that_push_survives() {
-    let (mut host, _sync) = host("durability = \"os\"\n");
+    let Cluster {
+        mut host,
+        sync: _sync,
+    } = Cluster::new("durability = \"os\"\n");
     let first = host.start();
     let mut node = follower(&host);
     let topics: [&[u8]; 4] = [b"t0\0", b"t1\0", b"t2\0", b"t3\0"];

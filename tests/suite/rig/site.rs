@@ -2,40 +2,22 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use fanfare::security::file;
 use fanfare::security::key::{PublicKey, SecretKey};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::recovery::cluster::{Cluster, Node};
-use crate::rig::config::{Folder, TOOL};
-use crate::rig::{PATIENCE, counted};
+use super::cluster::Cluster;
+use super::config::Folder;
+use super::control::run;
+use super::counted::Said;
+use super::node::Node;
 
 pub struct Site {
     folder: Folder,
     pub cluster: Cluster,
     pub sync_uri: String,
-}
-
-/// What a service said.
-pub struct Said(pub String);
-
-impl Said {
-    /// What it counted of `name`.
-    #[track_caller]
-    pub fn count(&self, name: &str) -> u64 {
-        counted::of_publisher(&self.0, name)
-    }
-}
-
-pub fn run(arguments: &[&dyn AsRef<OsStr>]) -> Output {
-    let mut tool = Command::new(TOOL);
-    for argument in arguments {
-        tool.arg(argument);
-    }
-    tool.output().unwrap()
 }
 
 impl Site {
@@ -98,6 +80,11 @@ impl Site {
     pub fn public(&self, name: &str) -> String {
         let key: PublicKey = file::read_public(&self.keys().join(format!("{name}.key"))).unwrap();
         key.to_string()
+    }
+
+    /// The publisher's public key.
+    pub fn publisher_key(&self) -> PublicKey {
+        file::read_public(&self.keys().join("publisher.key")).unwrap()
     }
 
     pub fn secret(&self, name: &str) -> SecretKey {
@@ -184,6 +171,6 @@ impl Site {
     }
 
     pub fn stop(&mut self) -> Said {
-        Said(self.cluster.host.stop(PATIENCE))
+        self.cluster.stop()
     }
 }

@@ -1,99 +1,14 @@
-//! A publisher host and agents that follow it.
+//! An agent as a process of its own.
 
 use std::collections::BTreeMap;
 
-use fanfare::event::Event;
-use fanfare::publisher::client::{ClientError, PublisherClient};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::rig::config::{Folder, Rows};
-use crate::rig::net::Place;
-use crate::rig::port::Port;
-use crate::rig::process::Process;
-use crate::rig::{PATIENCE, at_most, counted, within};
-use crate::service::host::Host;
-
-/// An API server host with a sync service.
-pub struct Cluster {
-    pub host: Host,
-    pub sync: Port,
-}
-
-impl Cluster {
-    pub fn new(more: &str) -> Cluster {
-        let sync = Port::free();
-        let more = format!(
-            "hello_interval = 0.2\nmax_idle_time = 1.0\nsync_port = {}\n{more}",
-            sync.number
-        );
-        Cluster {
-            host: Host::new(&more),
-            sync,
-        }
-    }
-
-    pub fn running(more: &str) -> Cluster {
-        let mut cluster = Cluster::new(more);
-        cluster.host.start();
-        cluster
-    }
-
-    pub fn uri(&self) -> String {
-        format!("tcp://{}:{}", self.host.address(), self.host.port.number)
-    }
-
-    /// Where its sync service listens.
-    pub fn sync_uri(&self) -> String {
-        self.sync.uri()
-    }
-
-    /// Publishes `{"n": number}` as rows `k<number % keys>` of table `t`, and waits for all
-    /// acknowledgements.
-    #[track_caller]
-    pub fn publish(&self, topic: &str, numbers: std::ops::Range<u64>, keys: u64) {
-        let client = self.host.client();
-        publish(&client, topic, numbers, keys);
-        flush(&client);
-    }
-
-    #[track_caller]
-    pub fn delete(&self, topic: &str, key: &str) {
-        let client = self.host.client();
-        client
-            .publish(&Event::delete("t", key).on(topic), None)
-            .unwrap();
-        flush(&client);
-    }
-}
-
-#[track_caller]
-pub fn publish(client: &PublisherClient, topic: &str, numbers: std::ops::Range<u64>, keys: u64) {
-    for n in numbers {
-        let (key, value) = (format!("k{}", n % keys), format!("{{\"n\": {n}}}"));
-        let event = Event::set("t", &key, &value).on(topic);
-        loop {
-            match client.publish(&event, None) {
-                Ok(_) => break,
-                Err(ClientError::SpoolFull { .. }) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-}
-
-#[track_caller]
-pub fn flush(client: &PublisherClient) {
-    let summary = client.flush(at_most(PATIENCE * 4)).unwrap();
-    assert_eq!(summary.refused, 0);
-}
-
-/// What [`Cluster::publish`] of `0..count` leaves.
-pub fn rows(count: u64, keys: u64) -> BTreeMap<String, Value> {
-    (count.saturating_sub(keys)..count)
-        .map(|n| (format!("k{}", n % keys), serde_json::json!({ "n": n })))
-        .collect()
-}
+use super::config::{AGENT, Folder, Rows};
+use super::net::Place;
+use super::process::Process;
+use super::{PATIENCE, counted, try_within, within};
 
 /// An agent in a folder of its own, which may be started again.
 pub struct Node {
@@ -123,7 +38,7 @@ impl Node {
     }
 
     pub fn start(&mut self) {
-        let mut command = self.folder.command(crate::rig::config::AGENT, &self.config);
+        let mut command = self.folder.command(AGENT, &self.config);
         if let Some(place) = &self.place {
             command = place.run(&command);
         }
@@ -144,7 +59,7 @@ impl Node {
     #[track_caller]
     pub fn has(&self, rows: &BTreeMap<String, Value>) {
         let mut last = None;
-        let found = crate::rig::try_within(PATIENCE * 3, || {
+        let found = try_within(PATIENCE * 3, || {
             let table = self.folder.rows()?.remove("t").unwrap_or_default();
             let same = table == *rows;
             last = Some(table);

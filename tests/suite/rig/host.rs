@@ -10,11 +10,11 @@ use fanfare::publisher::client::{ClientOptions, PublisherClient};
 use fanfare::publisher::history::{History, Moment, Options, Replay};
 use rustix::process::Signal;
 
-use crate::control::publisher_report;
-use crate::rig::config::{Folder, PUBLISHER, TOOL};
-use crate::rig::net::Place;
-use crate::rig::port::Port;
-use crate::rig::process::Process;
+use super::config::{Folder, PUBLISHER, TOOL};
+use super::control::publisher_report;
+use super::net::Place;
+use super::port::Port;
+use super::process::Process;
 
 pub struct Host {
     pub folder: Folder,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use fanfare::event::hello::Hello;
 use fanfare::event::{Stamp, codec};
 
-use crate::rig::until;
+use super::until;
 
 /// The heartbeat's topic as a subscriber names it.
 pub const HELLO: &[u8] = b"\x01hello\0";
