@@ -1,10 +1,10 @@
 //! The agent goes and comes back.
 
-use crate::rig::PATIENCE;
 use crate::rig::cluster::Cluster;
-use crate::rig::control::{says, up};
+use crate::rig::control::{report, says, up};
 use crate::rig::load::rows;
 use crate::rig::node::Node;
+use crate::rig::{PATIENCE, wait_for};
 
 /// An agent that is started again in an unchanged world is sent nothing at all.
 #[test]
@@ -64,21 +64,25 @@ fn what_was_missed_meanwhile_is_replayed() {
     assert_eq!(counted.recovery("snapshots_total"), 0);
 }
 
-/// kill -9 under load, with a checkpoint that is older than the rows; a damaged one is as none.
+/// kill -9: what came after its last checkpoint is replayed; a damaged one is as none.
 #[test]
 fn killed_it_goes_on_from_its_last_checkpoint() {
     let cluster = Cluster::running("");
     let mut node = Node::started(&[&cluster.uri()], &["t1"], "checkpoint_interval = 1.0\n");
+    let checkpoint = node
+        .folder
+        .path("fanfare-agent-state")
+        .join("replica.checkpoint");
+    let written = || std::fs::metadata(&checkpoint).and_then(|file| file.modified());
     let mut sent = 0;
     for round in 1..=3 {
+        let before = written().ok();
         cluster.publish("t1", sent..sent + 2_000, 1_000);
         sent += 2_000;
         node.has(&rows(sent, 1_000));
-        let checkpoint = node
-            .folder
-            .path("fanfare-agent-state")
-            .join("replica.checkpoint");
-        crate::rig::wait_for("a checkpoint is written", || checkpoint.exists());
+        wait_for("a checkpoint is written", || {
+            written().is_ok_and(|at| Some(at) != before)
+        });
         node.kill();
         cluster.publish("t1", sent..sent + 500, 1_000);
         sent += 500;
@@ -89,7 +93,16 @@ fn killed_it_goes_on_from_its_last_checkpoint() {
             std::fs::write(&checkpoint, bytes).unwrap();
         }
         node.start();
+        if round < 3 {
+            node.says("publishers restored from");
+        }
         node.has(&rows(sent, 1_000));
+        if round < 3 {
+            let recovery = report(&node.folder)["publishers"][0]["recovery"].clone();
+            assert_eq!(recovery["snapshots_total"], 0, "{recovery:#}");
+            let replayed = recovery["replayed_events_total"].as_u64();
+            assert!(replayed >= Some(500), "{recovery:#}");
+        }
     }
     let counted = node.stop();
     assert!(
