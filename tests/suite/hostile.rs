@@ -19,7 +19,7 @@ use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::tape::Tape;
 use crate::rig::zmtp::{MORE, frame, greeting, ready};
-use crate::rig::{PATIENCE, at_most, slowness, wait_for};
+use crate::rig::{PATIENCE, at_most, slowness, until, wait_for};
 
 /// A TCP server that says the same to everyone.
 struct Server {
@@ -209,6 +209,7 @@ const ROOM: u64 = 64 << 20;
 fn one_that_sends_a_message_without_end() {
     let (port, folder) = (Port::free(), Folder::new());
     let listener = TcpListener::bind(("127.0.0.1", port.number)).unwrap();
+    listener.set_nonblocking(true).unwrap();
     let mut agent = folder.agent(&[&port.uri()], &["t1"], "");
     // Eight times the longest message, twice; bytes.
     let most = 2 * 8 * (4 << 20);
@@ -216,7 +217,9 @@ fn one_that_sends_a_message_without_end() {
     let pace = 32 << 20;
     let mut poured = 0;
     for _ in 0..2 {
-        let (mut stream, _) = listener.accept().unwrap();
+        let (mut stream, _) = until("the agent connects", || listener.accept().ok());
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(at_most(PATIENCE))).unwrap();
         stream.write_all(&greeting("NULL")).unwrap();
         stream.read_exact(&mut [0; 64]).unwrap();
         stream.write_all(&ready("PUB")).unwrap();
