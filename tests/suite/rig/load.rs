@@ -57,7 +57,7 @@ pub struct Load {
     first: u64,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 /// Events that a load publishes at once.
@@ -91,7 +91,7 @@ impl Load {
             first,
             stop,
             sent,
-            thread,
+            thread: Some(thread),
         }
     }
 
@@ -118,11 +118,17 @@ impl Load {
 
     /// Ends it; all is acknowledged then. Gives how many numbers were published.
     #[track_caller]
-    pub fn stop(self) -> u64 {
+    pub fn stop(mut self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().unwrap();
+        self.thread.take().unwrap().join().unwrap();
         let sent = self.sent.load(Ordering::Relaxed);
         assert_eq!(flush(&self.client).acknowledged, sent - self.first);
         sent
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }

@@ -1,5 +1,6 @@
 //! A disk that answers with EIO: system calls of the real process fail, by strace.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use crate::rig::host::{Host, counts, journal};
 use crate::rig::listener::Listener;
 use crate::rig::load::Load;
 use crate::rig::process::Process;
-use crate::rig::wait_for;
+use crate::rig::{left_out, wait_for};
 
 /// The disk under a service, which fails as long as this lives.
 struct Faulty {
@@ -21,9 +22,15 @@ struct Faulty {
 }
 
 impl Faulty {
-    /// From now on system calls fail as strace's `inject` says.
+    /// From now on system calls fail as strace's `inject` says. `None`, and a line that says so, where there is
+    /// no strace, or it may not do that.
     #[track_caller]
-    fn make(host: &mut Host, inject: &str) -> Faulty {
+    fn make(host: &mut Host, inject: &str) -> Option<Faulty> {
+        if let Err(error) = Command::new("strace").arg("-V").output() {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+            left_out("needs strace");
+            return None;
+        }
         let report = host.folder.path("strace.out");
         let mut command = Command::new("strace");
         let (calls, _) = inject.split_once(':').unwrap();
@@ -32,10 +39,15 @@ impl Faulty {
         command.arg(&report).arg("-p");
         command.arg(host.process().id().to_string());
         let strace = Process::start(command);
-        strace.err.find("strace is attached", |line| {
-            line.contains(" attached").then_some(())
+        let attached = strace.err.find("strace is attached", |line| {
+            let refused = line.contains("Operation not permitted");
+            (refused || line.contains(" attached")).then_some(!refused)
         });
-        Faulty { strace, report }
+        if !attached {
+            left_out("strace may not attach to the service");
+            return None;
+        }
+        Some(Faulty { strace, report })
     }
 
     /// How many system calls were made to fail.
@@ -99,7 +111,9 @@ fn it_waits_for_the_disk(inject: &str) {
     let load = load(&host);
     load.gets_on(300);
 
-    let faulty = Faulty::make(&mut host, inject);
+    let Some(faulty) = Faulty::make(&mut host, inject) else {
+        return;
+    };
     let lines = host.process().err.clone();
     lines.find("it says that it accepts nothing", |line| {
         (line.contains(STALLED) && line.contains("Input/output error")).then_some(())
@@ -153,7 +167,9 @@ fn killed_while_the_disk_fails_it_has_all_that_it_acknowledged() {
     let mut host = Host::running("durability = \"sync\"\n");
     let load = load(&host);
     load.gets_on(300);
-    let faulty = Faulty::make(&mut host, "fdatasync,fsync:error=EIO");
+    let Some(faulty) = Faulty::make(&mut host, "fdatasync,fsync:error=EIO") else {
+        return;
+    };
     let lines = host.process().err.clone();
     lines.find("it stalls", |line| line.contains(STALLED).then_some(()));
     let acknowledged = load.acknowledged();
@@ -176,7 +192,9 @@ fn a_disk_that_fails_again_and_again_does_not_fill_the_log() {
     let load = load(&host);
     load.gets_on(300);
     let begun = Instant::now();
-    let faulty = Faulty::make(&mut host, "fdatasync:error=EIO:when=9+9");
+    let Some(faulty) = Faulty::make(&mut host, "fdatasync:error=EIO:when=9+9") else {
+        return;
+    };
     wait_for("it fails a dozen times", || faulty.hits() >= 12);
     let hits = faulty.heal();
     load.gets_on(300);
