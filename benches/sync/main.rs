@@ -1,12 +1,13 @@
 //! How fast what was missed comes back: a replay beside the same events live, a snapshot beside a
-//! range read of the same rows from etcd, and a burst over the high-water mark. One real
-//! `fanfare-publisher` each; agents without handlers.
+//! range read of the same rows from etcd, and a burst over the high-water mark; and how long all that
+//! asking holds up who publishes. One real `fanfare-publisher` each; agents without handlers.
 //!
-//! Arguments: `--test` for a quick look, and the names of parts (`replay`, `snapshot`, `overflow`)
-//! to run only those.
+//! Arguments: `--test` for a quick look, and the names of parts (`replay`, `snapshot`, `overflow`,
+//! `asked`) to run only those.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod asked;
 mod etcd;
 mod overflow;
 mod replay;
@@ -36,5 +37,11 @@ fn main() {
     }
     if wanted("overflow") {
         overflow::run(if quick { 5_000 } else { 50_000 });
+    }
+    if wanted("asked") {
+        match quick {
+            true => asked::run(2_000, 1, 100),
+            false => asked::run(100_000, 7, 2_000),
+        }
     }
 }

@@ -66,6 +66,7 @@ pub struct Publisher {
     folder: tempfile::TempDir,
     child: Option<Child>,
     port: u16,
+    sync: u16,
 }
 
 impl Publisher {
@@ -100,6 +101,7 @@ impl Publisher {
             folder,
             child: Some(child),
             port,
+            sync,
         };
         wait_for("the service is ready", || {
             publisher.log().contains("sends on")
@@ -113,6 +115,11 @@ impl Publisher {
 
     pub fn uri(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.port)
+    }
+
+    /// Where its sync service listens.
+    pub fn sync_uri(&self) -> String {
+        format!("tcp://127.0.0.1:{}", self.sync)
     }
 
     pub fn client(&self) -> PublisherClient {
