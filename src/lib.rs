@@ -6,12 +6,13 @@
 //!
 //! # Map
 //!
-//! A file imports from its own module and from lower layers only; `tests/layers.rs` keeps it so.
+//! A file imports from its own module, from lower layers, and beside it only what stands in the table of
+//! `tests/layers.rs`, which has no cycle; that test keeps it so.
 //!
 //! | layer | modules |
 //! |---|---|
 //! | leaf | [`event`] and its wire form, [`util`], [`mod@metrics`] |
-//! | contracts | [`pubsub`]: the traits, drivers and the common part of subscribers; [`handler`]: the trait, the modules in the box; [`replica`]: the rows; [`store`]: the northbound store and its drivers |
+//! | contracts | [`pubsub`]: the traits, drivers and the common part of subscribers; [`handler`]: the trait, the modules in the box; [`security`]: keys and grants; [`sync`]: the protocol of the sync service; [`replica`]: the rows; [`store`]: the northbound store and its drivers |
 //! | engines | [`dispatch`]: readers to handlers; [`agent`]; [`publisher`] |
 //! | surface | [`config`], [`status`], [`control`], [`exporter`] |
 //! | wiring | [`app`]: the programs |

@@ -1,5 +1,5 @@
-//! A file imports from its own module and from lower layers only, and `unsafe` stands in one file
-//! (design §12; `src/lib.rs` has the map).
+//! A file imports from its own module, from lower layers, and of its own layer only what [`MODULES`] lists,
+//! without a cycle; and `unsafe` stands in one file (design §12; `src/lib.rs` has the map, with every module).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -148,6 +148,60 @@ fn the_table_has_no_cycle() {
                 other.layer, module.layer,
                 "only what is beside it is listed"
             );
+        }
+    }
+}
+
+/// What tests share is in the suite's rig: a test's module uses that, and what its parent has.
+#[test]
+fn no_test_of_the_suite_imports_from_another() {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite");
+    let (mut found, mut seen) = (Vec::new(), 0);
+    for file in files(&suite) {
+        let path = file.strip_prefix(&suite).unwrap();
+        let code = source::code(&fs::read_to_string(&file).unwrap());
+        // The part of a path that follows `start`, where it is a module's.
+        let follows = |start: &str| -> Vec<String> {
+            let parts = code.split(start).skip(1);
+            let parts = parts.filter_map(|part| part.split_once("::").map(|(name, _)| name));
+            let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            parts.filter(is_name).map(str::to_owned).collect()
+        };
+        let foreign = follows("crate::").into_iter().filter(|name| name != "rig");
+        found.extend(foreign.map(|name| format!("{}: crate::{name}", path.display())));
+        if !path.starts_with("rig") {
+            let beside = follows("super::").into_iter();
+            found.extend(beside.map(|name| format!("{}: super::{name}", path.display())));
+        }
+        seen += 1;
+    }
+    assert!(seen > 80, "only {seen} files were looked at");
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Beside the modules the maps name parts of them.
+#[test]
+fn the_maps_have_every_module_in_its_layer() {
+    const LAYERS: [&str; 5] = ["leaf", "contracts", "engines", "surface", "wiring"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for file in ["src/lib.rs", "docs/architecture.md"] {
+        let text = fs::read_to_string(root.join(file)).unwrap();
+        let (mut layer, mut found) = ("", Vec::new());
+        let lines = text.lines().map(|line| line.trim_start_matches("//! "));
+        let map = lines.skip_while(|line| !line.starts_with("| layer |"));
+        for line in map.take_while(|line| line.starts_with('|')).skip(2) {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            if !cells[1].is_empty() {
+                layer = cells[1];
+            }
+            // What stands between backticks, without `mod@` and what is below the module.
+            let names = cells[2].split('`').skip(1).step_by(2);
+            let names = names.map(|name| name.trim_start_matches("mod@"));
+            found.extend(names.map(|name| (layer, name.split("::").next().unwrap())));
+        }
+        for module in MODULES {
+            let own = (LAYERS[usize::from(module.layer)], module.name);
+            assert!(found.contains(&own), "{file}: {own:?} is not in {found:?}");
         }
     }
 }
