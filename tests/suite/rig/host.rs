@@ -41,6 +41,10 @@ pub struct Start {
     pub head: u64,
 }
 
+/// What a start may take: after a kill all that was written is read, a hundred thousand rows at most, by a
+/// debug build on a machine that does much else.
+const START: Duration = Duration::from_secs(120);
+
 impl Host {
     /// A host whose service is not started; `more` are further keys of its configuration.
     pub fn new(more: &str) -> Host {
@@ -98,15 +102,17 @@ impl Host {
         };
         let start = process
             .err
-            .find("the service says where it stands", |line| {
+            .find_within(START, "the service says where it stands", |line| {
                 Some(Start {
                     incarnation: number(line, ", incarnation ")?,
                     head: number(line, "last event ")?,
                 })
             });
-        process.err.find("the service is ready", |line| {
-            line.contains("sends on").then_some(())
-        });
+        process
+            .err
+            .find_within(START, "the service is ready", |line| {
+                line.contains("sends on").then_some(())
+            });
         self.process = Some(process);
         start
     }

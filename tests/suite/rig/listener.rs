@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fanfare::event::hello::Hello;
 use fanfare::event::{Stamp, codec};
 
-use super::until;
+use super::{PATIENCE, until, within};
 
 /// The heartbeat's topic as a subscriber names it.
 pub const HELLO: &[u8] = b"\x01hello\0";
@@ -121,8 +121,14 @@ impl Listener {
     /// Waits for an event of this key.
     #[track_caller]
     pub fn has(&self, key: &str) -> Told {
+        self.has_within(PATIENCE, key)
+    }
+
+    /// The same, for no longer than `limit`.
+    #[track_caller]
+    pub fn has_within(&self, limit: Duration, key: &str) -> Told {
         let mut seen = 0;
-        until(&format!("{key} is heard"), || {
+        within(limit, &format!("{key} is heard"), || {
             // Only what is new: there may be very many.
             let new = self.heard.lock().unwrap()[seen..].to_vec();
             seen += new.len();

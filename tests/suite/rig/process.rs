@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
-use super::{until, wait_for, within};
+use super::{PATIENCE, wait_for, within};
 
 /// The lines of one stream.
 #[derive(Clone, Default)]
@@ -43,8 +43,19 @@ impl Lines {
     /// Waits for a line that `found` takes something from.
     #[track_caller]
     pub fn find<T>(&self, what: &str, found: impl Fn(&str) -> Option<T>) -> T {
+        self.find_within(PATIENCE, what, found)
+    }
+
+    /// The same, for no longer than `limit`.
+    #[track_caller]
+    pub fn find_within<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        found: impl Fn(&str) -> Option<T>,
+    ) -> T {
         let mut seen = 0;
-        until(what, || {
+        within(limit, what, || {
             let new = self.from(seen);
             seen += new.len();
             new.iter().find_map(|line| found(line))

@@ -55,7 +55,7 @@ fn what_was_received_from_workers_that_push_survives() {
         assert!(sent >= total() / WORKERS as u64 / 2, "{sent}");
         let (topic, key) = (format!("t{number}"), format!("last-{number}"));
         worker.set(&topic, &key, "{\"n\": 0}");
-        listener.has(&key);
+        listener.has_within(PATIENCE, &key);
     }
 
     // What anyone was told, and what was received and told to nobody before a kill, is with the
