@@ -61,7 +61,7 @@ pub struct RecoveryParts {
     pub legacy_resync: Duration,
     /// Where rows of publishers that say no hello are read from, before handlers start over; `None`:
     /// nowhere.
-    pub northbound: Option<northbound::Open>,
+    pub northbound: Option<northbound::Options>,
     /// Where what is known is kept over a restart; `None`: nowhere.
     pub checkpoint: Option<checkpoint::Options>,
 }
@@ -159,8 +159,8 @@ impl Agent {
         let patience = parts.sync_timeout;
         let rows: Arc<dyn follower::Rows> = match parts.northbound {
             None => Arc::clone(hub) as Arc<dyn follower::Rows>,
-            Some(open) => {
-                let started = Northbound::start(hub, open);
+            Some(options) => {
+                let started = Northbound::start(hub, options);
                 let started = started.map_err(|error| PubSubError::System {
                     what: "cannot read the northbound store".into(),
                     why: error.to_string(),
@@ -211,6 +211,13 @@ impl Agent {
     /// What reading the northbound store counts; `None` where there is none.
     pub fn northbound(&self) -> Option<&Arc<NorthboundMetrics>> {
         self.northbound.as_ref().map(|each| &each.metrics)
+    }
+
+    /// From now on distribution is selective, or is not: see [`northbound::Options::selective`].
+    pub fn set_selective(&self, selective: bool) {
+        if let Some(northbound) = &self.northbound {
+            northbound.set_selective(selective);
+        }
     }
 
     /// The thread that reads the northbound store: whether it runs, and whether it gets on.

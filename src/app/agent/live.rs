@@ -203,6 +203,8 @@ impl Live {
             }
         }
         self.config.take_over(&change.taken, &new);
+        let selective = self.config.enable_selective_topology_distribution;
+        self.agent.set_selective(selective);
         // What is new first: a row that moves to another topic is not missed in between.
         for topic in &change.topics_new {
             if let Err(error) = self.agent.add_topic(topic) {

@@ -78,12 +78,15 @@ fn recovery(
 }
 
 /// How the northbound store is opened, where there is one.
-fn northbound(config: &AgentConfig) -> Option<northbound::Open> {
+fn northbound(config: &AgentConfig) -> Option<northbound::Options> {
     let driver = store::registry::find(&config.nb_store)?;
     let options = StoreOptions {
         state_dir: config.state_dir.clone(),
     };
-    Some(Box::new(move || (driver.open)(&options)))
+    Some(northbound::Options {
+        open: Box::new(move || (driver.open)(&options)),
+        selective: config.enable_selective_topology_distribution,
+    })
 }
 
 /// Where checkpoints are kept; without a folder that can be written the agent works, and loads all

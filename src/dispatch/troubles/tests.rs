@@ -162,7 +162,7 @@ fn a_bracket_that_failed_is_given_again() {
     let first = troubles.wake().unwrap();
     assert!(matches!(troubles.due(first), Some(Due::Resync)));
     troubles.start_over();
-    // Each longer than the one before: half of four times the first wait is longer than that.
+    // Each wait is up to twice as long as the one before.
     for _ in 0..2 {
         troubles.mark_failed(now);
         assert!(matches!(
