@@ -39,6 +39,9 @@ impl Agent {
         if let Some(desk) = &mut self.desk {
             desk.set_configured(&self.publishers, self.subscriber.as_mut());
         }
+        if let Some(followed) = &self.followed {
+            followed.expect(self.publishers.len(), Instant::now());
+        }
         failed
     }
 

@@ -244,6 +244,9 @@ impl Agent {
         if let Some(desk) = &mut self.desk {
             desk.apply(hint, self.subscriber.as_mut());
         }
+        if let Some(followed) = &self.followed {
+            followed.look(Instant::now());
+        }
     }
 
     /// What discovery decided and counts; `None` where it is off.
