@@ -226,6 +226,13 @@ impl Agent {
         Some((northbound.is_running(), northbound.pulse()))
     }
 
+    /// The thread that writes checkpoints, as that one. A disk that hangs is not its fault, and no reason
+    /// for a restart: it counts as at rest.
+    fn checkpoint_thread(&self) -> Option<(bool, &Pulse)> {
+        let checkpoints = self.checkpoints.as_ref()?;
+        Some((checkpoints.is_running(), checkpoints.pulse()))
+    }
+
     /// The subscriber, to add and remove publishers and topics.
     pub fn subscriber(&mut self) -> &mut dyn SubscriberApi {
         self.subscriber.as_mut()
