@@ -6,7 +6,7 @@ use super::Agent;
 use crate::dispatch::{Lane, LaneOptions, Lookout};
 use crate::handler::SyncReason;
 use crate::pubsub::PubSubError;
-use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::endpoint::{Defaults, Endpoint};
 
 /// Longest that handlers are waited for that are ended while the agent runs: its owner, who must show the
 /// service manager that it lives, waits meanwhile.
@@ -14,10 +14,15 @@ const REMOVED_WITHIN: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// From now on these are the configured publishers: follows those that are new, and follows
-    /// those no longer that are not among them, unless the table `publisher` names them. What
+    /// those no longer that are not among them, unless the table `publisher` names them, whose addresses
+    /// `defaults` completes. What
     /// cannot be followed is left out, told, and no publisher of these. Takes up to half a second for
     /// each one left.
-    pub fn set_publishers(&mut self, publishers: &[Endpoint]) -> Vec<(Endpoint, PubSubError)> {
+    pub fn set_publishers(
+        &mut self,
+        publishers: &[Endpoint],
+        defaults: &Defaults,
+    ) -> Vec<(Endpoint, PubSubError)> {
         let mut failed = Vec::new();
         let old = std::mem::replace(&mut self.publishers, publishers.to_vec());
         for endpoint in old.iter().filter(|old| !publishers.contains(old)) {
@@ -37,7 +42,7 @@ impl Agent {
             self.publishers.retain(|followed| followed != endpoint);
         }
         if let Some(desk) = &mut self.desk {
-            desk.set_configured(&self.publishers, self.subscriber.as_mut());
+            desk.set_configured(&self.publishers, defaults, self.subscriber.as_mut());
         }
         if let Some(followed) = &self.followed {
             followed.expect(self.publishers.len(), Instant::now());
@@ -120,7 +125,7 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
-    use crossbeam_channel::{Receiver, bounded};
+    use crossbeam_channel::{Receiver, Sender, bounded};
 
     use super::*;
     use crate::agent::Parts;

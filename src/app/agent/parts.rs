@@ -41,10 +41,7 @@ pub fn parts(
             ..SubscriberOptions::default()
         },
         publishers: config.publishers.clone(),
-        discovery: Some(Defaults {
-            transport: config.publisher_transport,
-            port: config.publisher_port,
-        }),
+        discovery: Some(defaults(config)),
         topics: config.subscriptions(),
         handlers: config
             .handler
@@ -53,6 +50,14 @@ pub fn parts(
             .collect(),
         stop_timeout: config.stop_timeout,
     })
+}
+
+/// What completes the addresses of publishers.
+pub fn defaults(config: &AgentConfig) -> Defaults {
+    Defaults {
+        transport: config.publisher_transport,
+        port: config.publisher_port,
+    }
 }
 
 fn recovery(
