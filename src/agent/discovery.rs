@@ -163,9 +163,11 @@ impl Discovery {
         self.forget(endpoint);
     }
 
-    /// From now on these are configured: those of them that were discovered are no longer. The
-    /// rows are to be read again, for one that is no longer configured may be named by a row.
-    pub fn set_configured(&mut self, configured: &[Endpoint]) {
+    /// From now on these are configured, and `defaults` completes addresses: those of them that were
+    /// discovered are no longer. The rows are to be read again, for one that is no longer configured may be
+    /// named by a row, and a row may mean another address.
+    pub fn set_configured(&mut self, configured: &[Endpoint], defaults: &Defaults) {
+        self.defaults = defaults.clone();
         self.configured = configured.iter().map(Endpoint::to_string).collect();
         for endpoint in configured {
             self.forget(endpoint);

@@ -61,7 +61,7 @@ pub struct RecoveryParts {
     pub legacy_resync: Duration,
     /// Where rows of publishers that say no hello are read from, before handlers start over; `None`:
     /// nowhere.
-    pub northbound: Option<northbound::Open>,
+    pub northbound: Option<northbound::Options>,
     /// Where what is known is kept over a restart; `None`: nowhere.
     pub checkpoint: Option<checkpoint::Options>,
 }
@@ -159,8 +159,8 @@ impl Agent {
         let patience = parts.sync_timeout;
         let rows: Arc<dyn follower::Rows> = match parts.northbound {
             None => Arc::clone(hub) as Arc<dyn follower::Rows>,
-            Some(open) => {
-                let started = Northbound::start(hub, open);
+            Some(options) => {
+                let started = Northbound::start(hub, options);
                 let started = started.map_err(|error| PubSubError::System {
                     what: "cannot read the northbound store".into(),
                     why: error.to_string(),
@@ -213,10 +213,24 @@ impl Agent {
         self.northbound.as_ref().map(|each| &each.metrics)
     }
 
+    /// From now on distribution is selective, or is not: see [`northbound::Options::selective`].
+    pub fn set_selective(&self, selective: bool) {
+        if let Some(northbound) = &self.northbound {
+            northbound.set_selective(selective);
+        }
+    }
+
     /// The thread that reads the northbound store: whether it runs, and whether it gets on.
     fn northbound_thread(&self) -> Option<(bool, &Pulse)> {
         let northbound = self.northbound.as_ref()?;
         Some((northbound.is_running(), northbound.pulse()))
+    }
+
+    /// The thread that writes checkpoints, as that one. A disk that hangs is not its fault, and no reason
+    /// for a restart: it counts as at rest.
+    fn checkpoint_thread(&self) -> Option<(bool, &Pulse)> {
+        let checkpoints = self.checkpoints.as_ref()?;
+        Some((checkpoints.is_running(), checkpoints.pulse()))
     }
 
     /// The subscriber, to add and remove publishers and topics.
@@ -236,6 +250,9 @@ impl Agent {
     pub fn discover(&mut self, hint: Hint) {
         if let Some(desk) = &mut self.desk {
             desk.apply(hint, self.subscriber.as_mut());
+        }
+        if let Some(followed) = &self.followed {
+            followed.look(Instant::now());
         }
     }
 

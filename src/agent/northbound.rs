@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -36,6 +37,15 @@ crate::metrics! {
 /// Opens the store: before each reading, so that an agent keeps no hold of it.
 pub type Open = Box<dyn Fn() -> Result<Arc<dyn NbStore>, StoreError> + Send>;
 
+/// A northbound store to be read.
+pub struct Options {
+    /// How it is opened.
+    pub open: Open,
+    /// Whether each row stands on the topic that it names. Where distribution is not selective all stand
+    /// on [`SEND_ALL`], on which everything is sent then.
+    pub selective: bool,
+}
+
 /// Rows compared under the hub's lock at once.
 const SLICE: usize = 256;
 
@@ -55,6 +65,7 @@ pub struct Northbound {
     asked: Sender<Asked>,
     thread: Thread,
     pulse: Arc<Pulse>,
+    selective: Arc<AtomicBool>,
     /// What it counts.
     pub metrics: Arc<NorthboundMetrics>,
 }
@@ -64,14 +75,16 @@ impl Northbound {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(hub: &Arc<Hub>, open: Open) -> std::io::Result<Self> {
+    pub fn start(hub: &Arc<Hub>, options: Options) -> std::io::Result<Self> {
         // One that waits covers all that ask meanwhile.
         let (asked, inbox) = bounded(1);
         let metrics = Arc::<NorthboundMetrics>::default();
         let pulse = Arc::<Pulse>::default();
+        let selective = Arc::new(AtomicBool::new(options.selective));
         let reader = Reader {
             hub: Arc::clone(hub),
-            open,
+            open: options.open,
+            selective: Arc::clone(&selective),
             inbox,
             pulse: Arc::clone(&pulse),
             metrics: Arc::clone(&metrics),
@@ -81,8 +94,14 @@ impl Northbound {
             asked,
             thread: Thread::spawn("northbound", move || reader.run())?,
             pulse,
+            selective,
             metrics,
         })
+    }
+
+    /// From the next reading on rows stand where [`Options::selective`] says.
+    pub fn set_selective(&self, selective: bool) {
+        self.selective.store(selective, Ordering::Relaxed);
     }
 
     /// Whether its thread runs; one that has ended does not begin again.
@@ -143,6 +162,7 @@ impl Rows for Northbound {
 struct Reader {
     hub: Arc<Hub>,
     open: Open,
+    selective: Arc<AtomicBool>,
     inbox: Receiver<Asked>,
     pulse: Arc<Pulse>,
     metrics: Arc<NorthboundMetrics>,
@@ -178,13 +198,17 @@ impl Reader {
 
     fn read(&self) -> Result<HashMap<RowKey, Stored>, StoreError> {
         let store = (self.open)()?;
+        let selective = self.selective.load(Ordering::Relaxed);
         let mut stored = HashMap::new();
         for table in store.tables()? {
             for key in store.keys(&table)? {
                 self.pulse.beat();
                 // One that is gone by now is gone.
                 if let Some(value) = store.get(&table, &key)? {
-                    let topic = topic(&value);
+                    let topic = match selective {
+                        true => topic(&value),
+                        false => SEND_ALL.to_owned(),
+                    };
                     stored.insert(RowKey::new(&table, &key), Stored { value, topic });
                 }
             }
@@ -312,9 +336,12 @@ mod tests {
             let (hub, store) = (Hub::new(), MemoryStore::new());
             hub.publish(events.iter().copied().collect());
             let opened = store.clone();
-            let open: Open = Box::new(move || Ok(Arc::new(opened.clone()) as Arc<dyn NbStore>));
+            let options = Options {
+                open: Box::new(move || Ok(Arc::new(opened.clone()) as Arc<dyn NbStore>)),
+                selective: true,
+            };
             Rig {
-                northbound: Northbound::start(&hub, open).unwrap(),
+                northbound: Northbound::start(&hub, options).unwrap(),
                 hub,
                 store,
             }
@@ -387,6 +414,27 @@ mod tests {
         assert_eq!(rig.value("new"), None);
     }
 
+    /// Everything is sent on `D` then, whatever topic the rows name.
+    #[test]
+    fn rows_stand_on_one_topic_where_distribution_is_not_selective() {
+        let value = r#"{"topic": "tenant"}"#;
+        let rig = Rig::new(&[
+            Event::set("t", "old", value),
+            Event::set("t", "gone", value),
+        ]);
+        rig.northbound.set_selective(false);
+        for key in ["old", "new"] {
+            rig.store.set("t", key, value).unwrap();
+        }
+        rig.resync();
+        for key in ["old", "new"] {
+            assert_eq!(rig.value(key).as_deref(), Some(value), "{key}");
+            rig.hub
+                .with_replica(|replica| assert_eq!(*replica.get("t", key).unwrap().topic, *"D"));
+        }
+        assert_eq!(rig.value("gone"), None);
+    }
+
     #[test]
     fn a_store_that_fails_or_is_empty_removes_nothing_and_handlers_start_over() {
         let rig = Rig::new(&[Event::set("t", "k", "1")]);
@@ -430,6 +478,7 @@ mod tests {
         let reader = Reader {
             hub: Arc::clone(&rig.hub),
             open: Box::new(|| Ok(Arc::new(MemoryStore::new()) as Arc<dyn NbStore>)),
+            selective: Arc::new(AtomicBool::new(true)),
             inbox,
             pulse: Arc::default(),
             metrics: Arc::default(),
@@ -449,7 +498,11 @@ mod tests {
             let _ = held.recv();
             panic!("as a store's code may");
         });
-        let northbound = Northbound::start(&hub, open).unwrap();
+        let options = Options {
+            open,
+            selective: true,
+        };
+        let northbound = Northbound::start(&hub, options).unwrap();
         let resync = || northbound.resync(SyncReason::Requested, vec!["D".into()]);
         resync();
         let mut watched = Watched::new(northbound.pulse(), Instant::now());

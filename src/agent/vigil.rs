@@ -136,7 +136,12 @@ impl Vigil {
             let state = if runs { State::Well } else { State::Stopped };
             ("northbound", state, pulse)
         });
-        see(&mut self.threads, northbound.into_iter(), stuck_after, now);
+        let checkpoint = agent.checkpoint_thread().map(|(runs, pulse)| {
+            let state = if runs { State::Well } else { State::Stopped };
+            ("checkpoint", state, pulse)
+        });
+        let threads = northbound.into_iter().chain(checkpoint);
+        see(&mut self.threads, threads, stuck_after, now);
         self.health(now)
     }
 

@@ -226,14 +226,12 @@ impl Hub {
 
     fn publish_to(&self, state: &mut State, events: EventBatch) {
         let now = Instant::now();
-        if state.closed {
-            return;
-        }
         let State {
             replica,
             slots,
             eyes,
             dropped,
+            closed,
             note,
             ..
         } = state;
@@ -275,7 +273,7 @@ impl Hub {
             }
         };
         self.metrics.rows.set(replica.len() as u64);
-        if !events.is_empty() {
+        if !events.is_empty() && !*closed {
             let lost = hand_on(slots, eyes, Offer::new(events, left), replica);
             self.metrics.watch_events_lost_total.add(lost);
         }
@@ -350,7 +348,9 @@ impl Hub {
         log::debug!("{forgotten} deleted objects forgotten");
     }
 
-    /// Ends the lanes' work: they work off what they have and then see their channel closed.
+    /// Ends the lanes' work: they work off what they have and then see their channel closed. What still
+    /// comes is taken all the same: a reader that was left behind goes on to say how far it followed its
+    /// publisher, and the rows of a checkpoint must not be behind that.
     pub fn close(&self) {
         let mut state = self.state();
         state.closed = true;
@@ -402,3 +402,6 @@ fn hand_on(
     });
     lost
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,19 +25,20 @@ impl Lookout {
     pub fn start<'a>(lanes: impl IntoIterator<Item = &'a LaneHandle>) -> io::Result<Option<Self>> {
         let timed = lanes.into_iter().filter_map(|lane| {
             let limit = lane.shared().time_limit?;
-            Some((lane.clone(), limit, Stopwatch::default()))
+            Some((lane.clone(), limit))
         });
-        let mut timed: Vec<(LaneHandle, Duration, Stopwatch)> = timed.collect();
-        let Some(shortest) = timed.iter().map(|(_, limit, _)| *limit).min() else {
+        let timed: Vec<(LaneHandle, Duration)> = timed.collect();
+        let Some(shortest) = timed.iter().map(|(_, limit)| *limit).min() else {
             return Ok(None);
         };
         let look = (shortest / 4).clamp(LOOK_MIN, LOOK_MAX);
         let (stop, stopped): (Sender<()>, Receiver<()>) = bounded(0);
         let thread = Thread::spawn("lookout", move || {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(look) {
-                for (lane, limit, stopwatch) in &mut timed {
+                for (lane, limit) in &timed {
                     let call = lane.shared().call.load(Ordering::Relaxed);
-                    if let Some(since) = stopwatch.look(call, Instant::now(), *limit) {
+                    let now = Instant::now();
+                    if let Some(since) = lane.shared().stopwatch().look(call, now, *limit) {
                         log::error!(
                             "handler {}: a call runs longer than {limit:?}: it is told to end",
                             lane.name()
@@ -61,9 +62,11 @@ impl Lookout {
     }
 }
 
-/// Tells how long a call runs from its number alone, so that a call needs no clock.
+/// Tells how long a call runs from its number alone, so that a call needs no clock. It belongs to its
+/// lane: a lookout is followed by another one when a handler comes or goes, and for the others that must
+/// change nothing.
 #[derive(Debug, Default)]
-struct Stopwatch {
+pub(super) struct Stopwatch {
     /// The call seen last, since when, and whether it was told of.
     seen: Option<(u64, Instant, bool)>,
 }
@@ -88,6 +91,55 @@ impl Stopwatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::{Hub, Lane, LaneOptions, SeatOptions};
+    use crate::event::Event;
+    use crate::handler::{Handler, HandlerError, SyncReason};
+
+    /// Hangs in its first call until it is let go.
+    struct Stuck(Receiver<()>);
+
+    impl Handler for Stuck {
+        fn begin_sync(&mut self, _: SyncReason) -> Result<(), HandlerError> {
+            let _ = self.0.recv();
+            Ok(())
+        }
+
+        fn apply(&mut self, _: &Event<'_>) -> Result<(), HandlerError> {
+            Ok(())
+        }
+
+        fn end_sync(&mut self) -> Result<(), HandlerError> {
+            Ok(())
+        }
+    }
+
+    /// Each change of handlers has another lookout.
+    #[test]
+    fn a_late_call_is_told_of_once_by_whatever_lookout() {
+        let (hub, (hold, held)) = (Hub::new(), bounded::<()>(0));
+        let build = move |_: &_| Ok(Box::new(Stuck(held.clone())) as Box<dyn Handler>);
+        let seat = SeatOptions {
+            queue_length: 1,
+            ..SeatOptions::default()
+        };
+        let mut options = LaneOptions::new("stuck", seat, Box::new(build));
+        // Longer than any one lookout lasts.
+        options.time_limit = Some(Duration::from_millis(400));
+        let lane = Lane::start(&hub, options).unwrap();
+        let look_for = |time: Duration| {
+            let lookout = Lookout::start([lane.handle()]).unwrap();
+            std::thread::sleep(time);
+            drop(lookout);
+        };
+        let until = Instant::now() + Duration::from_secs(20);
+        while lane.metrics.late_calls_total.get() == 0 {
+            assert!(Instant::now() < until, "its time begins anew each time");
+            look_for(Duration::from_millis(150));
+        }
+        look_for(Duration::from_millis(800));
+        assert_eq!(lane.metrics.late_calls_total.get(), 1);
+        drop(hold);
+    }
 
     #[test]
     fn a_call_is_told_of_once() {

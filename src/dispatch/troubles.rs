@@ -201,8 +201,12 @@ impl Troubles {
         }
     }
 
-    /// The handler could not take that it starts over, or that it has: it must do so again later.
+    /// The handler could not take that it starts over, or that it has, or its order is lost: it must
+    /// start over later. Where it is to do so already that stands, however much fails until then.
     pub fn mark_failed(&mut self, now: Instant) {
+        if self.resync.is_some() {
+            return;
+        }
         let wait = self.wait(self.resyncs);
         self.resyncs = self.resyncs.saturating_add(1);
         self.resync = Some(now + wait);

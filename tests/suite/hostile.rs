@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use fanfare::event::hello::{Hello, topic_hash};
 use fanfare::pubsub::driver::zmq::ZmqPubSub;
 use fanfare::pubsub::{Source, SubscriberOptions};
 use rustix::process::Signal;
@@ -17,6 +18,7 @@ use crate::rig::config::{Folder, summary};
 use crate::rig::logs;
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
+use crate::rig::process::Process;
 use crate::rig::tape::Tape;
 use crate::rig::zmtp::{MORE, frame, greeting, ready};
 use crate::rig::{PATIENCE, at_most, slowness, until, wait_for};
@@ -203,63 +205,116 @@ fn one_that_is_no_publisher() {
 /// What an agent has beside what it holds, and what the allocator keeps of that; bytes.
 const ROOM: u64 = 64 << 20;
 
+/// What comes within a second, bytes.
+const PACE: usize = 32 << 20;
+
+/// Takes one connection and sends `piece` over and over until it is closed; says how many bytes that
+/// were. It is a socket of this kind, without keys.
+fn pour(listener: &TcpListener, kind: &str, piece: &[u8]) -> usize {
+    listener.set_nonblocking(true).unwrap();
+    let (mut stream, _) = until("the agent connects", || listener.accept().ok());
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(at_most(PATIENCE))).unwrap();
+    stream.write_all(&greeting("NULL")).unwrap();
+    stream.read_exact(&mut [0; 64]).unwrap();
+    stream.write_all(&ready(kind)).unwrap();
+    let limit = Some(Duration::from_secs(2));
+    stream.set_write_timeout(limit).unwrap();
+    let (mut sent, start) = (0, Instant::now());
+    while stream.write_all(piece).is_ok() {
+        sent += piece.len();
+        assert!(
+            start.elapsed() < at_most(PATIENCE / 2),
+            "{sent} bytes are taken"
+        );
+        let due = Duration::from_secs_f64(sent as f64 / PACE as f64);
+        std::thread::sleep(due.saturating_sub(start.elapsed()));
+    }
+    sent
+}
+
+/// Lines of the agent's log that have this in them.
+fn said(agent: &Process, what: &str) -> usize {
+    let all = agent.err.all();
+    all.iter().filter(|line| line.contains(what)).count()
+}
+
+/// The agent never had more than `most` bytes beside what it has anyway.
+fn has_had(agent: &Process, what: &str, poured: usize, most: usize) {
+    let peak = agent.peak_kb();
+    let bound = u64::from(slowness()) * ((most as u64 + ROOM) >> 10);
+    eprintln!(
+        "{what}: {} MB were sent, the agent has {peak} kB at most of {bound}",
+        poured >> 20
+    );
+    assert!(peak < bound, "{peak} kB of {bound}");
+}
+
 /// What it sends is held until it ends, so its connection does: again and again, until there is a
 /// publisher. It is looked for once a second; what a fast line brings until then is held.
 #[test]
 fn one_that_sends_a_message_without_end() {
     let (port, folder) = (Port::free(), Folder::new());
     let listener = TcpListener::bind(("127.0.0.1", port.number)).unwrap();
-    listener.set_nonblocking(true).unwrap();
     let mut agent = folder.agent(&[&port.uri()], &["t1"], "");
-    // Eight times the longest message, twice; bytes.
-    let most = 2 * 8 * (4 << 20);
-    // What comes within a second.
-    let pace = 32 << 20;
-    let mut poured = 0;
-    for _ in 0..2 {
-        let (mut stream, _) = until("the agent connects", || listener.accept().ok());
-        stream.set_nonblocking(false).unwrap();
-        stream.set_read_timeout(Some(at_most(PATIENCE))).unwrap();
-        stream.write_all(&greeting("NULL")).unwrap();
-        stream.read_exact(&mut [0; 64]).unwrap();
-        stream.write_all(&ready("PUB")).unwrap();
-        let piece = frame(MORE, &[b'x'; 60_000]).repeat(16);
-        let limit = Some(Duration::from_secs(2));
-        stream.set_write_timeout(limit).unwrap();
-        let (mut sent, start) = (0, Instant::now());
-        while stream.write_all(&piece).is_ok() {
-            sent += piece.len();
-            assert!(
-                start.elapsed() < at_most(PATIENCE / 2),
-                "{sent} bytes are taken"
-            );
-            let due = Duration::from_secs_f64(sent as f64 / pace as f64);
-            std::thread::sleep(due.saturating_sub(start.elapsed()));
-        }
-        poured += sent;
-    }
+    let piece = frame(MORE, &[b'x'; 60_000]).repeat(16);
+    let poured = (0..2).map(|_| pour(&listener, "PUB", &piece)).sum();
     drop(listener);
     assert!(poured > 32 << 20, "only {poured} bytes");
     let mut publisher = Publisher::bind(&port.uri());
     publisher.has_agent(&["D", "t1"]);
     publisher.set("t1", "recovered", "x");
     folder.has_key("t", "recovered");
-    let peak = agent.peak_kb();
-    let bound = u64::from(slowness()) * ((most + pace + ROOM) >> 10);
-    eprintln!(
-        "a message without end: {} MB were sent, the agent has {peak} kB at most of {bound}",
-        poured >> 20
-    );
-    assert!(peak < bound, "{peak} kB of {bound}");
+    // Eight times the longest message, twice.
+    let most = 2 * 8 * (4 << 20);
+    has_had(&agent, "a message without end", poured, most + PACE);
     agent.signal(Signal::TERM);
     assert!(agent.ends_within(PATIENCE).success());
-    let ended = "a message that does not end";
-    let said = agent
-        .err
-        .all()
-        .iter()
-        .filter(|line| line.contains(ended))
-        .count();
-    assert_eq!(said, 2, "{}", agent.errors());
+    let ended = said(&agent, "a message that does not end");
+    assert_eq!(ended, 2, "{}", agent.errors());
     assert!(summary(&agent, " publisher tcp", "disconnects_total") >= 2);
+}
+
+/// An agent whose publisher names a sync service that sends `piece` over and over; twice, for it is asked
+/// again. Each time the line is closed, for a reason of which this is a part.
+fn serve(piece: &[u8], most: usize, why: &str) -> usize {
+    let (port, service, folder) = (Port::free(), Port::free(), Folder::new());
+    let listener = TcpListener::bind(("127.0.0.1", service.number)).unwrap();
+    let mut publisher = Publisher::bind(&port.uri());
+    let mut agent = folder.agent(&[&port.uri()], &["t1"], "");
+    publisher.subscribed("\u{1}hello\0", 1);
+    let hello = Hello {
+        publisher: [9; 16],
+        incarnation: 1,
+        head: 1,
+        recent: vec![(topic_hash("t1"), 1)],
+        sync_endpoint: service.uri(),
+        ..Hello::default()
+    };
+    let mut payload = Vec::new();
+    hello.encode(&mut payload);
+    publisher.raw(&[b"\x01hello\0", &payload]);
+    let poured = (0..2).map(|_| pour(&listener, "ROUTER", piece)).sum();
+    wait_for("the line is closed twice", || said(&agent, why) >= 2);
+    has_had(&agent, why, poured, most + PACE);
+    agent.signal(Signal::TERM);
+    assert!(agent.ends_within(PATIENCE).success());
+    assert!(summary(&agent, " recovery tcp", "bad_answers_total") >= 2);
+    poured
+}
+
+/// The same of a sync service.
+#[test]
+fn a_sync_service_that_sends_an_answer_without_end() {
+    let piece = frame(MORE, &[b'x'; 60_000]).repeat(16);
+    // Twice the longest answer, twice.
+    let poured = serve(&piece, 4 * (16 << 20), "a message that does not end");
+    assert!(poured > 32 << 20, "only {poured} bytes");
+}
+
+/// Whole ones would be taken for as long as they come.
+#[test]
+fn a_sync_service_that_answers_what_nobody_asked() {
+    let piece = frame(0, &[b'x'; 60_000]).repeat(16);
+    serve(&piece, 4 * (60_000 + (1 << 20)), "nobody asked for");
 }

@@ -22,6 +22,7 @@ use crate::dispatch::Hub;
 use crate::event::{Event, EventBatch};
 use crate::replica::{Cursor, Replica};
 use crate::util::atomic_file::AtomicFile;
+use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 
 pub use file::BadCheckpoint;
@@ -99,6 +100,7 @@ pub fn restore(folder: &Path, topics: &HashSet<String>, hub: &Hub) -> Vec<Positi
 pub struct Checkpoints {
     stop: Option<Sender<()>>,
     thread: Thread,
+    pulse: Pulse,
     /// What it counts.
     pub metrics: Arc<CheckpointMetrics>,
 }
@@ -128,8 +130,19 @@ impl Checkpoints {
         Ok(Checkpoints {
             stop: Some(stop),
             thread,
+            pulse: Pulse::default(),
             metrics,
         })
+    }
+
+    /// Whether its thread runs; one that has ended does not begin again.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Always at rest.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Writes the last one; to be followed by [`Checkpoints::join_by`].

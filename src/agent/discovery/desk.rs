@@ -9,7 +9,7 @@ use crossbeam_channel::Receiver;
 use super::{Discovery, Step};
 use crate::dispatch::Hub;
 use crate::pubsub::SubscriberApi;
-use crate::pubsub::endpoint::Endpoint;
+use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::store::PUBLISHER_TABLE;
 
 /// A row of table `publisher` changed; to be given to [`crate::agent::Agent::discover`].
@@ -71,9 +71,15 @@ impl Desk {
         }
     }
 
-    /// From now on `configured` is followed whatever the table says, and nothing else is.
-    pub fn set_configured(&mut self, configured: &[Endpoint], subscriber: &mut dyn SubscriberApi) {
-        self.discovery.set_configured(configured);
+    /// From now on `configured` is followed whatever the table says, and nothing else is; `defaults`
+    /// completes the addresses in the table.
+    pub fn set_configured(
+        &mut self,
+        configured: &[Endpoint],
+        defaults: &Defaults,
+        subscriber: &mut dyn SubscriberApi,
+    ) {
+        self.discovery.set_configured(configured, defaults);
         self.reread(subscriber);
     }
 

@@ -32,6 +32,22 @@ fn discovery(configured: &[&str], max: usize) -> Discovery {
 }
 
 #[test]
+fn rows_mean_what_new_defaults_make_of_them() {
+    let (mut it, now) = (discovery(&[], 8), Instant::now());
+    let (short, whole) = (row("h"), row("tcp://h2:1"));
+    let rows = [("a", short.as_str()), ("b", whole.as_str())];
+    let steps = it.replace(rows, now);
+    assert_eq!(steps, [add("tcp://h:8866"), add("tcp://h2:1")]);
+    let defaults = Defaults {
+        port: 9000,
+        ..DEFAULTS
+    };
+    it.set_configured(&[], &defaults);
+    let steps = it.replace(rows, now);
+    assert_eq!(steps, [remove("tcp://h:8866"), add("tcp://h:9000")]);
+}
+
+#[test]
 fn rows_add_change_and_remove_publishers() {
     let (mut it, now) = (discovery(&[], 8), Instant::now());
     assert_eq!(it.set("a", &row("tcp://h:1"), now), [add("tcp://h:1")]);

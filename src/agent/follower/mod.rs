@@ -17,7 +17,7 @@ use crate::event::hello::Hello;
 use crate::handler::SyncReason;
 use crate::pubsub::endpoint::{Defaults, Endpoint, Host, Transport};
 use crate::pubsub::subscriber::Follow;
-use crate::pubsub::{Callback, LinkChange, Source};
+use crate::pubsub::{Callback, LinkChange, PubSubError, Source};
 use crate::sync;
 use crate::util::printable;
 use crate::util::rate::RateLimit;
@@ -237,9 +237,7 @@ impl Follower {
             Ok(Some(bytes)) => sync::answer::decode(bytes),
             Ok(None) => return false,
             Err(error) => {
-                self.say(log::Level::Error, format_args!("{error}"), now);
-                self.line = None;
-                self.step(Input::Lost, now);
+                self.line_broke(&error, now);
                 return false;
             }
         };
@@ -255,6 +253,24 @@ impl Follower {
             }
         }
         true
+    }
+
+    /// To be called when all answers that came were taken.
+    fn look_at_line(&mut self, now: Instant) {
+        if let Some(line) = &mut self.line
+            && line.deadline().is_some_and(|due| now >= due)
+            && let Err(error) = line.look(now)
+        {
+            self.line_broke(&error, now);
+        }
+    }
+
+    /// What came in place of an answer is none.
+    fn line_broke(&mut self, error: &PubSubError, now: Instant) {
+        self.followed.metrics.bad_answers_total.inc();
+        self.say(log::Level::Error, format_args!("{error}"), now);
+        self.line = None;
+        self.step(Input::Lost, now);
     }
 
     fn be_due(&mut self, now: Instant) {
@@ -367,6 +383,7 @@ impl Follow for Follower {
         self.be_due(now);
         for _ in 0..ANSWERS {
             if !self.receive(now) {
+                self.look_at_line(now);
                 return true;
             }
         }
@@ -383,6 +400,7 @@ impl Follow for Follower {
             self.positions_due,
             self.shared.deadline(),
             self.resync_due,
+            self.line.as_ref().and_then(|line| line.deadline()),
         ];
         due.into_iter().flatten().min()
     }

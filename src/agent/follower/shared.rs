@@ -1,7 +1,7 @@
 //! What the followers of all publishers share: where each stands, and when handlers may begin.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,8 +98,8 @@ fn drop_topic(positions: &mut Positions, topic: &str) {
 pub struct Shared {
     rows: Arc<dyn Rows>,
     publishers: Mutex<BTreeMap<String, Arc<Followed>>>,
-    /// Publishers that were configured: handlers begin when so many are in sync, and all known.
-    expected: usize,
+    /// Publishers that are configured: handlers begin when so many are in sync, and all known.
+    expected: AtomicUsize,
     /// When handlers begin with what there is.
     opens_by: Instant,
     open: AtomicBool,
@@ -131,7 +131,7 @@ impl Shared {
         let shared = Shared {
             rows,
             publishers: Mutex::default(),
-            expected,
+            expected: AtomicUsize::new(expected),
             opens_by: now + patience,
             open: AtomicBool::new(false),
             kept: Mutex::new(kept),
@@ -250,21 +250,28 @@ impl Shared {
         (!self.open.load(Ordering::Relaxed)).then_some(self.opens_by)
     }
 
-    /// Lets the handlers begin if it is time.
-    pub(super) fn look(&self, now: Instant) {
+    /// So many publishers are configured from now on: those that were taken away are waited for no longer.
+    pub fn expect(&self, publishers: usize, now: Instant) {
+        self.expected.store(publishers, Ordering::Relaxed);
+        self.look(now);
+    }
+
+    /// Lets the handlers begin if it is time. Each follower calls this; to be called as well when one has
+    /// left, for there may be no other.
+    pub fn look(&self, now: Instant) {
         if self.open.load(Ordering::Relaxed) {
             return;
         }
         let publishers = self.publishers();
         let in_sync = publishers.values().filter(|p| p.standing().in_sync).count();
-        let all = in_sync >= self.expected && in_sync == publishers.len();
+        let expected = self.expected.load(Ordering::Relaxed);
+        let all = in_sync >= expected && in_sync == publishers.len();
         drop(publishers);
         if all {
             self.open(SyncReason::Started);
         } else if now >= self.opens_by {
             log::warn!(
-                "handlers begin with what there is: {in_sync} of {} publishers are in sync",
-                self.expected
+                "handlers begin with what there is: {in_sync} of {expected} publishers are in sync"
             );
             self.open(SyncReason::Incomplete);
         }
@@ -355,6 +362,49 @@ mod tests {
         // Loaded again.
         followed.has_come(Some(before.clone()));
         assert_eq!(shared.positions(), [before]);
+    }
+
+    /// Notes why handlers began.
+    #[derive(Default)]
+    struct Opened(Mutex<Vec<SyncReason>>);
+
+    impl Rows for Opened {
+        fn sweep(&self, _: crate::agent::recovery::Sweep) -> u64 {
+            0
+        }
+
+        fn topics(&self, _: Vec<Arc<str>>) {}
+
+        fn open(&self, reason: SyncReason) {
+            self.0.lock().unwrap().push(reason);
+        }
+
+        fn resync(&self, _: SyncReason, _: Vec<Arc<str>>) {}
+    }
+
+    #[test]
+    fn publishers_that_were_taken_away_are_not_waited_for() {
+        let (now, patience) = (Instant::now(), Duration::from_secs(3600));
+        for stay in [1, 0] {
+            let opened = Arc::<Opened>::default();
+            let shared = Shared::new(Arc::clone(&opened) as Arc<dyn Rows>, 2, patience, vec![]);
+            let [a, b] = ["tcp://a:1", "tcp://b:1"].map(|uri| (uri, shared.join(uri)));
+            let standing = Standing {
+                in_sync: true,
+                ..Standing::default()
+            };
+            a.1.stands(standing, vec![]);
+            shared.look(now);
+            assert!(
+                opened.0.lock().unwrap().is_empty(),
+                "the other is waited for"
+            );
+            for (uri, followed) in [b, a].iter().take(2 - stay) {
+                shared.leave(uri, followed);
+            }
+            shared.expect(stay, now);
+            assert_eq!(*opened.0.lock().unwrap(), [SyncReason::Started]);
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ const LIVE: &[&str] = &[
 /// What is to be done.
 #[derive(Debug, Default, PartialEq)]
 pub struct Change {
-    /// The publishers are others.
+    /// The publishers are others, or what completes the addresses of those that are discovered is.
     pub publishers: bool,
     /// Topics to subscribe to.
     pub topics_new: Vec<String>,
@@ -52,7 +52,9 @@ impl Change {
         let differs = old.differs(new).into_iter();
         let (taken, later) = differs.partition(|key| LIVE.contains(key));
         Change {
-            publishers: old.publishers != new.publishers,
+            publishers: old.publishers != new.publishers
+                || old.publisher_port != new.publisher_port
+                || old.publisher_transport != new.publisher_transport,
             topics_new: without(&is, &was),
             topics_gone: without(&was, &is),
             handlers_gone: gone.into_iter().map(|handler| handler.name).collect(),
@@ -129,6 +131,20 @@ mod tests {
         assert!(taken.iter().all(|key| change.taken.contains(key)));
         assert_eq!(change.taken.len(), taken.len());
         assert_eq!(change.later, ["run_dir"]);
+    }
+
+    /// Discovery completes addresses by them, whatever the configured publishers have of their own.
+    #[test]
+    fn port_and_transport_are_of_the_discovered_publishers_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = "publishers_ips = [\"tcp://10.0.0.1:1\"]\n";
+        let old = config(folder.path(), own);
+        for key in ["publisher_port = 9000", "publisher_transport = \"ipc\""] {
+            let new = config(folder.path(), &format!("{own}{key}\n"));
+            assert_eq!(old.publishers, new.publishers, "{key}");
+            let change = Change::between(&old, &new);
+            assert!(change.publishers && change.taken.len() == 1, "{change:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::change::Change;
-use super::parts::lane;
+use super::parts::{defaults, lane};
 use crate::agent::Agent;
 use crate::agent::topics::OPERATOR;
 use crate::agent::vigil::{Health, Vigil};
@@ -203,6 +203,8 @@ impl Live {
             }
         }
         self.config.take_over(&change.taken, &new);
+        let selective = self.config.enable_selective_topology_distribution;
+        self.agent.set_selective(selective);
         // What is new first: a row that moves to another topic is not missed in between.
         for topic in &change.topics_new {
             if let Err(error) = self.agent.add_topic(topic) {
@@ -212,7 +214,7 @@ impl Live {
         }
         self.agent.remove_topics(&change.topics_gone);
         if change.publishers {
-            let failures = self.agent.set_publishers(&new.publishers);
+            let failures = self.agent.set_publishers(&new.publishers, &defaults(&new));
             self.config.publishers.clone_from(&new.publishers);
             for (endpoint, error) in failures {
                 failed.push(error.to_string());

@@ -41,10 +41,7 @@ pub fn parts(
             ..SubscriberOptions::default()
         },
         publishers: config.publishers.clone(),
-        discovery: Some(Defaults {
-            transport: config.publisher_transport,
-            port: config.publisher_port,
-        }),
+        discovery: Some(defaults(config)),
         topics: config.subscriptions(),
         handlers: config
             .handler
@@ -53,6 +50,14 @@ pub fn parts(
             .collect(),
         stop_timeout: config.stop_timeout,
     })
+}
+
+/// What completes the addresses of publishers.
+pub fn defaults(config: &AgentConfig) -> Defaults {
+    Defaults {
+        transport: config.publisher_transport,
+        port: config.publisher_port,
+    }
 }
 
 fn recovery(
@@ -78,12 +83,15 @@ fn recovery(
 }
 
 /// How the northbound store is opened, where there is one.
-fn northbound(config: &AgentConfig) -> Option<northbound::Open> {
+fn northbound(config: &AgentConfig) -> Option<northbound::Options> {
     let driver = store::registry::find(&config.nb_store)?;
     let options = StoreOptions {
         state_dir: config.state_dir.clone(),
     };
-    Some(Box::new(move || (driver.open)(&options)))
+    Some(northbound::Options {
+        open: Box::new(move || (driver.open)(&options)),
+        selective: config.enable_selective_topology_distribution,
+    })
 }
 
 /// Where checkpoints are kept; without a folder that can be written the agent works, and loads all

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::LaneMetrics;
 use crate::dispatch::hub::Bell;
+use crate::dispatch::lookout::Stopwatch;
 use crate::dispatch::quarantine::Quarantined;
 use crate::dispatch::troubles::Troubles;
 use crate::handler::SyncReason;
@@ -95,6 +96,7 @@ pub(crate) struct Shared {
     bell: Bell,
     /// The number of the handler's call that runs, 0 when none does.
     pub call: AtomicU64,
+    stopwatch: Mutex<Stopwatch>,
     /// The call that was found to run too long; 0 when none was in this life of the handler.
     pub late_call: AtomicU64,
     life: Mutex<Option<Stop>>,
@@ -120,6 +122,7 @@ impl Shared {
             metrics,
             bell,
             call: AtomicU64::new(0),
+            stopwatch: Mutex::default(),
             late_call: AtomicU64::new(0),
             life: Mutex::default(),
             no_more_lives: AtomicBool::new(false),
@@ -145,6 +148,11 @@ impl Shared {
         self.metrics
             .quarantined
             .set(troubles.quarantine().len() as u64);
+    }
+
+    /// For the lookout.
+    pub fn stopwatch(&self) -> MutexGuard<'_, Stopwatch> {
+        lock(&self.stopwatch)
     }
 
     pub fn set_state(&self, state: LaneState) {

@@ -162,12 +162,33 @@ fn a_bracket_that_failed_is_given_again() {
     let first = troubles.wake().unwrap();
     assert!(matches!(troubles.due(first), Some(Due::Resync)));
     troubles.start_over();
-    troubles.mark_failed(now);
+    // Each wait is up to twice as long as the one before.
+    for _ in 0..2 {
+        troubles.mark_failed(now);
+        assert!(matches!(
+            troubles.due(troubles.wake().unwrap()),
+            Some(Due::Resync)
+        ));
+        troubles.start_over();
+    }
     troubles.mark_failed(now);
     assert!(troubles.wake().unwrap() > first);
     troubles.start_over();
     troubles.started_over();
     assert_eq!(troubles.resyncs, 0);
+}
+
+/// A handler whose failures come late, one after the other, would never start over.
+#[test]
+fn what_fails_while_a_resync_is_due_does_not_put_it_off() {
+    let (mut troubles, now) = (troubles(Delivery::Events), Instant::now());
+    troubles.mark_failed(now);
+    let due = troubles.wake().unwrap();
+    for n in 1..100 {
+        troubles.mark_failed(now + n * Duration::from_millis(10));
+        assert_eq!(troubles.wake(), Some(due));
+    }
+    assert!(matches!(troubles.due(due), Some(Due::Resync)));
 }
 
 /// A lane without its thread: what `lane::worker` does, step by step, with a clock of its own.

@@ -3,9 +3,12 @@
 //! A batch is given when nothing has changed for `settle`, or when its first change is `max_delay`
 //! old; never within a resync, whose rows are one batch. What a command failed on is given again
 //! with what has changed since, after a wait that grows.
+//!
+//! Rows of a resync are as many as there are. Those that change later would add up, under names of rows
+//! that are no more, while the command fails: beyond [`MAX_ROWS`] or [`MAX_BYTES`] of them all is let go and
+//! the handler starts over.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -18,6 +21,11 @@ use crate::util::backoff::Backoff;
 /// Waits before a failed batch is given again.
 const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Rows that may wait beside those of the last resync, and bytes of them. A batch is given before there are
+/// more, however unsettled.
+const MAX_ROWS: usize = 16_384;
+const MAX_BYTES: usize = 16 << 20;
 
 /// When a batch is given.
 #[derive(Debug, Clone, Copy)]
@@ -33,14 +41,25 @@ pub(super) struct Batch {
     in_sync: bool,
     /// The mark with which the rows begin: they are all there are.
     begun: Option<String>,
-    /// The lines of the rows that changed, each with its place in the order of first changes.
-    rows: HashMap<(Box<str>, Box<str>), (u64, String)>,
+    /// The rows that changed.
+    rows: HashMap<(Box<str>, Box<str>), Changed>,
     next: u64,
+    /// How many of them are beside the last resync, and their bytes.
+    beside: (usize, usize),
     /// When the first and the last row of the batch changed.
     changed: Option<(Instant, Instant)>,
     retries: Backoff,
     not_before: Option<Instant>,
     failure: Option<HandlerError>,
+}
+
+/// A row that changed.
+struct Changed {
+    /// Its place in the order of first changes.
+    place: u64,
+    line: String,
+    /// Whether the last resync did not give it.
+    beside: bool,
 }
 
 impl Batch {
@@ -53,6 +72,7 @@ impl Batch {
             begun: None,
             rows: HashMap::new(),
             next: 0,
+            beside: (0, 0),
             changed: None,
             retries: Backoff::new(RETRY_MIN, RETRY_MAX, Rng::new()),
             not_before: None,
@@ -74,25 +94,52 @@ impl Batch {
 
     fn take(&mut self, event: &Event<'_>, now: Instant) {
         let line = json::event(event, self.in_sync);
-        match self.rows.entry((event.table.into(), event.key.into())) {
-            Entry::Occupied(mut row) => row.get_mut().1 = line,
-            Entry::Vacant(place) => {
-                place.insert((self.next, line));
+        let beside = !self.in_sync;
+        if beside {
+            self.beside.0 += 1;
+            self.beside.1 += line.len();
+        }
+        let mut row = Changed {
+            place: self.next,
+            line,
+            beside,
+        };
+        let (rows, name) = (&mut self.rows, (event.table.into(), event.key.into()));
+        match rows.get_mut(&name) {
+            Some(old) => {
+                if old.beside {
+                    self.beside.0 -= 1;
+                    self.beside.1 -= old.line.len();
+                }
+                row.place = old.place;
+                *old = row;
+            }
+            None => {
+                rows.insert(name, row);
                 self.next += 1;
             }
         }
         self.touch(now);
     }
 
+    fn is_too_much(&self) -> bool {
+        !self.in_sync && (self.beside.0 > MAX_ROWS || self.beside.1 > MAX_BYTES)
+    }
+
+    fn let_go(&mut self) {
+        (self.rows, self.beside) = (HashMap::new(), (0, 0));
+    }
+
     fn run_if_due(&mut self, now: Instant) {
-        if self.due().is_some_and(|due| due <= now) {
+        let fails = self.not_before.is_some();
+        if self.due().is_some_and(|due| due <= now) || (self.is_too_much() && !fails) {
             self.failure = self.run().err();
         }
     }
 
     fn run(&mut self) -> Result<(), HandlerError> {
-        let mut rows: Vec<&(u64, String)> = self.rows.values().collect();
-        rows.sort_unstable_by_key(|(place, _)| *place);
+        let mut rows: Vec<&Changed> = self.rows.values().collect();
+        rows.sort_unstable_by_key(|row| row.place);
         let mut input = String::new();
         let mut put = |line: &str| {
             input.push_str(line);
@@ -101,7 +148,7 @@ impl Batch {
         if let Some(mark) = &self.begun {
             put(mark);
         }
-        rows.iter().for_each(|(_, line)| put(line));
+        rows.iter().for_each(|row| put(&row.line));
         if self.begun.is_some() {
             put(&json::sync_mark("end_sync", None));
         }
@@ -117,7 +164,7 @@ impl Batch {
         ];
         match self.runner.run(&environment, input.into_bytes()) {
             Ok(()) => {
-                self.rows = HashMap::new();
+                self.let_go();
                 (self.begun, self.changed, self.not_before) = (None, None, None);
                 self.retries.reset();
                 Ok(())
@@ -136,8 +183,14 @@ impl Handler for Batch {
         if self.sync_events {
             // What waited is covered by the rows that follow. Without the mark the command would
             // not know that what does not follow is gone, and must not lose a delete.
-            self.rows = HashMap::new();
+            self.let_go();
             self.begun = Some(json::sync_mark("begin_sync", Some(reason.as_str())));
+        }
+        // What the resync gives again is no longer beside it.
+        for row in self.rows.values_mut().filter(|row| !row.beside) {
+            row.beside = true;
+            self.beside.0 += 1;
+            self.beside.1 += row.line.len();
         }
         Ok(())
     }
@@ -147,7 +200,19 @@ impl Handler for Batch {
         self.take(event, now);
         // Not left to `idle`: under constant load the queue may never be empty.
         self.run_if_due(now);
-        Ok(())
+        if !self.is_too_much() {
+            return Ok(());
+        }
+        let rows = self.rows.len();
+        self.let_go();
+        (self.begun, self.changed, self.failure) = (None, None, None);
+        let deleted = match self.sync_events {
+            true => "",
+            false => "; without sync_events the command does not hear which of them are gone",
+        };
+        Err(HandlerError::Lost(format!(
+            "the command fails and {rows} rows wait for it, which is too much: all are given anew{deleted}"
+        )))
     }
 
     fn end_sync(&mut self) -> Result<(), HandlerError> {
@@ -244,6 +309,62 @@ mod tests {
             assert!(start.elapsed() < Duration::from_secs(20), "never given");
         }
         assert!(start.elapsed() >= Duration::from_millis(200));
+    }
+
+    /// Rows come and go while the command fails: what waits for it has a bound.
+    #[test]
+    fn a_command_that_keeps_failing_starts_over_in_the_end() {
+        for (more, says) in [
+            ("", "which of them are gone"),
+            ("sync_events = true", "anew"),
+        ] {
+            let script = r#"echo >> "$0/runs"; exit 1"#;
+            let (folder, mut batch) =
+                rig(script, &format!("settle = 3000\nmax_delay = 3000\n{more}"));
+            batch.begin_sync(SyncReason::Started).unwrap();
+            for n in 0..100 {
+                batch
+                    .apply(&Event::set("t", &format!("given {n}"), "1"))
+                    .unwrap();
+            }
+            batch.end_sync().unwrap();
+            let mut most = 0;
+            let lost = (0..3 * MAX_ROWS).find_map(|n| {
+                most = most.max(batch.rows.len());
+                batch.apply(&Event::delete("t", &format!("k{n}"))).err()
+            });
+            let lost = lost.unwrap();
+            assert!(
+                matches!(&lost, HandlerError::Lost(why) if why.ends_with(says)),
+                "{lost}"
+            );
+            assert!(most <= 100 + MAX_ROWS, "{most}");
+            assert!(batch.rows.is_empty() && batch.beside == (0, 0));
+            // It was tried before that, although nothing had settled.
+            assert_eq!(
+                fs::read_to_string(folder.path().join("runs")).unwrap(),
+                "\n"
+            );
+        }
+    }
+
+    /// As many as there are may be more than that.
+    #[test]
+    fn rows_of_a_resync_do_not_count() {
+        let (_folder, mut batch) = rig("exit 1", "settle = 3000\nmax_delay = 3000");
+        for _ in 0..2 {
+            batch.begin_sync(SyncReason::Started).unwrap();
+            for n in 0..MAX_ROWS + 100 {
+                batch
+                    .apply(&Event::set("t", &format!("k{n}"), "1"))
+                    .unwrap();
+            }
+            batch.end_sync().unwrap();
+        }
+        assert_eq!(batch.beside, (0, 0));
+        batch.apply(&Event::set("t", "k1", "2")).unwrap();
+        assert_eq!(batch.beside.0, 1);
+        assert_eq!(batch.rows.len(), MAX_ROWS + 100);
     }
 
     #[test]

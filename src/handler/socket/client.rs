@@ -1,7 +1,8 @@
 //! One client: pure. It takes input, changes and the time, and has output.
 //!
 //! What a client has not read is text up to [`MAX_OUT`] and one line, then only names with the
-//! newest state of each, which all clients share. So its memory is bounded by the rows that changed.
+//! newest state of each, which all clients share. Names of rows that are no more would add up for one
+//! that never reads: with more than there are rows, and [`SPARE`] more, it is to be given all anew.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -13,6 +14,8 @@ use crate::handler::json;
 
 /// Bytes of output beyond which changes are remembered by name.
 const MAX_OUT: usize = 64 * 1024;
+/// Names that may wait for a client beyond the number of rows there are.
+pub(super) const SPARE: usize = 4096;
 /// Longest filter line, bytes.
 const MAX_FILTER: usize = 64 * 1024;
 
@@ -51,6 +54,8 @@ pub(super) struct Client {
     /// The names of `pending`, each once, in the order in which they are given.
     order: VecDeque<Name>,
     skipped: u64,
+    /// Whether it was told to start over.
+    again: bool,
 }
 
 impl Client {
@@ -68,6 +73,7 @@ impl Client {
             pending: HashMap::new(),
             order: VecDeque::new(),
             skipped: 0,
+            again: false,
         };
         let handler = json::string(handler);
         client.line(&format!(
@@ -119,8 +125,26 @@ impl Client {
         }
     }
 
-    /// A row changed.
-    pub fn offer(&mut self, change: &Change) {
+    /// A row changed, and now there are so many. Says whether the client is to start over, because too
+    /// much waits for it.
+    pub fn offer(&mut self, change: &Change, rows: usize) -> bool {
+        self.put(change);
+        let too_many = self.pending.len() > rows.saturating_add(SPARE);
+        if too_many {
+            let waiting = std::mem::take(&mut self.pending);
+            self.order = VecDeque::new();
+            let left_out = waiting
+                .values()
+                .map(|each| each.skipped + u64::from(each.row.is_some()));
+            self.skipped += left_out.sum::<u64>();
+            // What a snapshot has yet to pass is not remembered, and it begins when there is room.
+            self.state = State::Waiting;
+            self.again = true;
+        }
+        too_many
+    }
+
+    fn put(&mut self, change: &Change) {
         let is_given = match &self.state {
             State::Live => true,
             // What the snapshot has yet to pass, it gives as it is then.
@@ -159,7 +183,8 @@ impl Client {
     /// Makes output of what waits, as far as there is room.
     pub fn fill(&mut self, rows: &Rows) {
         if self.state == State::Waiting && rows.is_complete() {
-            self.line(r#"{"type":"begin_sync","reason":"attached"}"#);
+            let reason = if self.again { "overflow" } else { "attached" };
+            self.line(&format!(r#"{{"type":"begin_sync","reason":"{reason}"}}"#));
             self.state = State::Snapshot { last: None };
         }
         while let State::Snapshot { last } = &self.state

@@ -79,6 +79,11 @@ pub(super) struct Rows {
 }
 
 impl Rows {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Whether a resync has ended: before, the rows are only a part.
     pub fn is_complete(&self) -> bool {
         self.complete

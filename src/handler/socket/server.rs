@@ -43,6 +43,7 @@ crate::metrics! {
         clients_total: Counter = "Clients that were attached.",
         clients_refused_total: Counter = "Clients that were refused: too many, or a faulty filter.",
         clients_forbidden_total: Counter = "Clients that were refused because their users may not attach.",
+        clients_restarted_total: Counter = "Times slow clients were to be given all rows anew, because more had changed than there are rows.",
         states_skipped_total: Counter = "States that slow clients were not given because newer ones followed.",
     }
 }
@@ -134,7 +135,9 @@ impl Server {
             };
             for change in changes {
                 for connection in &mut self.connections {
-                    connection.client.offer(&change);
+                    if connection.client.offer(&change, self.rows.len()) {
+                        self.metrics.clients_restarted_total.inc();
+                    }
                 }
             }
         }

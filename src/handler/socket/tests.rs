@@ -129,7 +129,7 @@ fn more_clients_than_allowed_are_told_so() {
     drop(one);
     // The place is free once the thread has seen it.
     let deadline = Instant::now() + DEADLINE;
-    while rig.attach("{}\n").line()["type"] == "error" {
+    while rig.attach("").line()["type"] == "error" {
         assert!(Instant::now() < deadline, "never free");
     }
     rig.set("k", "1");

@@ -200,8 +200,8 @@ impl Reader {
 
     /// `false` when it is time to end.
     fn take_commands(&mut self) -> bool {
-        let commands: Vec<Command> = self.parts.inbox.drain().collect();
-        for command in commands {
+        // One at a time: a panic in one must not lose those behind it.
+        while let Some(command) = self.next_command() {
             match command {
                 Command::Subscribe(topic) => self.subscribe(topic),
                 Command::Unsubscribe(topic) => self.unsubscribe(&topic),
@@ -210,6 +210,10 @@ impl Reader {
             }
         }
         true
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        self.parts.inbox.drain().next()
     }
 
     /// Hands on what is waiting; says whether the link is drained.

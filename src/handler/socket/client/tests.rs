@@ -34,7 +34,7 @@ fn rig(filter: Option<&str>) -> Rig {
 impl Rig {
     fn apply(&mut self, event: Event<'_>) {
         if let Some(change) = self.rows.apply(Row::of(&event).unwrap()) {
-            self.client.offer(&change);
+            self.client.offer(&change, self.rows.len());
         }
     }
 
@@ -45,7 +45,7 @@ impl Rig {
 
     fn end(&mut self) {
         for change in self.rows.end() {
-            self.client.offer(&change);
+            self.client.offer(&change, self.rows.len());
         }
     }
 
@@ -74,7 +74,13 @@ impl Rig {
     /// The rows as a client holds them that follows what it is told.
     fn state(&self) -> BTreeMap<(String, String), Value> {
         let mut state = BTreeMap::new();
-        for line in self.said.iter().filter(|line| line["table"].is_string()) {
+        for line in &self.said {
+            if line["type"] == "begin_sync" {
+                state.clear();
+            }
+            if !line["table"].is_string() {
+                continue;
+            }
             let text = |name: &str| line[name].as_str().unwrap().to_owned();
             let name = (text("table"), text("key"));
             match line["action"].as_str().unwrap() {
@@ -170,6 +176,38 @@ fn one_that_does_not_read_keeps_to_the_rows_that_changed() {
         rig.client.pending.capacity() + rig.client.order.capacity(),
         0
     );
+}
+
+/// Rows come and go, and it never reads: their names would add up.
+#[test]
+fn one_that_never_reads_is_given_all_rows_anew() {
+    let mut rig = rig(None);
+    rig.complete();
+    rig.client.fill(&rig.rows);
+    rig.apply(Event::set(
+        "t",
+        "stays",
+        &format!("\"{}\"", "x".repeat(MAX_OUT)),
+    ));
+    rig.client.fill(&rig.rows);
+    let mut most = 0;
+    for n in 0..3 * SPARE {
+        let key = format!("k{n}");
+        rig.apply(Event::set("t", &key, "1"));
+        rig.apply(Event::delete("t", &key));
+        most = most.max(rig.client.pending.len());
+        rig.client.fill(&rig.rows);
+    }
+    assert!(most <= rig.rows.len() + SPARE + 1, "{most}");
+    assert_eq!(rig.client.pending.len(), rig.client.order.len());
+    rig.apply(Event::set("t", "last", "1"));
+    rig.read();
+    let begun = rig.said.iter().filter(|line| line["type"] == "begin_sync");
+    let reasons: Vec<_> = begun.map(|line| line["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["attached", "overflow"]);
+    let keys: Vec<_> = rig.state().into_keys().map(|(_, key)| key).collect();
+    assert_eq!(keys, ["last", "stays"]);
+    assert!(rig.client.skipped() >= SPARE as u64);
 }
 
 #[test]

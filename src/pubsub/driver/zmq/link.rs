@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use zmq::Socket;
 
 use super::frames::Frames;
-use super::monitor::Monitor;
-use super::unended::Unended;
+use super::monitor::{self, Monitor};
+use super::unended::{MEASURE, Measured};
 use super::{curve, failed, ffi, wait_drained};
 use crate::pubsub::api::{PubSubError, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
@@ -18,10 +18,6 @@ use crate::security::party::NodeKeys;
 /// libzmq cuts a connection that sends a message this many times `max_message_size`: it would
 /// otherwise allocate whatever a header claims. Up to here a message over the limit is only dropped.
 const HARD_LIMIT_FACTOR: usize = 4;
-
-/// How often it is looked for a message that does not end. Each look wakes an agent that has nothing
-/// else to do.
-const MEASURE: Duration = Duration::from_secs(1);
 
 pub struct ZmqLink {
     uri: String,
@@ -36,11 +32,8 @@ pub struct ZmqLink {
     /// What the publisher is known by, under which address, and whose turn it was; until it is known
     /// whether it was reached.
     keys: Option<(Arc<NodeKeys>, String, usize)>,
-    /// What the publisher has sent since its last whole message, and how much that may be.
-    unended: Unended,
-    max_unended: u64,
-    /// When that was measured.
-    measured: Instant,
+    /// What the publisher has sent since its last whole message.
+    measured: Measured,
 }
 
 impl ZmqLink {
@@ -69,7 +62,7 @@ impl ZmqLink {
             Some(Monitor::new(context, &socket)?)
         };
         if let Err(error) = ffi::connect(&mut socket, uri) {
-            close(&mut socket, uri);
+            monitor::end(&mut socket, uri);
             return Err(PubSubError::System {
                 what: format!("cannot connect to {uri}"),
                 why: error.to_string(),
@@ -83,10 +76,10 @@ impl ZmqLink {
             up: multicast.then_some(Signal::Up),
             frames: Frames::new(),
             keys,
-            unended: Unended::default(),
             // Two frames of the longest that libzmq takes in.
-            max_unended: (2 * HARD_LIMIT_FACTOR).saturating_mul(options.max_message_size) as u64,
-            measured: Instant::now(),
+            measured: Measured::new(
+                (2 * HARD_LIMIT_FACTOR).saturating_mul(options.max_message_size) as u64,
+            ),
         })
     }
 }
@@ -106,13 +99,6 @@ fn configure(socket: &Socket, options: &SubscriberOptions) -> zmq::Result<()> {
     socket.set_handshake_ivl(millis(options.connect_timeout))
 }
 
-/// To be called before the socket and its monitor are dropped.
-fn close(socket: &mut Socket, uri: &str) {
-    if let Err(error) = ffi::stop_monitor(socket) {
-        log::error!("cannot end the monitor of {uri}: {error}");
-    }
-}
-
 impl ZmqLink {
     /// It is known whether the publisher was reached. At once, not only when the link is dropped:
     /// the next one is opened before that.
@@ -125,24 +111,15 @@ impl ZmqLink {
     /// Ends the connection if the publisher sends a message without end. Says whether it is to be
     /// measured again, in a while.
     fn measure(&mut self) -> bool {
-        let Some(fd) = self.monitor.as_ref().and_then(Monitor::connected) else {
+        let connection = self.monitor.as_ref().and_then(Monitor::connected);
+        let Some(over) = self.measured.is_over(connection, Instant::now()) else {
             return false;
         };
-        let now = Instant::now();
-        if now.saturating_duration_since(self.measured) < MEASURE {
-            return true;
-        }
-        self.measured = now;
-        let Some(bytes) = ffi::bytes_received(fd) else {
-            // Not over tcp: a process of this host, which may be trusted so far.
-            return false;
-        };
-        if self.unended.is_over(bytes, self.max_unended, now) && ffi::end_connection(fd, None, None)
-        {
+        if over && connection.is_some_and(|fd| ffi::end_connection(fd, None, None)) {
             log::error!(
                 "{}: sent {} bytes of a message that does not end; its connection is ended",
                 self.uri,
-                self.max_unended
+                self.measured.most()
             );
         }
         true
@@ -152,7 +129,7 @@ impl ZmqLink {
 impl Drop for ZmqLink {
     fn drop(&mut self) {
         self.settle(false);
-        close(&mut self.socket, &self.uri);
+        monitor::end(&mut self.socket, &self.uri);
     }
 }
 
@@ -178,7 +155,7 @@ impl Link for ZmqLink {
             if let Some((keys, registered, turn)) = self.keys.take() {
                 keys.tried(&registered, turn, true);
             }
-            self.unended.message();
+            self.measured.message();
         }
         Ok(received)
     }

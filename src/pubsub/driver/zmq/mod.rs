@@ -13,7 +13,7 @@ pub mod multiproc;
 mod publisher;
 mod seats;
 pub(crate) mod sender;
-mod unended;
+pub(crate) mod unended;
 pub(crate) mod watch;
 
 use std::os::fd::BorrowedFd;

@@ -6,7 +6,7 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::failed;
+use super::{failed, ffi};
 use crate::pubsub::api::PubSubError;
 use crate::pubsub::subscriber::Signal;
 
@@ -33,6 +33,13 @@ const EVENTS: i32 = 100_000;
 /// libzmq tells both sides nothing more where one does not know the other's key.
 const BROKEN_OFF: &str =
     "the handshake broke off (or, with keys, one side does not accept the other's)";
+
+/// Ends the monitor of `watched`: to be called before the two are dropped.
+pub fn end(watched: &mut zmq::Socket, uri: &str) {
+    if let Err(error) = ffi::stop_monitor(watched) {
+        log::error!("cannot end the monitor of {uri}: {error}");
+    }
+}
 
 /// The reading end.
 pub struct Monitor {

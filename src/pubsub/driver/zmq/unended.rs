@@ -4,7 +4,14 @@
 //! it is held until its last frame comes, out of reach and however much that is. What can be seen is
 //! how many bytes the system has received on a connection since a message was last heard from it.
 
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
+
+use super::ffi;
+
+/// How often the side that connects looks at its connection. Each look wakes an agent that has nothing
+/// else to do.
+pub const MEASURE: Duration = Duration::from_secs(1);
 
 /// What connections may send beside messages, bytes per second: heartbeats.
 const BESIDE: f64 = 256.0;
@@ -42,6 +49,48 @@ impl Unended {
             false => (self.settled + beside).min(bytes),
         };
         bytes - self.settled > most as f64
+    }
+}
+
+/// The one connection of a socket that connects.
+#[derive(Debug)]
+pub struct Measured {
+    unended: Unended,
+    most: u64,
+    at: Instant,
+}
+
+impl Measured {
+    /// One that may send `most` bytes since its last whole message.
+    pub fn new(most: u64) -> Self {
+        Measured {
+            unended: Unended::default(),
+            most,
+            at: Instant::now(),
+        }
+    }
+
+    /// A message came.
+    pub fn message(&mut self) {
+        self.unended.message();
+    }
+
+    /// Bytes that there may be since the last whole message.
+    pub fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// Whether more than that came, looked at once in [`MEASURE`], when everything that is whole was
+    /// heard. `None` where there is nothing to look at: no connection, or not over tcp, where it is a
+    /// process of this host, which may be trusted so far.
+    pub fn is_over(&mut self, connection: Option<RawFd>, now: Instant) -> Option<bool> {
+        let connection = connection?;
+        if now.saturating_duration_since(self.at) < MEASURE {
+            return Some(false);
+        }
+        self.at = now;
+        let bytes = ffi::bytes_received(connection)?;
+        Some(self.unended.is_over(bytes, self.most, now))
     }
 }
 

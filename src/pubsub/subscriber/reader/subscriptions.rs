@@ -32,6 +32,8 @@ impl Reader {
     }
 
     pub(super) fn subscribe(&mut self, topic: String) {
+        // First: after a panic all that is noted is subscribed to by the new link.
+        self.parts.topics.push(topic.clone());
         self.intake.add_topic(&topic);
         self.parts.follow.topic(&topic, true, Instant::now());
         let legacy = self.legacy_subscriptions;
@@ -43,7 +45,6 @@ impl Reader {
                 Ok(())
             }
         });
-        self.parts.topics.push(topic);
     }
 
     pub(super) fn unsubscribe(&mut self, topic: &str) {

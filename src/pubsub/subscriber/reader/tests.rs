@@ -142,6 +142,118 @@ fn told_to_end(selects: bool) -> (usize, usize) {
     (heard.len(), first)
 }
 
+/// Panics at the first subscription to `bad`; notes all others.
+struct Subscribed {
+    topics: Arc<Mutex<Vec<String>>>,
+    panicked: Arc<Mutex<bool>>,
+}
+
+impl Link for Subscribed {
+    fn subscribe(&mut self, prefix: &[u8]) -> Result<(), PubSubError> {
+        let topic = String::from_utf8(prefix.to_vec()).unwrap();
+        if topic == "bad\0" && !std::mem::replace(&mut *self.panicked.lock().unwrap(), true) {
+            std::panic::panic_any("as libzmq's binding may");
+        }
+        self.topics.lock().unwrap().push(topic);
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, _: &[u8]) -> Result<(), PubSubError> {
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Received<'_>, PubSubError> {
+        Ok(Received::Nothing)
+    }
+
+    fn signal(&mut self) -> Result<Option<Signal>, PubSubError> {
+        Ok(None)
+    }
+
+    fn wait(
+        &mut self,
+        wakes: [BorrowedFd<'_>; 2],
+        timeout: Option<Duration>,
+    ) -> Result<(), PubSubError> {
+        poll::readable(wakes, timeout).unwrap();
+        Ok(())
+    }
+}
+
+/// Each link notes what is subscribed to on it, beside those before.
+#[derive(Default)]
+struct Noting {
+    links: Mutex<Vec<Arc<Mutex<Vec<String>>>>>,
+    panicked: Arc<Mutex<bool>>,
+}
+
+impl Transport for Noting {
+    fn supports(&self, _: &Endpoint) -> bool {
+        true
+    }
+
+    fn selects(&self) -> bool {
+        true
+    }
+
+    fn open(&self, _: &Endpoint, _: &str) -> Result<Box<dyn Link>, PubSubError> {
+        let topics = Arc::default();
+        self.links.lock().unwrap().push(Arc::clone(&topics));
+        let panicked = Arc::clone(&self.panicked);
+        Ok(Box::new(Subscribed { topics, panicked }))
+    }
+}
+
+#[test]
+fn a_panic_in_one_command_loses_neither_it_nor_those_behind_it() {
+    let (commands, inbox) = waker::channel().unwrap();
+    let source = Arc::new(Source::new("memory://p".into()));
+    let (entered, _) = bounded(1);
+    let (_, held) = bounded(0);
+    let callback: Arc<dyn Callback> = Arc::new(Gate {
+        heard: Mutex::default(),
+        entered,
+        held,
+    });
+    let transport = Arc::<Noting>::default();
+    let parts = Parts {
+        follow: Box::new(Passing::new(&callback, &source)),
+        endpoint: Endpoint::Memory { name: "p".into() },
+        source,
+        transport: Arc::clone(&transport) as Arc<dyn Transport>,
+        options: SubscriberOptions {
+            reconnect_min: Duration::from_millis(1),
+            ..SubscriberOptions::default()
+        },
+        topics: vec!["D".into()],
+        inbox,
+        commands: commands.try_clone().unwrap(),
+    };
+    // They wait behind each other.
+    for topic in ["bad", "behind"] {
+        assert!(commands.send(Command::Subscribe(topic.into())));
+    }
+    let thread = std::thread::spawn(move || Reader::new(parts).run());
+    let until = Instant::now() + PATIENCE;
+    let has_all = || {
+        let links = transport.links.lock().unwrap();
+        let last = links.last().filter(|_| links.len() > 1);
+        last.is_some_and(|topics| {
+            let topics = topics.lock().unwrap();
+            let has = |topic: &str| topics.iter().any(|known| known == topic);
+            has("D\0") && has("bad\0") && has("behind\0")
+        })
+    };
+    while !has_all() {
+        let links = transport.links.lock().unwrap().clone();
+        assert!(Instant::now() < until, "{links:?}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(*transport.panicked.lock().unwrap());
+    assert!(commands.send(Command::Stop));
+    thread.join().unwrap();
+}
+
 /// Whoever pushed it does not send it again.
 #[test]
 fn what_was_pushed_before_the_end_is_handed_on() {
