@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::vigil::{Health, Vigil};
 use super::wire::Wired;
+use crate::app::daemon;
 use crate::app::logging::Level;
 use crate::config::{Known, PublisherConfig, Sources, load_publisher};
 use crate::control::ControlMetrics;
@@ -61,9 +62,7 @@ impl Live {
 
     /// How often [`Live::tick`] is to be called.
     pub fn interval(&self) -> Duration {
-        const TICK: Duration = Duration::from_secs(1);
-        let fed = self.notifier.watchdog().map(|time| time / 3);
-        fed.map_or(TICK, |fed| fed.min(TICK))
+        daemon::interval(&self.notifier)
     }
 
     /// The service manager is told that all is bound.
@@ -187,9 +186,7 @@ impl Live {
         let taken = match load_publisher(&self.sources, &Known::new(&modules)) {
             Ok(new) => self.take(new),
             Err(faults) => {
-                for line in faults.to_string().lines() {
-                    log::error!("{line}");
-                }
+                daemon::list(&faults);
                 log::error!("the configuration is refused; the old one stays in force");
                 false
             }
@@ -205,7 +202,7 @@ impl Live {
     fn take(&mut self, new: PublisherConfig) -> bool {
         let mut done = true;
         let differs = self.config.differs(&new);
-        let (mut taken, later): (Vec<&str>, Vec<&str>) =
+        let (mut taken, later): (Vec<&'static str>, Vec<&str>) =
             differs.into_iter().partition(|key| LIVE.contains(key));
         if taken.contains(&"grant") {
             done = self.wired.proves() || new.grants().is_open();
@@ -220,17 +217,9 @@ impl Live {
             }
         }
         if taken.contains(&"log_level") {
-            if self.level.is_fixed() {
-                log::warn!("log_level: the command line or RUST_LOG has the last word");
-                taken.retain(|key| *key != "log_level");
-            } else {
-                self.level.set(&new.log_level);
-            }
+            daemon::set_level(&self.level, &new.log_level, &mut taken);
         }
-        if !later.is_empty() {
-            let keys = later.join(", ");
-            log::warn!("these keys take effect at the next start: {keys}");
-        }
+        daemon::put_off(&later);
         for warning in new.warnings() {
             log::warn!("{warning}");
         }
