@@ -112,19 +112,10 @@ impl Live {
         let reasons = self.look();
         let service = self.wired.service();
         let (subscribers, topics_not_listed) = service.audience.largest(TOPICS);
-        let mut parts: BTreeMap<Part, Counted> = BTreeMap::new();
-        for (name, samples) in self.wired.counted() {
-            let part = match name {
-                "requests" => Part::Requests,
-                "monitors" => Part::Monitors,
-                "sync" => Part::Sync,
-                "gate" => Part::Gate,
-                "grants" => Part::Grants,
-                "peers" => Part::Peers,
-                _ => Part::Service,
-            };
-            parts.insert(part, Counted(samples));
-        }
+        let counted = self.wired.counted().into_iter();
+        let mut parts: BTreeMap<Part, Counted> = counted
+            .map(|(part, samples)| (part, Counted(samples)))
+            .collect();
         if let Some(source) = self.wired.sources().first() {
             parts.insert(Part::Workers, Counted(source.metrics.each()));
         }

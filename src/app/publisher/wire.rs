@@ -29,6 +29,7 @@ use crate::publisher::version::VersionField;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{Source, SubscriberApi};
 use crate::replica::Row;
+use crate::status::Part;
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
 use crate::store::{self, PUBLISHER_TABLE};
@@ -336,17 +337,17 @@ impl Wired {
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 7] {
+    pub fn counted(&self) -> [(Part, Vec<Sample>); 7] {
         let gated = self.gated.as_ref();
         let synced = self.synced.as_ref();
         [
-            ("requests", self.requests.each()),
-            ("monitors", self.monitored.each()),
-            ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
-            ("service", self.service.metrics.each()),
-            ("peers", self.service.peers.each()),
-            ("gate", gated.map_or_else(Vec::new, |gated| gated.each())),
-            ("grants", self.permits.metrics.each()),
+            (Part::Requests, self.requests.each()),
+            (Part::Monitors, self.monitored.each()),
+            (Part::Sync, synced.map_or_else(Vec::new, |synced| synced.each())),
+            (Part::Service, self.service.metrics.each()),
+            (Part::Peers, self.service.peers.each()),
+            (Part::Gate, gated.map_or_else(Vec::new, |gated| gated.each())),
+            (Part::Grants, self.permits.metrics.each()),
         ]
     }
 }
