@@ -4,6 +4,7 @@ mod desk;
 mod ends;
 mod handle;
 mod live;
+mod state;
 mod vigil;
 mod wire;
 
