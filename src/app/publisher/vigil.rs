@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::wire::Wired;
 use crate::config::PublisherConfig;
+use crate::publisher::peers::Peers;
 use crate::util::pulse::{Pulse, Watched};
 use crate::util::thread::Handle;
 
@@ -79,6 +80,8 @@ impl Vigil {
         let is_gone =
             |seen: Option<Seen>| seen.is_some_and(|seen| !seen.runs || seen.at_it >= late);
         let has_ended = |seen: Option<Seen>| seen.is_none_or(|seen| !seen.runs);
+        // It waits for nothing but to be asked, so that it does not beat.
+        let follows = |peers: &Peers| peers.thread.is_running();
         // It keeps the lease too, which has run out by the time that the store is waited for so long.
         let patience = config.publisher_timeout.min(config.stuck_timeout);
         let blocked =
@@ -101,6 +104,11 @@ impl Vigil {
             (
                 has_ended(monitors),
                 "the monitors, which also keep the lease, have ended",
+            ),
+            (
+                !wired.following().is_none_or(follows),
+                "the thread that follows other publishers has ended: their rows are not taken over \
+                 until a restart",
             ),
         ];
         let waits = [

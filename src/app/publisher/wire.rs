@@ -212,6 +212,11 @@ impl Wired {
         self.peers.as_ref().map_or_else(Vec::new, Peers::each)
     }
 
+    /// Who follows other publishers, if any are named.
+    pub fn following(&self) -> Option<&Peers> {
+        self.peers.as_ref()
+    }
+
     /// Looks for nodes that were authorised, or are so no longer.
     pub fn look_at_keys(&self) {
         if let Some(gate) = &self.gate {
