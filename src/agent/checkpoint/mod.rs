@@ -132,6 +132,17 @@ impl Checkpoints {
         })
     }
 
+    /// Whether its thread runs; one that has ended does not begin again.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Ends the thread, as a panic would.
+    #[cfg(test)]
+    pub(super) fn break_down(&self) {
+        assert!(self.stop.as_ref().is_some_and(|stop| stop.send(()).is_ok()));
+    }
+
     /// Writes the last one; to be followed by [`Checkpoints::join_by`].
     pub fn finish(&mut self) {
         self.stop = None;
