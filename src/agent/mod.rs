@@ -220,17 +220,17 @@ impl Agent {
         }
     }
 
-    /// The thread that reads the northbound store: whether it runs, and whether it gets on.
-    fn northbound_thread(&self) -> Option<(bool, &Pulse)> {
-        let northbound = self.northbound.as_ref()?;
-        Some((northbound.is_running(), northbound.pulse()))
-    }
-
-    /// The thread that writes checkpoints, as that one. A disk that hangs is not its fault, and no reason
-    /// for a restart: it counts as at rest.
-    fn checkpoint_thread(&self) -> Option<(bool, &Pulse)> {
-        let checkpoints = self.checkpoints.as_ref()?;
-        Some((checkpoints.is_running(), checkpoints.pulse()))
+    /// The threads beside readers and lanes: whether each runs and, where it may be stuck for good,
+    /// whether it gets on. A checkpoint that waits for the disk keeps nobody waiting.
+    fn threads(&self) -> impl Iterator<Item = (&'static str, bool, Option<&Pulse>)> {
+        let northbound = self.northbound.as_ref();
+        let northbound =
+            northbound.map(|each| ("northbound", each.is_running(), Some(each.pulse())));
+        let checkpoint = self.checkpoints.as_ref();
+        let checkpoint = checkpoint.map(|each| ("checkpoint", each.is_running(), None));
+        let lookout = self.lookout.as_ref();
+        let lookout = lookout.map(|each| ("lookout", each.is_running(), None));
+        [northbound, checkpoint, lookout].into_iter().flatten()
     }
 
     /// The subscriber, to add and remove publishers and topics.

@@ -132,15 +132,11 @@ impl Vigil {
             (lane.name(), state, handle.pulse())
         });
         see(&mut self.handlers, lanes, stuck_after, now);
-        let northbound = agent.northbound_thread().map(|(runs, pulse)| {
+        let resting = Pulse::default();
+        let threads = agent.threads().map(|(name, runs, pulse)| {
             let state = if runs { State::Well } else { State::Stopped };
-            ("northbound", state, pulse)
+            (name, state, pulse.unwrap_or(&resting))
         });
-        let checkpoint = agent.checkpoint_thread().map(|(runs, pulse)| {
-            let state = if runs { State::Well } else { State::Stopped };
-            ("checkpoint", state, pulse)
-        });
-        let threads = northbound.into_iter().chain(checkpoint);
         see(&mut self.threads, threads, stuck_after, now);
         self.health(now)
     }
@@ -206,7 +202,13 @@ fn see<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::agent::follower::ZmqSync;
+    use crate::agent::{Parts, RecoveryParts, checkpoint, recovery};
+    use crate::pubsub::SubscriberOptions;
+    use crate::pubsub::driver::memory::MemoryNetwork;
 
     #[test]
     fn what_is_wrong_is_told_with_its_time() {
@@ -241,5 +243,42 @@ mod tests {
         assert_eq!(health.reasons, ["handler log is stuck, for 0 s"]);
         lane.rest();
         assert!(look(State::Well, State::Well, at(16)).is_ready());
+    }
+
+    /// Such a thread ends by a panic.
+    #[test]
+    fn a_thread_that_ended_is_missed() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Agent::start(Parts {
+            driver: Box::new(MemoryNetwork::new()),
+            subscriber: SubscriberOptions::default(),
+            publishers: Vec::new(),
+            discovery: None,
+            topics: Vec::new(),
+            recovery: Some(RecoveryParts {
+                transport: Arc::new(ZmqSync::new(&zmq::Context::new(), None)),
+                options: recovery::Options::default(),
+                sync_timeout: Duration::ZERO,
+                legacy_resync: Duration::from_secs(600),
+                northbound: None,
+                checkpoint: Some(checkpoint::Options {
+                    folder: folder.path().into(),
+                    every: Duration::from_secs(600),
+                }),
+            }),
+            handlers: Vec::new(),
+            stop_timeout: Duration::from_secs(1),
+        })
+        .unwrap();
+        let (mut vigil, limit) = (Vigil::default(), Duration::from_secs(600));
+        let mut reasons = || vigil.look(&agent, limit, Instant::now()).reasons;
+        assert_eq!(reasons(), ["there is no publisher"]);
+        agent.checkpoints.as_ref().unwrap().break_down();
+        let until = Instant::now() + Duration::from_secs(20);
+        let missed = |reason: &String| reason.starts_with("thread checkpoint does not run");
+        while !reasons().iter().any(missed) {
+            assert!(Instant::now() < until, "{:?}", reasons());
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }

@@ -4,12 +4,12 @@ mod desk;
 mod ends;
 mod handle;
 mod live;
+mod state;
 mod vigil;
 mod wire;
 
 use std::error::Error;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Parser;
@@ -18,16 +18,15 @@ use crossbeam_channel::{Receiver, select, tick};
 use self::desk::PublisherDesk;
 use self::live::Live;
 use self::wire::{Front, Wired};
-use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
+use super::daemon::{self, DaemonArgs, Doors, Place, STOP_MARGIN};
+use super::{CONFIG_FAULT, logging};
 use crate::config::{Known, PublisherConfig, load_publisher};
-use crate::control::{self, Control, Job};
-use crate::exporter::Exporter;
+use crate::control::{self, Job};
 use crate::handler::registry::Registry;
 use crate::status;
 use crate::util::descriptors;
 use crate::util::shutdown::{self, Requests};
 use crate::util::systemd::Notifier;
-use crate::util::users::Users;
 
 pub use self::handle::{OpenError, PublisherHandle};
 
@@ -61,9 +60,9 @@ pub fn main() -> ExitCode {
         return ExitCode::from(CONFIG_FAULT);
     }
     if let Err(faults) = config.keys() {
-        return super::key_faults(&faults);
+        return daemon::key_faults(&faults);
     }
-    super::logged(&args.daemon, &config.log_level, |level| {
+    daemon::logged(&args.daemon, &config.log_level, |level| {
         serve(&args.daemon, &config, level)
     })
 }
@@ -104,30 +103,21 @@ fn serve(
     let wired = Wired::new(config, &zmq::Context::new(), Front::Workers)?;
     let (calls, jobs) = control::calls();
     let mut live = Live::new(wired, config.clone(), args.sources(), level, notifier);
-    let desk = Arc::new(PublisherDesk { live: calls });
-    let control = Control::open(
-        &control::Options {
-            run_dir: config.run_dir.clone(),
-            daemon: "publisher",
-            group: config.socket_group.clone(),
-            users: Users::told(&config.socket_users, "socket_users")?,
-        },
-        Arc::clone(&live.control),
-        Arc::<PublisherDesk>::clone(&desk),
-    )?;
-    let exporter = match config.metrics_address {
-        Some(address) => Some(Exporter::start(address, Arc::clone(&live.exporter), desk)?),
-        None => None,
+    let place = Place {
+        daemon: "publisher",
+        run_dir: &config.run_dir,
+        group: &config.socket_group,
+        users: &config.socket_users,
+        metrics: config.metrics_address,
     };
+    let desk = PublisherDesk { live: calls };
+    let doors = Doors::open(&place, &live.control, &live.exporter, desk)?;
     log::info!(
         "fanfare-publisher {} sends on {}",
         env!("CARGO_PKG_VERSION"),
         config.bind
     );
-    log::info!("control socket {}", control.path().display());
-    if let Some(exporter) = &exporter {
-        log::info!("metrics on http://{}/metrics", exporter.address());
-    }
+    doors.announce();
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
@@ -136,8 +126,7 @@ fn serve(
     live.stopping();
     // Whoever still asks is told that it stops.
     drop(jobs);
-    drop(exporter);
-    drop(control);
+    drop(doors);
     let mut wired = live.wired;
     let in_time = wired.stop_by(deadline);
     for line in status::publisher_summary(&wired.sources(), &wired.counted()) {

@@ -17,7 +17,7 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 /// Watches over lanes until it is dropped.
 #[derive(Debug)]
 pub struct Lookout {
-    _thread: Handle,
+    thread: Handle,
 }
 
 impl Lookout {
@@ -57,8 +57,13 @@ impl Lookout {
             late: "the lookout over handlers does not end; left behind",
         };
         Ok(Some(Lookout {
-            _thread: Handle::new(thread, ending),
+            thread: Handle::new(thread, ending),
         }))
+    }
+
+    /// Whether its thread runs; one that has ended does not begin again.
+    pub fn is_running(&self) -> bool {
+        self.thread.is_running()
     }
 }
 

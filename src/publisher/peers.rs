@@ -87,10 +87,20 @@ pub struct Peer {
     pub followed: Option<Arc<Followed>>,
 }
 
+/// What the thread that owns the subscriber is asked.
+enum Command {
+    /// Subscribe to these topics.
+    Topics(Vec<Arc<str>>),
+    #[cfg(test)]
+    Break,
+}
+
 /// The publishers that are followed. Dropping it ends that.
 pub struct Peers {
-    /// The thread that owns the subscriber.
+    /// The thread that owns the subscriber. It waits for nothing but to be asked.
     pub thread: Handle,
+    #[cfg(test)]
+    commands: Sender<Command>,
     sources: Vec<Arc<Source>>,
     shared: Arc<Shared>,
 }
@@ -108,10 +118,10 @@ impl Peers {
             }
         }
         subscriber.register_topic(SEND_ALL)?;
-        let (topics_to, topics) = unbounded();
+        let (commands, inbox) = unbounded();
         let rows: Arc<dyn Rows> = Arc::new(Front {
             heard: parts.heard.clone(),
-            topics: topics_to,
+            commands: commands.clone(),
         });
         let shared = Shared::new(Arc::clone(&rows), 0, Duration::ZERO, Vec::new());
         let shared = Arc::new(shared);
@@ -130,7 +140,7 @@ impl Peers {
         subscriber.daemonize()?;
         let sources = subscriber.sources();
         let (stop, stopped) = bounded(0);
-        let run = move || subscribe(subscriber, &topics, &stopped);
+        let run = move || subscribe(subscriber, &inbox, &stopped);
         let thread = Thread::spawn("peers", run).map_err(|error| PubSubError::System {
             what: "cannot follow other publishers".into(),
             why: error.to_string(),
@@ -143,9 +153,16 @@ impl Peers {
         };
         Ok(Peers {
             thread: Handle::new(thread, ending),
+            #[cfg(test)]
+            commands,
             sources,
             shared,
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn break_down(&self) {
+        assert!(self.commands.send(Command::Break).is_ok());
     }
 
     /// Each of them, by address.
@@ -170,15 +187,15 @@ impl Peers {
 /// of the topic may come from any.
 fn subscribe(
     mut subscriber: Box<dyn SubscriberApi>,
-    topics: &Receiver<Vec<Arc<str>>>,
+    commands: &Receiver<Command>,
     stopped: &Receiver<()>,
 ) {
     let mut known = HashSet::new();
     loop {
         crossbeam_channel::select! {
             recv(stopped) -> _ => break,
-            recv(topics) -> names => match names {
-                Ok(names) => {
+            recv(commands) -> command => match command {
+                Ok(Command::Topics(names)) => {
                     for name in names {
                         if known.len() >= MAX_SUBSCRIBED || !known.insert(Arc::clone(&name)) {
                             continue;
@@ -188,6 +205,8 @@ fn subscribe(
                         }
                     }
                 }
+                #[cfg(test)]
+                Ok(Command::Break) => panic!("as the test wants it"),
                 Err(_) => break,
             },
         }
@@ -198,7 +217,7 @@ fn subscribe(
 /// Takes the rows of followers on their readers' threads.
 struct Front {
     heard: Sender<Heard>,
-    topics: Sender<Vec<Arc<str>>>,
+    commands: Sender<Command>,
 }
 
 impl Rows for Front {
@@ -208,7 +227,7 @@ impl Rows for Front {
     }
 
     fn topics(&self, topics: Vec<Arc<str>>) {
-        if self.topics.send(topics).is_err() {
+        if self.commands.send(Command::Topics(topics)).is_err() {
             log::debug!("topics of another publisher come too late: it is followed no longer");
         }
     }

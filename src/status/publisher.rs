@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::counted::Counted;
 use crate::publisher::peers::Peer;
@@ -116,8 +116,7 @@ impl PeerReport {
 }
 
 /// A part of a publisher service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// The one thread every event goes through: journal, sending.
     Service,
@@ -143,4 +142,30 @@ pub enum Part {
     Publisher,
     /// The process.
     Process,
+}
+
+impl Part {
+    /// Its name in reports and in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Part::Service => "service",
+            Part::Requests => "requests",
+            Part::Workers => "workers",
+            Part::Sync => "sync",
+            Part::Gate => "gate",
+            Part::Grants => "grants",
+            Part::Peers => "peers",
+            Part::Monitors => "monitors",
+            Part::Control => "control",
+            Part::Exporter => "exporter",
+            Part::Publisher => "publisher",
+            Part::Process => "process",
+        }
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }

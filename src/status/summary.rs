@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::publisher::Part;
 use crate::agent::follower::Followed;
 use crate::dispatch::{Hub, LaneMetrics};
 use crate::event::codec::Malformed;
@@ -34,11 +35,11 @@ pub fn summary(
 
 /// One line for the workers' side and one for each part of the publisher service that counted
 /// anything.
-pub fn publisher_summary(sources: &[Arc<Source>], parts: &[(&str, Vec<Sample>)]) -> Vec<String> {
+pub fn publisher_summary(sources: &[Arc<Source>], parts: &[(Part, Vec<Sample>)]) -> Vec<String> {
     let mut lines: Vec<String> = sources.iter().map(|source| publisher(source)).collect();
     let counted = |samples: &[Sample]| samples.iter().any(|sample| sample.value > 0);
     let parts = parts.iter().filter(|(_, samples)| counted(samples));
-    lines.extend(parts.map(|(name, samples)| line(name, samples)));
+    lines.extend(parts.map(|(part, samples)| line(part.as_str(), samples)));
     lines
 }
 

@@ -22,7 +22,6 @@ use crate::dispatch::Hub;
 use crate::event::{Event, EventBatch};
 use crate::replica::{Cursor, Replica};
 use crate::util::atomic_file::AtomicFile;
-use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
 
 pub use file::BadCheckpoint;
@@ -100,7 +99,6 @@ pub fn restore(folder: &Path, topics: &HashSet<String>, hub: &Hub) -> Vec<Positi
 pub struct Checkpoints {
     stop: Option<Sender<()>>,
     thread: Thread,
-    pulse: Pulse,
     /// What it counts.
     pub metrics: Arc<CheckpointMetrics>,
 }
@@ -130,7 +128,6 @@ impl Checkpoints {
         Ok(Checkpoints {
             stop: Some(stop),
             thread,
-            pulse: Pulse::default(),
             metrics,
         })
     }
@@ -140,9 +137,10 @@ impl Checkpoints {
         !self.thread.is_finished()
     }
 
-    /// Always at rest.
-    pub fn pulse(&self) -> &Pulse {
-        &self.pulse
+    /// Ends the thread, as a panic would.
+    #[cfg(test)]
+    pub(super) fn break_down(&self) {
+        assert!(self.stop.as_ref().is_some_and(|stop| stop.send(()).is_ok()));
     }
 
     /// Writes the last one; to be followed by [`Checkpoints::join_by`].

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::live::Live;
-use crate::config::log_filter_fault;
+use crate::app::daemon::{self, ill};
 use crate::control::{Answer, Calls, Code, Desk, Fed, Feed, Refusal, Request};
 use crate::dispatch::onlook::{Onlooker, Seen};
 use crate::dispatch::{Filter, Hub, LaneHandle, Quarantined};
@@ -86,21 +86,7 @@ impl Desk for AgentDesk {
                     .map(|handle| release(handle, table.as_deref(), key.as_deref()));
                 Ok(Answer::Done(json!({"released": released.sum::<usize>()})))
             }
-            Request::LogLevel { level } => {
-                if let Some(level) = &level
-                    && let Some(fault) = log_filter_fault(level)
-                {
-                    return Err(Refusal::new(Code::Invalid, fault));
-                }
-                let level = self.live.ask(move |live| {
-                    if let Some(level) = level {
-                        live.level().set(&level);
-                        log::info!("an operator has set log_level to {level}");
-                    }
-                    live.level().get()
-                })?;
-                Ok(Answer::Done(json!({"level": level})))
-            }
+            Request::LogLevel { level } => daemon::log_level(&self.live, level, Live::level),
         }
     }
 }
@@ -280,8 +266,4 @@ impl Exhibit for AgentDesk {
             false => Err(Ill(health.reasons)),
         }
     }
-}
-
-fn ill(why: Refusal) -> Ill {
-    Ill(vec![why.message])
 }

@@ -8,6 +8,7 @@ use super::parts::{defaults, lane};
 use crate::agent::Agent;
 use crate::agent::topics::OPERATOR;
 use crate::agent::vigil::{Health, Vigil};
+use crate::app::daemon;
 use crate::app::logging::Level;
 use crate::config::{AgentConfig, Known, Ready, Sources, load_agent};
 use crate::control::ControlMetrics;
@@ -66,9 +67,7 @@ impl Live {
 
     /// How often [`Live::tick`] is to be called.
     pub fn interval(&self) -> Duration {
-        const TICK: Duration = Duration::from_secs(1);
-        let fed = self.notifier.watchdog().map(|time| time / 3);
-        fed.map_or(TICK, |fed| fed.min(TICK))
+        daemon::interval(&self.notifier)
     }
 
     /// Looks at everything and tells the service manager. Its watchdog is fed by this, and only
@@ -166,9 +165,7 @@ impl Live {
         let taken = match load_agent(&self.sources, &known) {
             Ok(new) => self.take(new),
             Err(faults) => {
-                for line in faults.to_string().lines() {
-                    log::error!("{line}");
-                }
+                daemon::list(&faults);
                 log::error!("the configuration is refused; the old one stays in force");
                 false
             }
@@ -195,12 +192,7 @@ impl Live {
         let mut change = Change::between(&self.config, &new);
         let mut failed: Vec<String> = Vec::new();
         if let Some(level) = &change.log_level {
-            if self.level.is_fixed() {
-                log::warn!("log_level: the command line or RUST_LOG has the last word");
-                change.taken.retain(|key| *key != "log_level");
-            } else {
-                self.level.set(level);
-            }
+            daemon::set_level(&self.level, level, &mut change.taken);
         }
         self.config.take_over(&change.taken, &new);
         let selective = self.config.enable_selective_topology_distribution;
@@ -238,10 +230,7 @@ impl Live {
                 }
             }
         }
-        if !change.later.is_empty() {
-            let keys = change.later.join(", ");
-            log::warn!("these keys take effect at the next start: {keys}");
-        }
+        daemon::put_off(&change.later);
         for warning in new.warnings() {
             log::warn!("{warning}");
         }

@@ -14,17 +14,16 @@ use crossbeam_channel::{Receiver, never, select, tick};
 
 use self::desk::AgentDesk;
 use self::live::Live;
-use super::{CONFIG_FAULT, DaemonArgs, STOP_MARGIN, logging};
+use super::daemon::{self, DaemonArgs, Doors, Place, STOP_MARGIN};
+use super::{CONFIG_FAULT, logging};
 use crate::agent::Agent;
 use crate::config::{AgentConfig, Known, load_agent};
-use crate::control::{self, Control, Job};
-use crate::exporter::Exporter;
+use crate::control::{self, Job};
 use crate::handler::registry::Registry;
 use crate::security::party::NodeKeys;
 use crate::status;
 use crate::util::shutdown::{self, Requests};
 use crate::util::systemd::Notifier;
-use crate::util::users::Users;
 
 /// Follows every publisher and runs the local handlers.
 #[derive(Debug, Parser)]
@@ -53,10 +52,10 @@ pub fn run(modules: Registry) -> ExitCode {
     };
     let keys = match config.keys() {
         Ok(keys) => keys.map(Arc::new),
-        Err(faults) => return super::key_faults(&faults),
+        Err(faults) => return daemon::key_faults(&faults),
     };
     let level = config.log_level.clone();
-    super::logged(&args.daemon, &level, |level| {
+    daemon::logged(&args.daemon, &level, |level| {
         serve(&args.daemon, config, keys, modules, level)
     })
 }
@@ -85,32 +84,23 @@ fn serve(
         level,
         notifier,
     );
-    let desk = Arc::new(AgentDesk { live: calls, hub });
-    // After the agent: whoever can ask is answered at once.
-    let control = Control::open(
-        &control::Options {
-            run_dir: config.run_dir.clone(),
-            daemon: "agent",
-            group: config.socket_group.clone(),
-            users: Users::told(&config.socket_users, "socket_users")?,
-        },
-        Arc::clone(&live.control),
-        Arc::<AgentDesk>::clone(&desk),
-    )?;
-    let exporter = match config.metrics_address {
-        Some(address) => Some(Exporter::start(address, Arc::clone(&live.exporter), desk)?),
-        None => None,
+    let place = Place {
+        daemon: "agent",
+        run_dir: &config.run_dir,
+        group: &config.socket_group,
+        users: &config.socket_users,
+        metrics: config.metrics_address,
     };
+    let desk = AgentDesk { live: calls, hub };
+    // After the agent: whoever can ask is answered at once.
+    let doors = Doors::open(&place, &live.control, &live.exporter, desk)?;
     log::info!(
         "fanfare-agent {} started: {} publishers, {} handlers",
         env!("CARGO_PKG_VERSION"),
         config.publishers.len(),
         config.handler.len()
     );
-    log::info!("control socket {}", control.path().display());
-    if let Some(exporter) = &exporter {
-        log::info!("metrics on http://{}/metrics", exporter.address());
-    }
+    doors.announce();
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
@@ -118,8 +108,7 @@ fn serve(
     live.stopping();
     // Whoever still asks is told that it stops.
     drop(jobs);
-    drop(exporter);
-    drop(control);
+    drop(doors);
     stop(live.agent);
     Ok(())
 }

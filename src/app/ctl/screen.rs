@@ -83,6 +83,15 @@ impl Table {
             .push(cells.map(|(place, cell)| (tone(place), cell)).collect());
     }
 
+    /// Puts it below what is there, after an empty line; nothing when it has no rows.
+    pub fn put_below(&self, out: &mut String, paint: Paint) {
+        let text = self.render(paint);
+        if !text.is_empty() {
+            out.push('\n');
+            out.push_str(&text);
+        }
+    }
+
     /// As text; nothing when it has no rows. Numbers stand to the right.
     pub fn render(&self, paint: Paint) -> String {
         if self.rows.is_empty() {

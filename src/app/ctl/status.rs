@@ -55,7 +55,21 @@ pub fn head(name: &str, good: &str, report: &Value, paint: Paint) -> String {
 /// The whole for people.
 pub fn render(report: &Value, paint: Paint) -> String {
     let mut out = head("fanfare-agent", "in step", report, paint);
-    let mut publishers = Table::new(&[
+    let followed = list(&report["publishers"]);
+    for table in [
+        publishers(followed),
+        forbidden(followed),
+        handlers(list(&report["handlers"])),
+        topics(list(&report["topics"])),
+    ] {
+        table.put_below(&mut out, paint);
+    }
+    out
+}
+
+/// The publishers that are followed.
+fn publishers(publishers: &[Value]) -> Table {
+    let mut table = Table::new(&[
         "PUBLISHER",
         "STATE",
         "SINCE",
@@ -70,10 +84,10 @@ pub fn render(report: &Value, paint: Paint) -> String {
         "SNAPSHOTS",
         "CONNECTS",
     ]);
-    for publisher in list(&report["publishers"]) {
+    for publisher in publishers {
         let (counters, recovery) = (&publisher["counters"], &publisher["recovery"]);
         let state = text(&publisher["state"]);
-        publishers.row(
+        table.row(
             Some((1, tone(&state))),
             vec![
                 text(&publisher["uri"]),
@@ -92,16 +106,25 @@ pub fn render(report: &Value, paint: Paint) -> String {
             ],
         );
     }
-    let mut forbidden = Table::new(&["NOT GRANTED", "TOPIC"]);
-    for publisher in list(&report["publishers"]) {
+    table
+}
+
+/// What publishers do not let this node have.
+fn forbidden(publishers: &[Value]) -> Table {
+    let mut table = Table::new(&["NOT GRANTED", "TOPIC"]);
+    for publisher in publishers {
         for topic in list(&publisher["topics_forbidden"]) {
-            forbidden.row(
+            table.row(
                 Some((0, Tone::Bad)),
                 vec![text(&publisher["uri"]), text(topic)],
             );
         }
     }
-    let mut handlers = Table::new(&[
+    table
+}
+
+fn handlers(handlers: &[Value]) -> Table {
+    let mut table = Table::new(&[
         "HANDLER",
         "STATE",
         "SINCE",
@@ -113,10 +136,10 @@ pub fn render(report: &Value, paint: Paint) -> String {
         "RESYNCS",
         "LAST ERROR",
     ]);
-    for handler in list(&report["handlers"]) {
+    for handler in handlers {
         let counters = &handler["counters"];
         let state = text(&handler["state"]);
-        handlers.row(
+        table.row(
             Some((1, tone(&state))),
             vec![
                 text(&handler["name"]),
@@ -132,15 +155,7 @@ pub fn render(report: &Value, paint: Paint) -> String {
             ],
         );
     }
-    let topics = topics(list(&report["topics"]));
-    for table in [publishers, forbidden, handlers, topics] {
-        let table = table.render(paint);
-        if !table.is_empty() {
-            out.push('\n');
-            out.push_str(&table);
-        }
-    }
-    out
+    table
 }
 
 /// Topics as a table.

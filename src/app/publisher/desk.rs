@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use super::live::Live;
-use crate::config::log_filter_fault;
+use crate::app::daemon::{self, ill};
 use crate::control::{Answer, Calls, Code, Desk, Refusal, Request};
 use crate::exporter::{self, Exhibit, Group, Ill};
 
@@ -20,21 +20,7 @@ impl Desk for PublisherDesk {
                 let report = self.live.ask(|live| live.report())?;
                 Ok(Answer::Done(json!(report)))
             }
-            Request::LogLevel { level } => {
-                if let Some(level) = &level
-                    && let Some(fault) = log_filter_fault(level)
-                {
-                    return Err(Refusal::new(Code::Invalid, fault));
-                }
-                let level = self.live.ask(move |live| {
-                    if let Some(level) = level {
-                        live.level().set(&level);
-                        log::info!("an operator has set log_level to {level}");
-                    }
-                    live.level().get()
-                })?;
-                Ok(Answer::Done(json!({"level": level})))
-            }
+            Request::LogLevel { level } => daemon::log_level(&self.live, level, Live::level),
             Request::Watch { .. }
             | Request::Get { .. }
             | Request::TopicsList {}
@@ -67,8 +53,4 @@ impl Exhibit for PublisherDesk {
             false => Err(Ill(reasons)),
         }
     }
-}
-
-fn ill(why: Refusal) -> Ill {
-    Ill(vec![why.message])
 }

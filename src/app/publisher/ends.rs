@@ -1,6 +1,8 @@
-//! The ends of the publisher service: the network socket, and the socket of workers that push.
+//! The ends of the publisher service: the network sockets, and those of its host: of clients that await
+//! an answer, and of workers that push.
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use crate::publisher::gate::{Bans, Cuts, Gate, GateOptions};
 use crate::publisher::peers::{self, Heard, Peers};
 use crate::publisher::permits::Permits;
 use crate::publisher::reach::Reach;
+use crate::publisher::requests::{RequestOptions, Requests, Submitted};
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
@@ -153,6 +156,22 @@ pub(super) fn peers(
         options: recovery::Options::default(),
         heard,
     })?))
+}
+
+/// The side of clients that await an answer: the socket at `path`, which `socket_group` may use.
+pub(super) fn requests(
+    config: &PublisherConfig,
+    context: &zmq::Context,
+    (path, socket_group): (PathBuf, Option<String>),
+    submitted: Sender<Submitted>,
+) -> Result<Requests, Box<dyn Error>> {
+    let options = RequestOptions {
+        socket_group,
+        socket_users: Users::named(&config.socket_users)?.0,
+        max_event: config.max_message_size,
+        ..RequestOptions::default()
+    };
+    Ok(Requests::start(context, &path, &options, submitted)?)
 }
 
 /// The side of the workers that push.

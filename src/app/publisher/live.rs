@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::vigil::{Health, Vigil};
 use super::wire::Wired;
+use crate::app::daemon;
 use crate::app::logging::Level;
 use crate::config::{Known, PublisherConfig, Sources, load_publisher};
 use crate::control::ControlMetrics;
@@ -61,9 +62,7 @@ impl Live {
 
     /// How often [`Live::tick`] is to be called.
     pub fn interval(&self) -> Duration {
-        const TICK: Duration = Duration::from_secs(1);
-        let fed = self.notifier.watchdog().map(|time| time / 3);
-        fed.map_or(TICK, |fed| fed.min(TICK))
+        daemon::interval(&self.notifier)
     }
 
     /// The service manager is told that all is bound.
@@ -113,19 +112,10 @@ impl Live {
         let reasons = self.look();
         let service = self.wired.service();
         let (subscribers, topics_not_listed) = service.audience.largest(TOPICS);
-        let mut parts: BTreeMap<Part, Counted> = BTreeMap::new();
-        for (name, samples) in self.wired.counted() {
-            let part = match name {
-                "requests" => Part::Requests,
-                "monitors" => Part::Monitors,
-                "sync" => Part::Sync,
-                "gate" => Part::Gate,
-                "grants" => Part::Grants,
-                "peers" => Part::Peers,
-                _ => Part::Service,
-            };
-            parts.insert(part, Counted(samples));
-        }
+        let counted = self.wired.counted().into_iter();
+        let mut parts: BTreeMap<Part, Counted> = counted
+            .map(|(part, samples)| (part, Counted(samples)))
+            .collect();
         if let Some(source) = self.wired.sources().first() {
             parts.insert(Part::Workers, Counted(source.metrics.each()));
         }
@@ -187,9 +177,7 @@ impl Live {
         let taken = match load_publisher(&self.sources, &Known::new(&modules)) {
             Ok(new) => self.take(new),
             Err(faults) => {
-                for line in faults.to_string().lines() {
-                    log::error!("{line}");
-                }
+                daemon::list(&faults);
                 log::error!("the configuration is refused; the old one stays in force");
                 false
             }
@@ -205,7 +193,7 @@ impl Live {
     fn take(&mut self, new: PublisherConfig) -> bool {
         let mut done = true;
         let differs = self.config.differs(&new);
-        let (mut taken, later): (Vec<&str>, Vec<&str>) =
+        let (mut taken, later): (Vec<&'static str>, Vec<&str>) =
             differs.into_iter().partition(|key| LIVE.contains(key));
         if taken.contains(&"grant") {
             done = self.wired.proves() || new.grants().is_open();
@@ -220,17 +208,9 @@ impl Live {
             }
         }
         if taken.contains(&"log_level") {
-            if self.level.is_fixed() {
-                log::warn!("log_level: the command line or RUST_LOG has the last word");
-                taken.retain(|key| *key != "log_level");
-            } else {
-                self.level.set(&new.log_level);
-            }
+            daemon::set_level(&self.level, &new.log_level, &mut taken);
         }
-        if !later.is_empty() {
-            let keys = later.join(", ");
-            log::warn!("these keys take effect at the next start: {keys}");
-        }
+        daemon::put_off(&later);
         for warning in new.warnings() {
             log::warn!("{warning}");
         }

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::wire::Wired;
 use crate::config::PublisherConfig;
+use crate::publisher::peers::Peers;
 use crate::util::pulse::{Pulse, Watched};
 use crate::util::thread::Handle;
 
@@ -23,10 +24,19 @@ pub struct Health {
 /// What is remembered of each thread.
 pub struct Vigil {
     service: Watched,
-    requests: Option<Watched>,
-    sync: Option<Watched>,
-    gate: Option<Watched>,
-    monitors: Option<Watched>,
+    /// In the order of [`parts`].
+    parts: [Option<Watched>; 4],
+}
+
+/// The threads beside the service's that beat, and how: requests, sync, gate and monitors, where there
+/// are such.
+fn parts(wired: &Wired) -> [Option<(&Handle, &Pulse)>; 4] {
+    [
+        wired.requests().map(|part| (&part.thread, &*part.pulse)),
+        wired.sync().map(|part| (&part.thread, &*part.pulse)),
+        wired.gate().map(|part| (&part.thread, &*part.pulse)),
+        wired.monitors().map(|part| (&part.thread, &*part.pulse)),
+    ]
 }
 
 /// A thread as it is now.
@@ -51,10 +61,7 @@ impl Vigil {
         let watched = |pulse: &Pulse| Watched::new(pulse, now);
         Vigil {
             service: watched(&wired.service().pulse),
-            requests: wired.requests().map(|part| watched(&part.pulse)),
-            sync: wired.sync().map(|part| watched(&part.pulse)),
-            gate: wired.gate().map(|part| watched(&part.pulse)),
-            monitors: wired.monitors().map(|part| watched(&part.pulse)),
+            parts: parts(wired).map(|part| part.map(|(_, pulse)| watched(pulse))),
         }
     }
 
@@ -62,23 +69,19 @@ impl Vigil {
     pub fn look(&mut self, wired: &Wired, config: &PublisherConfig, now: Instant) -> Health {
         let service = wired.service();
         let own = Seen::new(&mut self.service, &service.pulse, service.is_running(), now);
-        let seen = |thread: &Handle, pulse: &Pulse, watched: &mut Watched| {
-            Seen::new(watched, pulse, thread.is_running(), now)
-        };
-        let requests = wired.requests().zip(self.requests.as_mut());
-        let requests = requests.map(|(part, watched)| seen(&part.thread, &part.pulse, watched));
-        let sync = wired.sync().zip(self.sync.as_mut());
-        let sync = sync.map(|(part, watched)| seen(&part.thread, &part.pulse, watched));
-        let gate = wired.gate().zip(self.gate.as_mut());
-        let gate = gate.map(|(part, watched)| seen(&part.thread, &part.pulse, watched));
-        let monitors = wired.monitors().zip(self.monitors.as_mut());
-        let monitors = monitors.map(|(part, watched)| seen(&part.thread, &part.pulse, watched));
+        let mut known = self.parts.iter_mut();
+        let [requests, sync, gate, monitors] = parts(wired).map(|part| {
+            let ((thread, pulse), watched) = part.zip(known.next()?.as_mut())?;
+            Some(Seen::new(watched, pulse, thread.is_running(), now))
+        });
 
         let stuck = own.at_it >= config.stuck_timeout;
         let late = config.stuck_timeout.clamp(LATE.0, LATE.1);
         let is_gone =
             |seen: Option<Seen>| seen.is_some_and(|seen| !seen.runs || seen.at_it >= late);
         let has_ended = |seen: Option<Seen>| seen.is_none_or(|seen| !seen.runs);
+        // It waits for nothing but to be asked, so that it does not beat.
+        let follows = |peers: &Peers| peers.thread.is_running();
         // It keeps the lease too, which has run out by the time that the store is waited for so long.
         let patience = config.publisher_timeout.min(config.stuck_timeout);
         let blocked =
@@ -101,6 +104,11 @@ impl Vigil {
             (
                 has_ended(monitors),
                 "the monitors, which also keep the lease, have ended",
+            ),
+            (
+                !wired.following().is_none_or(follows),
+                "the thread that follows other publishers has ended: their rows are not taken over \
+                 until a restart",
             ),
         ];
         let waits = [

@@ -3,39 +3,38 @@
 //! It is the same service in `fanfare-publisher` and in a process that publishes by itself
 //! (`pub_sub_use_multiproc = false`); only its front differs.
 
-use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 
-use super::ends::{self, gate, ingress, network, reachable, sync_service};
+use super::ends::{self, gate, ingress, network, requests, sync_service};
+use super::state::{KnownRows, State, beside};
 use crate::config::{KeyFault, PublisherConfig};
+use crate::event::EventBatch;
 use crate::metrics::Sample;
 use crate::publisher::gate::{Bans, Cuts, Gate, GateMetrics};
 use crate::publisher::group::Rules;
-use crate::publisher::history::{self, History, Moment};
+use crate::publisher::history::History;
 use crate::publisher::lease::Identity;
 use crate::publisher::monitor::{MonitorMetrics, MonitorOptions, Monitors};
-use crate::publisher::peers::{self, Peer, Peers};
+use crate::publisher::peers::{self, Heard, Peer, Peers};
 use crate::publisher::permits::Permits;
-use crate::publisher::requests::{RequestMetrics, RequestOptions, Requests};
+use crate::publisher::requests::{RequestMetrics, Requests, Submitted};
 use crate::publisher::service::{self, Service};
 use crate::publisher::submit::request_path;
-use crate::publisher::sync::{SyncMetrics, SyncService};
+use crate::publisher::sync::{Asked, SyncMetrics, SyncService};
 use crate::publisher::version::VersionField;
 use crate::pubsub::endpoint::Endpoint;
-use crate::pubsub::{Source, SubscriberApi};
-use crate::replica::Row;
+use crate::pubsub::{PublisherApi, Source, SubscriberApi};
+use crate::status::Part;
+use crate::store;
 use crate::store::publisher_row::id_text;
 use crate::store::registry::StoreOptions;
-use crate::store::{self, PUBLISHER_TABLE};
-use crate::util::group;
-use crate::util::lock_file::{LockError, LockFile};
+use crate::util::lock_file::LockFile;
 use crate::util::thread::Thread;
-use crate::util::users::Users;
 
 /// Everything that runs.
 pub struct Wired {
@@ -75,6 +74,19 @@ pub fn own_path(config: &PublisherConfig) -> PathBuf {
     beside(&config.publisher_multiproc_socket, ".own")
 }
 
+impl Front {
+    /// The request socket, and the group that may use it beside this process's user.
+    fn socket(self, config: &PublisherConfig) -> (PathBuf, Option<String>) {
+        match self {
+            Front::Workers => (
+                request_path(&config.publisher_multiproc_socket),
+                Some(config.socket_group.clone()),
+            ),
+            Front::Process => (own_path(config), None),
+        }
+    }
+}
+
 /// Batches of pushed events that may wait for the service.
 const PUSHED_WAITING: usize = 64;
 
@@ -94,43 +106,11 @@ impl Wired {
         context: &zmq::Context,
         front: Front,
     ) -> Result<Self, Box<dyn Error>> {
-        let group = Some(config.socket_group.as_str());
-        for (folder, group) in [(&config.state_dir, None), (&config.run_dir, group)] {
-            group::folder(folder, group)
-                .map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
-        }
         // Before anything is bound: a second service is told who the first is, whatever their
         // fronts.
-        let lock = LockFile::acquire(&beside(&config.publisher_multiproc_socket, ".pid"))?;
-        let history = History::open(history_options(config), Moment::now())?;
-        let identity = Identity {
-            id: history.id(),
-            uri: reachable(config),
-            incarnation: history.incarnation(),
-            instance: fastrand::u64(..),
-        };
-        let (id, uri) = (id_text(&identity.id), identity.uri.clone());
-        let id_lock = sole(config, &id)?;
-        log::info!(
-            "publisher {}, incarnation {}, {} rows, last event {}",
-            id_text(&identity.id),
-            identity.incarnation,
-            history.rows().len(),
-            history.head()
-        );
-        let mut tables = config.monitor_tables.clone();
-        let listed = tables.iter().any(|table| table == PUBLISHER_TABLE);
-        if !listed {
-            tables.push(PUBLISHER_TABLE.to_owned());
-        }
-        let mut known = current_rows(&history, &tables);
-        if let Some(publishers) = known.get_mut(PUBLISHER_TABLE)
-            && !listed
-        {
-            // The store of this host knows no others: those were published as events, and that they
-            // are not in the store does not mean that they are gone.
-            publishers.retain(|key, _| *key == id_text(&identity.id));
-        }
+        let state = State::open(config)?;
+        let (id, uri) = (id_text(&state.identity.id), state.identity.uri.clone());
+        let monitored = state.monitored(config);
 
         // Before anything is bound: libzmq asks nobody where there is nobody yet.
         let keys = config.keys().map_err(|faults| said(&faults))?;
@@ -142,78 +122,27 @@ impl Wired {
         let proves = key.is_some() && matches!(config.bind, Endpoint::Tcp { .. });
         let permits = Arc::new(Permits::new(config.grants()));
         let publisher = network(config, context, key.clone())?;
-        let (pushed_to, pushed) = bounded(PUSHED_WAITING);
-        let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
-        let (monitored_to, monitored) = bounded(MONITORED_WAITING);
-        // Not bounded here: the sync service bounds how much it asks.
-        let (ask_to, asks) = unbounded();
-        let (heard_to, heard) = peers::channel();
-        let service = Service::start(service::Parts {
+        let (ways, parts) = parts(
+            config,
             publisher,
-            history,
-            pushed,
-            submitted,
-            monitored,
-            asks,
-            heard,
-            sync_endpoint: config.sync_told(),
-            cuts: cuts.clone(),
-            bans,
-            permits: Arc::clone(&permits),
-            rules: Rules {
-                version_field: Some(config.version_field.as_str())
-                    .filter(|name| !name.is_empty())
-                    .map(VersionField::new),
-                selective: config.enable_selective_topology_distribution,
-            },
-            hello_interval: config.hello_interval,
-            max_idle_time: config.max_idle_time,
-        })?;
-        let (path, socket_group) = match front {
-            Front::Workers => (
-                request_path(&config.publisher_multiproc_socket),
-                Some(config.socket_group.clone()),
-            ),
-            Front::Process => (own_path(config), None),
-        };
-        let clients = Requests::start(
-            context,
-            &path,
-            &RequestOptions {
-                socket_group,
-                socket_users: Users::named(&config.socket_users)?.0,
-                max_event: config.max_message_size,
-                ..RequestOptions::default()
-            },
-            submit_to,
-        )?;
+            state.history,
+            (bans, cuts.clone()),
+            Arc::clone(&permits),
+        );
+        // Before those that give it work.
+        let service = Service::start(parts)?;
+        let clients = requests(config, context, front.socket(config), ways.submitted)?;
         let sync = sync_service(
             config,
             context,
-            ask_to,
+            ways.asks,
             (key, cuts),
             (&permits, &service.reach),
         )?;
-        let peers = ends::peers(config, context, peer_keys, heard_to)?;
-        let store = store::registry::find(&config.nb_store)
-            .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
-        let store = (store.open)(&StoreOptions {
-            state_dir: config.state_dir.clone(),
-        })?;
-        let monitors = Monitors::start(
-            MonitorOptions {
-                tables,
-                poll_time: config.monitor_table_poll_time,
-                publisher_timeout: config.publisher_timeout,
-                identity,
-                known: Box::new(move |table| known.remove(table)),
-                seed: None,
-            },
-            store,
-            monitored_to,
-        )?;
+        let peers = ends::peers(config, context, peer_keys, ways.heard)?;
+        let monitors = monitors(config, state.identity, monitored, ways.monitored)?;
         let workers = match front {
-            Front::Workers => Some(ingress(config, context, pushed_to)?),
+            Front::Workers => Some(ingress(config, context, ways.pushed)?),
             Front::Process => None,
         };
         Ok(Wired {
@@ -236,7 +165,7 @@ impl Wired {
             proves,
             id,
             uri,
-            _locks: [lock, id_lock],
+            _locks: state.locks,
         })
     }
 
@@ -281,6 +210,11 @@ impl Wired {
     /// The publishers that are followed.
     pub fn peers(&self) -> Vec<Peer> {
         self.peers.as_ref().map_or_else(Vec::new, Peers::each)
+    }
+
+    /// Who follows other publishers, if any are named.
+    pub fn following(&self) -> Option<&Peers> {
+        self.peers.as_ref()
     }
 
     /// Looks for nodes that were authorised, or are so no longer.
@@ -336,19 +270,101 @@ impl Wired {
     }
 
     /// What the parts count.
-    pub fn counted(&self) -> [(&'static str, Vec<Sample>); 7] {
+    pub fn counted(&self) -> [(Part, Vec<Sample>); 7] {
         let gated = self.gated.as_ref();
         let synced = self.synced.as_ref();
         [
-            ("requests", self.requests.each()),
-            ("monitors", self.monitored.each()),
-            ("sync", synced.map_or_else(Vec::new, |synced| synced.each())),
-            ("service", self.service.metrics.each()),
-            ("peers", self.service.peers.each()),
-            ("gate", gated.map_or_else(Vec::new, |gated| gated.each())),
-            ("grants", self.permits.metrics.each()),
+            (Part::Requests, self.requests.each()),
+            (Part::Monitors, self.monitored.each()),
+            (
+                Part::Sync,
+                synced.map_or_else(Vec::new, |synced| synced.each()),
+            ),
+            (Part::Service, self.service.metrics.each()),
+            (Part::Peers, self.service.peers.each()),
+            (
+                Part::Gate,
+                gated.map_or_else(Vec::new, |gated| gated.each()),
+            ),
+            (Part::Grants, self.permits.metrics.each()),
         ]
     }
+}
+
+/// The ways to the service, for those that give it work.
+struct Ways {
+    pushed: Sender<EventBatch>,
+    submitted: Sender<Submitted>,
+    monitored: Sender<EventBatch>,
+    asks: Sender<Asked>,
+    heard: Sender<Heard>,
+}
+
+/// What the service is made of, and the ways to it.
+fn parts(
+    config: &PublisherConfig,
+    publisher: Box<dyn PublisherApi>,
+    history: History,
+    (bans, cuts): (Bans, Cuts),
+    permits: Arc<Permits>,
+) -> (Ways, service::Parts) {
+    let (pushed_to, pushed) = bounded(PUSHED_WAITING);
+    let (submit_to, submitted) = bounded(SUBMITTED_WAITING);
+    let (monitored_to, monitored) = bounded(MONITORED_WAITING);
+    // Not bounded here: the sync service bounds how much it asks.
+    let (ask_to, asks) = unbounded();
+    let (heard_to, heard) = peers::channel();
+    let ways = Ways {
+        pushed: pushed_to,
+        submitted: submit_to,
+        monitored: monitored_to,
+        asks: ask_to,
+        heard: heard_to,
+    };
+    let version_field = Some(config.version_field.as_str()).filter(|name| !name.is_empty());
+    let parts = service::Parts {
+        publisher,
+        history,
+        pushed,
+        submitted,
+        monitored,
+        asks,
+        heard,
+        sync_endpoint: config.sync_told(),
+        cuts,
+        bans,
+        permits,
+        rules: Rules {
+            version_field: version_field.map(VersionField::new),
+            selective: config.enable_selective_topology_distribution,
+        },
+        hello_interval: config.hello_interval,
+        max_idle_time: config.max_idle_time,
+    };
+    (ways, parts)
+}
+
+/// The monitors of `tables`, of which the `known` rows are published already.
+fn monitors(
+    config: &PublisherConfig,
+    identity: Identity,
+    (tables, mut known): (Vec<String>, KnownRows),
+    events: Sender<EventBatch>,
+) -> Result<Monitors, Box<dyn Error>> {
+    let store = store::registry::find(&config.nb_store)
+        .ok_or_else(|| format!("there is no store {}", config.nb_store))?;
+    let store = (store.open)(&StoreOptions {
+        state_dir: config.state_dir.clone(),
+    })?;
+    let options = MonitorOptions {
+        tables,
+        poll_time: config.monitor_table_poll_time,
+        publisher_timeout: config.publisher_timeout,
+        identity,
+        known: Box::new(move |table| known.remove(table)),
+        seed: None,
+    };
+    Ok(Monitors::start(options, store, events)?)
 }
 
 /// Closes the socket of the workers, which has a patience of its own, by `deadline`.
@@ -365,62 +381,4 @@ fn close(mut workers: Box<dyn SubscriberApi>, deadline: Instant) {
 fn said(faults: &[KeyFault]) -> String {
     let each: Vec<String> = faults.iter().map(ToString::to_string).collect();
     each.join("; ")
-}
-
-/// Keeps a second publisher with this id from starting on this host. On another host only its
-/// lease in a common store and the agents can tell.
-fn sole(config: &PublisherConfig, id: &str) -> Result<LockFile, String> {
-    let path = config.run_dir.join(format!("publisher-{id}.pid"));
-    LockFile::acquire(&path).map_err(|error| match error {
-        LockError::Held { .. } => format!(
-            "another publisher of this host has the id {id}: {error}; set publisher_id, or remove \
-             what was copied into {}",
-            config.state_dir.display()
-        ),
-        error => error.to_string(),
-    })
-}
-
-/// What is published of each table, so that only differences are published again.
-fn current_rows(history: &History, tables: &[String]) -> HashMap<String, BTreeMap<String, String>> {
-    let rows = history.rows();
-    let wanted = |table: &str, _: &str| tables.iter().any(|name| name == table);
-    let mut known: HashMap<String, BTreeMap<String, String>> = tables
-        .iter()
-        .map(|table| (table.clone(), BTreeMap::new()))
-        .collect();
-    for name in rows.keys(wanted) {
-        let row = rows.get(&name.table, &name.key);
-        // What another publisher published is not missing from this host's store.
-        let own = |row: &&Row| {
-            row.stamp
-                .is_some_and(|stamp| stamp.publisher == history.id())
-        };
-        let row = row.filter(own);
-        if let (Some(value), Some(table)) = (
-            row.and_then(|row| row.value.clone()),
-            known.get_mut(&*name.table),
-        ) {
-            table.insert(name.key.to_string(), value);
-        }
-    }
-    known
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn history_options(config: &PublisherConfig) -> history::Options {
-    let mut options = history::Options::new(config.state_dir.join("publisher.redb"));
-    options.id = config.publisher_id;
-    options.durability = config.durability;
-    options.max_events = config.journal_max_events;
-    options.max_bytes = config.journal_max_bytes;
-    options.max_age = config.journal_max_age;
-    options.tombstone_ttl = config.tombstone_ttl;
-    options.authoritative = config.authoritative;
-    options
 }

@@ -151,7 +151,7 @@ impl Shared {
     }
 
     /// For the lookout.
-    pub fn stopwatch(&self) -> MutexGuard<'_, Stopwatch> {
+    pub(in crate::dispatch) fn stopwatch(&self) -> MutexGuard<'_, Stopwatch> {
         lock(&self.stopwatch)
     }
 

@@ -15,8 +15,9 @@ fn config(folder: &std::path::Path) -> PublisherConfig {
     let file = folder.join("publisher.toml");
     let text = format!(
         "security = \"none\"\npublisher_transport = \"tcp\"\npublisher_bind_address = \"127.0.0.1\"\n\
-         publisher_port = {}\nsync_port = {}\nnb_store = \"memory\"\nstate_dir = {:?}\nrun_dir = {:?}\n\
+         publisher_port = {}\nsync_port = {}\npeers = [\"127.0.0.1:{}\"]\nnb_store = \"memory\"\nstate_dir = {:?}\nrun_dir = {:?}\n\
          publisher_multiproc_socket = {:?}\nsocket_group = \"\"\n",
+        port(),
         port(),
         port(),
         at("state"),
@@ -61,5 +62,8 @@ fn a_thread_that_ended_is_missed() {
     wired.sync().unwrap().break_down();
     let health = says(&mut vigil, &wired, &config, "the sync service");
     assert_eq!((health.reasons.len(), health.stuck), (2, 2));
+    wired.following().unwrap().break_down();
+    let health = says(&mut vigil, &wired, &config, "other publishers");
+    assert_eq!((health.reasons.len(), health.stuck), (3, 3));
     wired.stop_by(Instant::now() + PATIENCE);
 }
