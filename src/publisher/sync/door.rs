@@ -66,6 +66,11 @@ impl Door {
         &self.socket
     }
 
+    /// Whether clients are known by their keys.
+    pub fn knows(&self) -> bool {
+        curve::knows(self.options.key.as_ref(), &self.endpoint)
+    }
+
     /// Whether clients can come.
     pub fn is_open(&self) -> bool {
         self.open

@@ -19,6 +19,7 @@ use crate::pubsub::driver::zmq::frames::Frames;
 use crate::pubsub::driver::zmq::wait;
 use crate::pubsub::subscriber::Received;
 use crate::sync::{Request, answer, request};
+use crate::util::printable;
 use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 use crate::util::waker::{Commands, Inbox};
@@ -130,7 +131,7 @@ impl Server {
                 return false;
             }
         }
-        let sender = self.frames.sender();
+        let sender = self.frames.sender(self.parts.door.knows());
         let node = sender.as_ref().and_then(|sender| sender.node.as_deref());
         let (client, payload) = self.frames.message();
         let Parts {
@@ -197,7 +198,7 @@ impl Server {
 
     /// A message of one frame, or of too many. It gets no answer: there is no tag to answer with.
     fn refuse_frames(&mut self, error: &Malformed) {
-        let Some(sender) = self.frames.sender() else {
+        let Some(sender) = self.frames.sender(self.parts.door.knows()) else {
             self.parts.metrics.sync_refused_total.inc();
             return;
         };
@@ -333,7 +334,7 @@ fn furthest(request: &Request) -> Option<(u64, u64)> {
 /// Who asks, for the log.
 fn who(node: Option<&str>, address: Option<IpAddr>) -> String {
     match (node, address) {
-        (Some(node), _) => format!("node {node}"),
+        (Some(node), _) => format!("node {}", printable::name(node, 64)),
         (None, Some(address)) => format!("an agent at {address}"),
         (None, None) => "an agent".to_owned(),
     }

@@ -9,9 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::failed;
 use super::super::sender::Sender;
 use super::super::watch::{Standing, Watch};
+use super::super::{curve, failed};
 use super::ZmqPublisher;
 use crate::event::topic;
 use crate::pubsub::api::{PubSubError, Subscription};
@@ -83,7 +83,8 @@ impl ZmqPublisher {
     fn see(&mut self, message: &mut zmq::Message, see: See<'_>) -> Result<(), PubSubError> {
         // Whosever it is, and whatever becomes of it.
         self.in_step &= matches!(message.first(), Some(0 | 1));
-        let Some(sender) = Sender::of(message) else {
+        let known = curve::knows(self.options.key.as_ref(), &self.options.endpoint);
+        let Some(sender) = Sender::of(message, known) else {
             // Of a connection that has ended, made by libzmq: its seat tells what it had.
             return Ok(());
         };
