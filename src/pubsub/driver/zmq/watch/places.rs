@@ -57,8 +57,8 @@ pub struct Place {
     pub late: Option<Instant>,
     /// What it has sent since its last whole message.
     unended: Unended,
-    /// How much of what was sent to it had arrived when something new did last, or nothing was waiting; and
-    /// when that was.
+    /// How much of what was sent to it had arrived at the last look; and at which look something that waits was
+    /// first seen to do so, or to have moved.
     arrived: u64,
     moved: Option<Instant>,
 }
@@ -66,12 +66,14 @@ pub struct Place {
 impl Place {
     /// Whether nothing that waits for it was taken for long.
     fn is_stuck(&mut self, traffic: &Traffic, now: Instant) -> bool {
-        let moves = !traffic.waiting || traffic.arrived != self.arrived;
-        let since = match self.moved {
-            Some(since) if !moves => since,
-            _ => *self.moved.insert(now),
-        };
-        self.arrived = traffic.arrived;
+        let before = std::mem::replace(&mut self.arrived, traffic.arrived);
+        if !traffic.waiting {
+            // However long ago this look was: what waits at the next one may have come just before it.
+            self.moved = None;
+            return false;
+        }
+        let since = self.moved.filter(|_| traffic.arrived == before);
+        let since = *self.moved.insert(since.unwrap_or(now));
         now.saturating_duration_since(since) >= STUCK
     }
 }
@@ -386,10 +388,12 @@ mod tests {
             let bad = places.bad(start + Duration::from_secs(seconds), traffic);
             !bad.stuck.is_empty()
         };
-        // Nothing waits; something waits, and moves; it moves no more.
-        assert!(!stuck(0, false, 0) && !stuck(0, false, 100));
+        // Nothing waits, and something does when it is looked again after long.
+        assert!(!stuck(0, false, 0) && !stuck(0, true, 100) && !stuck(0, false, 101));
+        // Something waits, and moves; it moves no more.
         assert!(!stuck(10, true, 101) && !stuck(20, true, 108) && !stuck(20, true, 115));
         assert!(stuck(20, true, 116) && stuck(20, true, 117));
-        assert!(!stuck(20, false, 118) && !stuck(20, true, 125) && stuck(20, true, 126));
+        assert!(!stuck(20, false, 118) && !stuck(20, true, 125));
+        assert!(!stuck(20, true, 132) && stuck(20, true, 133));
     }
 }
