@@ -253,7 +253,7 @@ impl Watch {
                 self.counts.stuck += u64::from(self.cut(fd, None));
             }
         }
-        for fd in self.places.crowd(&self.rules) {
+        for fd in self.places.crowd(&self.rules, due) {
             self.counts.crowded += u64::from(self.cut(fd, None));
         }
         let (open, port) = (&self.places.open, self.port);

@@ -98,8 +98,10 @@ pub struct Places {
     /// The highest number of admission when the last connection with a descriptor had ended.
     over: HashMap<RawFd, u64>,
     comers: u64,
-    /// Whether somebody came since it was looked for those that are too many.
+    /// Whether somebody came since it was looked for those that are too many; and whether there were some then,
+    /// who may not have been ended.
     fresh: bool,
+    crowded: bool,
 }
 
 impl Places {
@@ -206,10 +208,11 @@ impl Places {
     }
 
     /// The connections that are too many by `rules`: of those that are silent the oldest, of all the
-    /// newest.
-    pub fn crowd(&mut self, rules: &PeerRules) -> Vec<RawFd> {
+    /// newest. Those who were not ended are given `again` when that is asked for.
+    pub fn crowd(&mut self, rules: &PeerRules, again: bool) -> Vec<RawFd> {
         // Asked with every group of events: only who comes makes them too many.
-        if !std::mem::take(&mut self.fresh) {
+        let left = again && std::mem::take(&mut self.crowded);
+        if !std::mem::take(&mut self.fresh) && !left {
             return Vec::new();
         }
         let mut all: Vec<(u64, bool, RawFd)> = Vec::new();
@@ -233,6 +236,7 @@ impl Places {
             .take(left.saturating_sub(rules.max_connections))
             .collect();
         crowd.extend(newest);
+        self.crowded |= !crowd.is_empty();
         crowd
     }
 }
@@ -275,7 +279,10 @@ mod tests {
         };
         let mut places = Places::default();
         let cut = |places: &mut Places, expected: &[RawFd], what: &str| {
-            assert_eq!(places.crowd(&rules), expected, "{what}");
+            assert_eq!(places.crowd(&rules, false), expected, "{what}");
+            assert!(places.crowd(&rules, false).is_empty(), "{what}");
+            // None of them could be ended then.
+            assert_eq!(places.crowd(&rules, true), expected, "{what}");
             for fd in expected {
                 places.open.get_mut(fd).unwrap().ended = true;
             }
