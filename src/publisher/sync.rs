@@ -68,6 +68,7 @@ crate::metrics! {
         sync_connections: Gauge = "Connections that are open, those in the middle of the handshake included.",
         sync_connections_crowded_total: Counter = "Connections ended because there were too many, or too many that said nothing.",
         sync_connections_unruly_total: Counter = "Connections ended because they sent a message without end, or requests without end.",
+        sync_connections_unclear_total: Counter = "Connections ended because they could not be told from those before them; they come again.",
         sync_connections_stuck_total: Counter = "Connections ended because nothing of what was sent to them had arrived for 8 s.",
         sync_connections_kept_out_total: Counter = "Connections ended because their address is kept out; most that ask for one do not get as far.",
         sync_addresses_kept_out_total: Counter = "Times an address was kept out for a minute, without keys: its handshakes failed, or it sent requests without end.",

@@ -239,6 +239,7 @@ impl Server {
                 metrics.sync_handshakes_refused_total.add(peers.refused);
                 metrics.sync_connections_crowded_total.add(peers.crowded);
                 metrics.sync_connections_unruly_total.add(peers.unruly);
+                metrics.sync_connections_unclear_total.add(peers.unclear);
                 metrics.sync_connections_stuck_total.add(peers.stuck);
                 metrics.sync_connections_kept_out_total.add(peers.kept_out);
                 metrics.sync_addresses_kept_out_total.add(peers.cast_out);

@@ -98,7 +98,9 @@ impl ZmqPublisher {
         let standing = watch.spoke(&sender);
         self.part(see);
         match standing {
-            Standing::Ended => return Ok(()),
+            // What is late is of no use any more: its end was seen. And its memory may be gone, so that
+            // nothing may be made for it.
+            Standing::Ended | Standing::Over => return Ok(()),
             Standing::Open
                 if !self
                     .seats
@@ -107,7 +109,7 @@ impl ZmqPublisher {
                 self.spurn(&sender);
                 return Ok(());
             }
-            Standing::Open | Standing::Over => {}
+            Standing::Open => {}
         }
         let (added, prefix) = match message.split_first() {
             // No topic is so long, and libzmq would need much memory for it.
@@ -129,12 +131,10 @@ impl ZmqPublisher {
         };
         match self.guarded {
             true => self.judge(&sender, &subscription, see),
-            // What is late is of no use any more: its end was seen.
-            false if standing == Standing::Open => {
+            false => {
                 self.note(&sender, &subscription, see);
                 Ok(())
             }
-            false => Ok(()),
         }
     }
 
