@@ -151,6 +151,7 @@ impl Server {
         if !door.hears(sender) {
             return true;
         }
+        door.asked(client, sender);
         let now = Instant::now();
         // A node has one pace, whatever it calls its connections and whatever it asks.
         let owner = node.map_or(client, str::as_bytes);
@@ -241,6 +242,8 @@ impl Server {
                 metrics.sync_connections_unruly_total.add(peers.unruly);
                 metrics.sync_connections_unclear_total.add(peers.unclear);
                 metrics.sync_connections_stuck_total.add(peers.stuck);
+                metrics.sync_connections_unread_total.add(peers.unread);
+                metrics.sync_unread_bytes.set(door.unread() as u64);
                 metrics.sync_connections_kept_out_total.add(peers.kept_out);
                 metrics.sync_addresses_kept_out_total.add(peers.cast_out);
             }
@@ -281,7 +284,17 @@ impl Server {
     /// Sends an answer without waiting for anybody: a client that is gone or does not read loses it,
     /// and asks again when it comes back.
     fn send(&mut self, client: &[u8], tag: u64, body: &[u8]) {
-        let Parts { door, metrics, .. } = &self.parts;
+        let Parts {
+            door,
+            desk,
+            metrics,
+            ..
+        } = &mut self.parts;
+        if !door.has_room(client, body.len()) {
+            metrics.sync_answers_withheld_total.inc();
+            desk.unread(client, tag);
+            return;
+        }
         let socket = door.socket();
         let mut message = Message::from(body);
         answer::set_tag(tag, &mut message);
@@ -296,12 +309,13 @@ impl Server {
             Ok(()) => {
                 metrics.sync_answers_total.inc();
                 metrics.sync_sent_bytes_total.add(body.len() as u64);
+                door.sent(client, body.len());
             }
             Err(error) => {
                 metrics.sync_answers_lost_total.inc();
                 log::debug!("an answer is lost: {error}");
                 if error == zmq::Error::EHOSTUNREACH {
-                    self.parts.desk.gone(client);
+                    desk.gone(client);
                 }
             }
         }

@@ -340,6 +340,11 @@ impl Watch {
         self.cut(sender.fd, sender.address)
     }
 
+    /// The same, of one that is open by what is known here.
+    pub fn end_one(&mut self, fd: RawFd) -> bool {
+        self.cut(fd, None)
+    }
+
     /// The same, of one that does what no agent does: where nobody admits, its address is kept out for a
     /// while.
     pub fn spurn(&mut self, sender: &Sender) -> bool {
