@@ -131,6 +131,7 @@ impl Permits {
                 What::Subscription => "subscribes to",
                 What::Request => "asks for what it missed of",
             };
+            let node = printable::name(node, NAME);
             log::warn!("node {node} {asked} {topic}, which no grant gives it: refused{permit}");
         }
         let mut all = self.refused();

@@ -8,6 +8,7 @@
 mod admission;
 mod ask;
 mod cache;
+mod debts;
 mod desk;
 mod door;
 mod oracle;
@@ -63,12 +64,16 @@ crate::metrics! {
         sync_shared_total: Counter = "Pieces given that had been made for somebody else.",
         sync_answers_total: Counter = "Answers sent.",
         sync_answers_lost_total: Counter = "Answers whose client is gone or does not read.",
+        sync_answers_withheld_total: Counter = "Answers not sent, whose client was told to come again: what it, or all, had been sent before had not arrived.",
+        sync_unread_bytes: Gauge = "Bytes of answers that were sent and have not arrived.",
         sync_sent_bytes_total: Counter = "Bytes of answers sent.",
         sync_handshakes_refused_total: Counter = "Connections that were not taken or whose handshake failed, whatever the reason.",
         sync_connections: Gauge = "Connections that are open, those in the middle of the handshake included.",
         sync_connections_crowded_total: Counter = "Connections ended because there were too many, or too many that said nothing.",
         sync_connections_unruly_total: Counter = "Connections ended because they sent a message without end, or requests without end.",
+        sync_connections_unclear_total: Counter = "Connections ended because they could not be told from those before them; they come again.",
         sync_connections_stuck_total: Counter = "Connections ended because nothing of what was sent to them had arrived for 8 s.",
+        sync_connections_unread_total: Counter = "Connections ended because of all answers that had not arrived their owner had most, and others needed the room.",
         sync_connections_kept_out_total: Counter = "Connections ended because their address is kept out; most that ask for one do not get as far.",
         sync_addresses_kept_out_total: Counter = "Times an address was kept out for a minute, without keys: its handshakes failed, or it sent requests without end.",
         sync_clients_snapshot: Gauge = "Clients in the middle of a snapshot.",

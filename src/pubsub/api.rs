@@ -200,6 +200,8 @@ pub struct PeerCounts {
     /// Connections ended because what they sent could not be told from what others sent, since the
     /// last call; they connect anew.
     pub unclear: u64,
+    /// Connections ended to make room for what others are sent, since the last call; only of the sync service.
+    pub unread: u64,
     /// Connections ended because they took nothing of what was sent to them, since the last call.
     pub stuck: u64,
     /// Addresses kept out for a while because of what came from them, since the last call; only where

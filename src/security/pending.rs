@@ -47,12 +47,12 @@ impl Pending {
         Ok(Pending(text.lines().filter_map(line).take(MAX).collect()))
     }
 
-    /// Writes the list.
+    /// Writes the list, which need not reach the disk: whoever is on it comes again.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        AtomicFile::new(path, 0o644)?.replace(|out| {
+        AtomicFile::new(path, 0o644)?.not_synced().replace(|out| {
             for (key, Seen { address, at }) in &self.0 {
                 writeln!(out, "{key} {address} {at}")?;
             }

@@ -7,6 +7,7 @@ mod nodes;
 mod outcasts;
 mod plain;
 mod strangers;
+mod unread;
 
 use std::time::{Duration, Instant};
 

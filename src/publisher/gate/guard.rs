@@ -19,8 +19,9 @@ pub(super) struct Guard {
     directory: Directory,
     authorized: Authorized,
     pending: Pending,
-    /// Whether the list is to be written.
+    /// Whether the list is to be written, and when that was done last.
     changed: bool,
+    written: Option<Instant>,
     /// Whether connections are to be cut.
     lost: bool,
     last_cut: Option<Instant>,
@@ -38,6 +39,9 @@ pub(super) struct Guard {
 const ADMISSIONS: f64 = 64.0;
 const ADMISSION_RATE: f64 = 2.0;
 
+/// How often the list is written at most. Strangers change it as they please, and meanwhile nobody is answered.
+const WRITE_EVERY: Duration = Duration::from_secs(3);
+
 impl Guard {
     pub(super) fn new(options: GateOptions, cuts: Cuts, metrics: Arc<GateMetrics>) -> Self {
         Guard {
@@ -46,6 +50,7 @@ impl Guard {
             authorized: Authorized::default(),
             pending: Pending::default(),
             changed: false,
+            written: None,
             lost: false,
             last_cut: None,
             cuts,
@@ -127,11 +132,9 @@ impl Guard {
             }
         }
         self.forget_known();
-        if std::mem::take(&mut self.changed)
-            && let Err(error) = self.pending.write(&self.options.pending)
-            && let Some(permit) = self.complaints.permit(now)
-        {
-            log::warn!("{}: {error}{permit}", self.options.pending.display());
+        let rested = |last| now.saturating_duration_since(last) >= WRITE_EVERY;
+        if self.written.is_none_or(rested) {
+            self.write(now);
         }
         let waited = |last| now.saturating_duration_since(last) >= self.options.cut_every;
         if self.lost && self.last_cut.is_none_or(waited) {
@@ -139,6 +142,19 @@ impl Guard {
             self.last_cut = Some(now);
             self.metrics.gate_cuts_total.inc();
             self.cuts.order();
+        }
+    }
+
+    /// Writes the list, if it is another than was written.
+    pub(super) fn write(&mut self, now: Instant) {
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        self.written = Some(now);
+        if let Err(error) = self.pending.write(&self.options.pending)
+            && let Some(permit) = self.complaints.permit(now)
+        {
+            log::warn!("{}: {error}{permit}", self.options.pending.display());
         }
     }
 
@@ -179,5 +195,42 @@ impl Guard {
             self.changed = true;
         }
         self.metrics.gate_pending.set(self.pending.len() as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Bans;
+    use super::*;
+    use crate::security::key::PublicKey;
+
+    #[test]
+    fn the_list_is_written_now_and_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let pending = folder.path().join("pending");
+        let options = GateOptions {
+            authorized: folder.path().into(),
+            pending: pending.clone(),
+            cut_every: Duration::ZERO,
+            bans: Bans::default(),
+        };
+        let mut guard = Guard::new(options, Cuts::default(), Arc::default());
+        let start = Instant::now();
+        let mut comes = |number, after: Duration| {
+            let question = Question {
+                key: PublicKey::new([number; 32]),
+                address: "127.0.0.1",
+            };
+            assert!(matches!(guard.judge(&question, start), Verdict::Unknown));
+            guard.tick(start + after);
+            Pending::read(&pending).unwrap().len()
+        };
+        let soon = Duration::from_secs(1);
+        assert_eq!(comes(1, Duration::ZERO), 1, "at once");
+        assert_eq!(comes(2, soon), 1);
+        assert_eq!(comes(3, WRITE_EVERY), 3);
+        assert_eq!(comes(4, WRITE_EVERY + soon), 3);
+        guard.write(start);
+        assert_eq!(Pending::read(&pending).unwrap().len(), 4, "at the end");
     }
 }

@@ -68,7 +68,7 @@ impl Server {
             for command in self.inbox.drain() {
                 match command {
                     Command::Look => due = Instant::now(),
-                    Command::Stop => return,
+                    Command::Stop => return self.guard.write(Instant::now()),
                     #[cfg(test)]
                     Command::Break => panic!("as the test wants it"),
                 }

@@ -96,6 +96,10 @@ impl Rig {
 
     /// A socket of `kind` with nothing subscribed to.
     fn bare(&self, kind: zmq::SocketType, secret: &SecretKey) -> zmq::Socket {
+        self.bare_at(&self.uri(), kind, secret)
+    }
+
+    fn bare_at(&self, uri: &str, kind: zmq::SocketType, secret: &SecretKey) -> zmq::Socket {
         let socket = zmq::Context::new().socket(kind).unwrap();
         socket.set_linger(0).unwrap();
         socket.set_reconnect_ivl(5).unwrap();
@@ -103,7 +107,7 @@ impl Rig {
         socket.set_curve_serverkey(self.server.as_bytes()).unwrap();
         socket.set_curve_publickey(public.as_bytes()).unwrap();
         socket.set_curve_secretkey(secret.as_bytes()).unwrap();
-        socket.connect(&self.uri()).unwrap();
+        socket.connect(uri).unwrap();
         socket
     }
 
@@ -140,6 +144,14 @@ impl Rig {
     fn send(&mut self) {
         let event = Event::set("t", "k", "v");
         self.publisher.send_event(&event, None).unwrap();
+    }
+
+    /// Lets libzmq take in what has come, without asking for it.
+    fn pass(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(30) {
+            self.send();
+        }
     }
 
     /// Waits until someone was refused.
@@ -305,20 +317,14 @@ fn nothing_is_made_for_connections_that_have_ended() {
             gate.metrics.gate_admitted_total.get() == admitted
         });
         // Subscriptions are read by libzmq while it sends; nobody asks for them yet.
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(30) {
-            rig.send();
-        }
+        rig.pass();
         drop(clients);
         wait_for("all have ended", || {
             rig.send();
             rig.publisher.peers().open == 0
         });
         // Its memory goes a moment after.
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(30) {
-            rig.send();
-        }
+        rig.pass();
         assert_eq!(rig.judge(|_, _| true), [], "round {round}");
         for n in 0..40 {
             let topic = format!("p{n}");
@@ -333,6 +339,96 @@ fn nothing_is_made_for_connections_that_have_ended() {
         rig.publisher.send_payload("p1", b"x").unwrap();
         client.poll(zmq::POLLIN, 2).unwrap() > 0
     });
+}
+
+/// Between a client and the publisher: passes on what both send, once, and says something of its own when told to.
+struct Between {
+    uri: String,
+    say: std::sync::mpsc::Sender<&'static [u8]>,
+}
+
+impl Between {
+    fn new(port: u16) -> Between {
+        use std::io::Write;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("tcp://{}", listener.local_addr().unwrap());
+        let (say, said) = std::sync::mpsc::channel::<&'static [u8]>();
+        std::thread::spawn(move || {
+            let (client, _) = listener.accept().unwrap();
+            drop(listener);
+            let server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let copy = |from: &std::net::TcpStream, to: &std::net::TcpStream| {
+                let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                // Until one of them is closed.
+                std::thread::spawn(move || _ = std::io::copy(&mut from, &mut to));
+            };
+            copy(&client, &server);
+            copy(&server, &client);
+            while let Ok(bytes) = said.recv() {
+                (&server).write_all(bytes).unwrap();
+            }
+            for stream in [client, server] {
+                // It may be closed already.
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
+        });
+        Between { uri, say }
+    }
+}
+
+/// libzmq speaks of a failed handshake too where somebody breaks the rules long after it, and where somebody is
+/// refused who stays connected.
+#[test]
+fn who_fails_a_handshake_does_not_hide_who_has_ended() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let mut rig = Rig::with(&context, folder, GUARDED);
+    let (own, stranger) = (pair(), pair());
+    rig.authorise("n1.key", &own.0);
+    gate.look();
+    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    let (mut late, mut breaches) = (0, 0);
+    for round in 0..20u64 {
+        let breach = round % 2 == 0;
+        let between = Between::new(rig.port);
+        let client = rig.bare_at(&between.uri, zmq::SUB, &own.1);
+        for n in 0..40 {
+            client.set_subscribe(format!("p{n}\0").as_bytes()).unwrap();
+        }
+        wait_for("it is admitted", || {
+            gate.metrics.gate_admitted_total.get() == round + 1
+        });
+        rig.pass();
+        let refused = gate.metrics.gate_refused_total.get();
+        let other = (!breach).then(|| rig.bare(zmq::SUB, &stranger.1));
+        if breach {
+            // No message of CURVE.
+            between.say.send(b"\0\x07garbage").unwrap();
+            rig.pass();
+            breaches += rig.publisher.peers().refused;
+        } else {
+            wait_for("the stranger is refused", || {
+                gate.metrics.gate_refused_total.get() > refused
+            });
+        }
+        drop((client, between));
+        // It ends before the other one does.
+        rig.pass();
+        drop(other);
+        wait_for("both have ended", || {
+            rig.send();
+            rig.publisher.peers().open == 0
+        });
+        rig.pass();
+        let mut seen = Vec::new();
+        let see = &mut |subscription: &Subscription<'_>| {
+            seen.push(subscription.prefix.to_vec());
+            true
+        };
+        late += u32::from(rig.publisher.subscriptions(see).unwrap());
+        assert!(seen.is_empty(), "round {round}: {seen:?}");
+    }
+    assert!(late >= 15 && breaches > 0, "{late} {breaches}");
 }
 
 /// After a message that is no subscription libzmq takes one connection for another.

@@ -14,6 +14,7 @@ use crate::publisher::history::{History, Moment, RecordBuf};
 use crate::publisher::permits::Permits;
 use crate::pubsub::{PublisherApi, Subscription};
 use crate::security::grants::Grants;
+use crate::util::printable;
 use crate::util::rate::RateLimit;
 
 /// Who may be connected, and have what.
@@ -173,6 +174,7 @@ impl Network {
         for node in &unruly {
             self.bans.keep_out(node, now);
             if let Some(permit) = self.peer_lines.permit(now) {
+                let node = printable::name(node, 64);
                 log::error!(
                     "node {node} sent a message that is no subscription, more subscriptions than it may \
                      have, or changes without end: kept out for a minute{permit}"

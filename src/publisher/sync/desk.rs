@@ -193,6 +193,12 @@ impl Desk {
         self.retry(&waiter, BROKEN);
     }
 
+    /// A client has yet to take what it was sent before.
+    pub(super) fn unread(&mut self, client: &[u8], tag: u64) {
+        let waiter = unknown(client, tag);
+        self.retry(&waiter, BROKEN);
+    }
+
     /// A client could not be sent its answer because it is not connected any more.
     pub(super) fn gone(&mut self, client: &[u8]) {
         self.admission.gone(client);

@@ -1,8 +1,12 @@
 //! The ROUTER socket and its address.
 
+use std::os::fd::RawFd;
+use std::time::Instant;
+
 use zmq::Socket;
 
 use super::SyncOptions;
+use super::debts::{Debts, Room};
 use crate::publisher::gate::Cuts;
 use crate::pubsub::driver::zmq::sender::Sender;
 use crate::pubsub::driver::zmq::watch::{Standing, Watch};
@@ -15,7 +19,8 @@ use crate::sync::MAX_REQUEST;
 use crate::util::lock_file::LockFile;
 
 /// Answers that libzmq keeps for a client that does not read them; more are dropped and counted.
-/// With a request per answer a client has this many only by asking for as much without reading.
+/// With a request per answer a client has this many only by asking for as much without reading. How long
+/// they may be together, [`Debts`] says.
 const SEND_HWM: i32 = 16;
 
 /// Requests libzmq may hold per client: any number, and those who send too many are ended. With a limit
@@ -29,8 +34,10 @@ pub(super) struct Door {
     options: SyncOptions,
     socket: Socket,
     watch: Watch,
-    /// Connections ended by [`Door::spurn`].
+    /// Connections ended by [`Door::spurn`], and to make room.
     unruly: u64,
+    unread: u64,
+    debts: Debts,
     open: bool,
     cuts: Cuts,
     /// Cuts done.
@@ -54,6 +61,8 @@ impl Door {
             socket,
             watch,
             unruly: 0,
+            unread: 0,
+            debts: Debts::default(),
             open: false,
             cut: options.cuts.count(),
             cuts: options.cuts.clone(),
@@ -64,6 +73,11 @@ impl Door {
     /// The socket, whether it is open or not.
     pub fn socket(&self) -> &Socket {
         &self.socket
+    }
+
+    /// Whether clients are known by their keys.
+    pub fn knows(&self) -> bool {
+        curve::knows(self.options.key.as_ref(), &self.endpoint)
     }
 
     /// Whether clients can come.
@@ -94,6 +108,7 @@ impl Door {
             self.stop_monitor();
             self.socket = socket;
             self.watch = watch;
+            self.debts = Debts::default();
             self.open = false;
             self.lock = None;
             self.cut = ordered;
@@ -112,6 +127,49 @@ impl Door {
         self.watch.spoke(sender) == Standing::Open
     }
 
+    /// Somebody who is heard has asked something.
+    pub fn asked(&mut self, client: &[u8], sender: &Sender) {
+        self.forget();
+        self.debts
+            .heard(client, sender.fd, || match (&sender.node, sender.address) {
+                (Some(node), _) => node.as_bytes().into(),
+                (None, Some(address)) => address.to_string().into_bytes().into(),
+                (None, None) => client.into(),
+            });
+    }
+
+    /// Whether a client may be sent an answer of so many bytes; who has least right to what there is of room is
+    /// ended for it.
+    pub fn has_room(&mut self, client: &[u8], length: usize) -> bool {
+        let now = Instant::now();
+        loop {
+            match self.debts.room(client, length, now, arrived) {
+                Room::Free => return true,
+                Room::Full => return false,
+                Room::After(fd) => {
+                    self.unread += u64::from(self.watch.end_one(fd));
+                    self.debts.ended(fd);
+                }
+            }
+        }
+    }
+
+    /// A client was sent an answer.
+    pub fn sent(&mut self, client: &[u8], length: usize) {
+        self.debts.sent(client, length);
+    }
+
+    /// Bytes of answers that have not arrived.
+    pub fn unread(&self) -> usize {
+        self.debts.bytes()
+    }
+
+    fn forget(&mut self) {
+        for fd in self.watch.gone() {
+            self.debts.gone(fd);
+        }
+    }
+
     /// Ends the connection of somebody who sends more than anybody has use for.
     pub fn spurn(&mut self, sender: &Sender) {
         self.unruly += u64::from(self.watch.spurn(sender));
@@ -122,10 +180,11 @@ impl Door {
     pub fn peers(&mut self) -> Result<PeerCounts, PubSubError> {
         self.watch.look()?;
         self.watch.thin_out(0, true);
-        // Nothing is kept for a connection.
-        self.watch.gone();
+        self.forget();
+        self.debts.measure(Instant::now(), arrived);
         let mut counts = self.watch.take();
         counts.unruly += std::mem::take(&mut self.unruly);
+        counts.unread += std::mem::take(&mut self.unread);
         Ok(counts)
     }
 
@@ -140,6 +199,10 @@ impl Drop for Door {
     fn drop(&mut self) {
         self.stop_monitor();
     }
+}
+
+fn arrived(fd: RawFd) -> Option<u64> {
+    ffi::traffic(fd).map(|traffic| traffic.arrived)
 }
 
 fn make(

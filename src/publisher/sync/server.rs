@@ -19,6 +19,7 @@ use crate::pubsub::driver::zmq::frames::Frames;
 use crate::pubsub::driver::zmq::wait;
 use crate::pubsub::subscriber::Received;
 use crate::sync::{Request, answer, request};
+use crate::util::printable;
 use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
 use crate::util::waker::{Commands, Inbox};
@@ -130,7 +131,7 @@ impl Server {
                 return false;
             }
         }
-        let sender = self.frames.sender();
+        let sender = self.frames.sender(self.parts.door.knows());
         let node = sender.as_ref().and_then(|sender| sender.node.as_deref());
         let (client, payload) = self.frames.message();
         let Parts {
@@ -150,6 +151,7 @@ impl Server {
         if !door.hears(sender) {
             return true;
         }
+        door.asked(client, sender);
         let now = Instant::now();
         // A node has one pace, whatever it calls its connections and whatever it asks.
         let owner = node.map_or(client, str::as_bytes);
@@ -197,7 +199,7 @@ impl Server {
 
     /// A message of one frame, or of too many. It gets no answer: there is no tag to answer with.
     fn refuse_frames(&mut self, error: &Malformed) {
-        let Some(sender) = self.frames.sender() else {
+        let Some(sender) = self.frames.sender(self.parts.door.knows()) else {
             self.parts.metrics.sync_refused_total.inc();
             return;
         };
@@ -238,7 +240,10 @@ impl Server {
                 metrics.sync_handshakes_refused_total.add(peers.refused);
                 metrics.sync_connections_crowded_total.add(peers.crowded);
                 metrics.sync_connections_unruly_total.add(peers.unruly);
+                metrics.sync_connections_unclear_total.add(peers.unclear);
                 metrics.sync_connections_stuck_total.add(peers.stuck);
+                metrics.sync_connections_unread_total.add(peers.unread);
+                metrics.sync_unread_bytes.set(door.unread() as u64);
                 metrics.sync_connections_kept_out_total.add(peers.kept_out);
                 metrics.sync_addresses_kept_out_total.add(peers.cast_out);
             }
@@ -279,7 +284,17 @@ impl Server {
     /// Sends an answer without waiting for anybody: a client that is gone or does not read loses it,
     /// and asks again when it comes back.
     fn send(&mut self, client: &[u8], tag: u64, body: &[u8]) {
-        let Parts { door, metrics, .. } = &self.parts;
+        let Parts {
+            door,
+            desk,
+            metrics,
+            ..
+        } = &mut self.parts;
+        if !door.has_room(client, body.len()) {
+            metrics.sync_answers_withheld_total.inc();
+            desk.unread(client, tag);
+            return;
+        }
         let socket = door.socket();
         let mut message = Message::from(body);
         answer::set_tag(tag, &mut message);
@@ -294,12 +309,13 @@ impl Server {
             Ok(()) => {
                 metrics.sync_answers_total.inc();
                 metrics.sync_sent_bytes_total.add(body.len() as u64);
+                door.sent(client, body.len());
             }
             Err(error) => {
                 metrics.sync_answers_lost_total.inc();
                 log::debug!("an answer is lost: {error}");
                 if error == zmq::Error::EHOSTUNREACH {
-                    self.parts.desk.gone(client);
+                    desk.gone(client);
                 }
             }
         }
@@ -333,7 +349,7 @@ fn furthest(request: &Request) -> Option<(u64, u64)> {
 /// Who asks, for the log.
 fn who(node: Option<&str>, address: Option<IpAddr>) -> String {
     match (node, address) {
-        (Some(node), _) => format!("node {node}"),
+        (Some(node), _) => format!("node {}", printable::name(node, 64)),
         (None, Some(address)) => format!("an agent at {address}"),
         (None, None) => "an agent".to_owned(),
     }

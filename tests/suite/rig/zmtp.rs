@@ -30,25 +30,17 @@ pub const PING: &[u8] = b"\x04\x07\x04PING\0\0";
 /// The second part of a handshake without keys, complete as far as a socket of this kind is
 /// concerned.
 pub fn ready(kind: &str) -> Vec<u8> {
-    ready_as(kind, "")
+    ready_with(&[("Socket-Type", kind), ("Identity", "")])
 }
 
-fn ready_as(kind: &str, identity: &str) -> Vec<u8> {
-    let property = |name: &str, value: &str| {
-        let length = (value.len() as u32).to_be_bytes();
-        [
-            &[name.len() as u8],
-            name.as_bytes(),
-            &length,
-            value.as_bytes(),
-        ]
-        .concat()
-    };
-    let (kind, identity) = (
-        property("Socket-Type", kind),
-        property("Identity", identity),
-    );
-    let command = [b"\x05READY", &kind[..], &identity].concat();
+fn ready_with(properties: &[(&str, &str)]) -> Vec<u8> {
+    let mut command = b"\x05READY".to_vec();
+    for (name, value) in properties {
+        command.push(name.len() as u8);
+        command.extend_from_slice(name.as_bytes());
+        command.extend_from_slice(&(value.len() as u32).to_be_bytes());
+        command.extend_from_slice(value.as_bytes());
+    }
     [&[4, command.len() as u8], &command[..]].concat()
 }
 
@@ -102,13 +94,22 @@ pub fn connect_as(uri: &str, kind: &str, identity: &str) -> TcpStream {
 
 /// The same, from `address`.
 pub fn connect_from(uri: &str, kind: &str, identity: &str, address: Ipv4Addr) -> TcpStream {
+    connect_with(
+        uri,
+        &[("Socket-Type", kind), ("Identity", identity)],
+        address,
+    )
+}
+
+/// The same, of one that says this of itself.
+pub fn connect_with(uri: &str, properties: &[(&str, &str)], address: Ipv4Addr) -> TcpStream {
     let mut stream = tcp(uri, address, PATIENCE).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(5)))
         .unwrap();
     stream.write_all(&greeting("NULL")).unwrap();
     stream.read_exact(&mut [0; 64]).unwrap();
-    stream.write_all(&ready_as(kind, identity)).unwrap();
+    stream.write_all(&ready_with(properties)).unwrap();
     let mut head = [0; 2];
     stream.read_exact(&mut head).unwrap();
     assert_eq!(head[0], 4, "no command");

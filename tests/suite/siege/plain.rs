@@ -5,11 +5,14 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
-use super::Siege;
+use fanfare::sync::{Request, request};
+
+use super::{Siege, count};
 use crate::rig::cluster::Cluster;
 use crate::rig::counted::Said;
 use crate::rig::node::Node;
-use crate::rig::zmtp::{LONG, MORE, connect, frame};
+use crate::rig::zmtp::{LONG, MORE, connect, connect_with, frame, short, stranger};
+use crate::rig::{PATIENCE, wait_for};
 
 /// Most that is sent to one connection.
 const ENOUGH: usize = 512 << 20;
@@ -85,4 +88,34 @@ fn oversize() {
     }
     siege.ends(newcomer);
     cluster.host.stop(crate::rig::PATIENCE);
+}
+
+/// libzmq takes from the peer what nobody else says of it, and so its name too.
+#[test]
+fn names_of_their_own() {
+    let mut cluster = Cluster::running("");
+    let named = |uri: &str, kind: &str| {
+        let user = ("User-Id", "forged\nline#7");
+        connect_with(uri, &[("Socket-Type", kind), user], stranger())
+    };
+    let mut stream = named(&cluster.uri(), "SUB");
+    stream.write_all(&short(b"no subscription")).unwrap();
+    let mut other = named(&cluster.sync_uri(), "DEALER");
+    let (mut ahead, incarnation) = (Vec::new(), count(&cluster, "service", "incarnation"));
+    let heads = Request::Heads {
+        incarnation,
+        topics: vec![("t1".into(), 1 << 40)],
+    };
+    request::encode(1, &heads, &mut ahead);
+    other.write_all(&frame(0, &ahead)).unwrap();
+    wait_for("both were heard", || {
+        count(&cluster, "service", "connections_unruly_total") == 1
+            && count(&cluster, "sync", "sync_beyond_total") == 1
+    });
+    let said = cluster.host.stop(PATIENCE);
+    assert!(said.contains("an agent at 127.66."), "{said}");
+    assert!(
+        !said.contains("forged") && !said.contains("node \""),
+        "{said}"
+    );
 }

@@ -38,6 +38,11 @@ pub fn protects(endpoint: &Endpoint) -> bool {
     matches!(endpoint, Endpoint::Tcp { .. })
 }
 
+/// Whether the peers of a socket that is bound to `endpoint`, with this key or none, are known by theirs.
+pub fn knows(key: Option<&SecretKey>, endpoint: &Endpoint) -> bool {
+    key.is_some() && protects(endpoint)
+}
+
 /// Refuses what nothing protects: without this, an address of multicast would be plain text where
 /// the operator asked for none.
 fn is_bare(endpoint: &Endpoint) -> Result<bool, PubSubError> {

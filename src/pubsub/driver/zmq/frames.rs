@@ -45,9 +45,9 @@ impl Frames {
         Ok(Received::Malformed(Malformed::FrameCount))
     }
 
-    /// Who sent the message that was received last.
-    pub fn sender(&mut self) -> Option<Sender> {
-        Sender::of(&mut self.payload)
+    /// Who sent the message that was received last, over a socket whose peers are `known` by their keys or not.
+    pub fn sender(&mut self, known: bool) -> Option<Sender> {
+        Sender::of(&mut self.payload, known)
     }
 
     /// The message that was received last.

@@ -12,8 +12,9 @@ use crate::pubsub::subscriber::Signal;
 
 const CONNECTED: u32 = zmq_sys::ZMQ_EVENT_CONNECTED;
 const CONNECTED_WITH_HANDSHAKE: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
-pub(super) const REFUSED: u32 =
-    zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+pub(super) const REFUSED: u32 = BREACH | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+/// A peer broke the rules, in the handshake or at any time after it.
+pub(super) const BREACH: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;
 /// The handshake broke off without a reason: a peer that went away, or one that was too slow.
 pub(super) const BROKE_OFF: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
 /// The descriptor of an attempt to connect was closed: the attempt failed.

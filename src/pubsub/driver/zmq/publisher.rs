@@ -255,6 +255,7 @@ impl PublisherApi for ZmqPublisher {
             stuck: seen.stuck,
             cast_out: seen.cast_out,
             kept_out: seen.kept_out,
+            unclear: own.unclear + seen.unclear,
             ..own
         }
     }

@@ -75,10 +75,11 @@ impl Seats {
     }
 
     /// How much longer what the connection has is with `prefix` than without it: a topic and the same with
-    /// the NUL that ends it count as the longer one.
+    /// the NUL that ends it count as the longer one. Of no topic the last byte is a NUL, so that nothing is one
+    /// of two pairs.
     fn adds(&self, sender: &Sender, prefix: &[u8]) -> usize {
         match prefix.split_last() {
-            Some((0, bare)) if self.has(sender, bare) => 1,
+            Some((0, bare)) if !bare.ends_with(&[0]) && self.has(sender, bare) => 1,
             Some((0, _)) | None => prefix.len(),
             Some(_) => {
                 let ended = [prefix, &[0]].concat();
@@ -229,6 +230,44 @@ mod tests {
             }
             assert_eq!((seats.all, seats.length), (0, 0), "{order:?}");
         }
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_there() {
+        let of = Sender {
+            fd: 1,
+            number: 1,
+            node: None,
+            address: None,
+        };
+        let mut random = fastrand::Rng::with_seed(8);
+        let (mut seats, now) = (Seats::default(), Instant::now());
+        assert!(seats.came(&of, &PeerRules::default(), now));
+        let mut there = std::collections::BTreeSet::<Vec<u8>>::new();
+        // Of a pair the longer one.
+        let counted = |there: &std::collections::BTreeSet<Vec<u8>>| -> usize {
+            let is_half = |one: &&Vec<u8>| {
+                !one.ends_with(&[0]) && there.contains(&[one.as_slice(), &[0]].concat())
+            };
+            let lengths = there.iter().filter(|one| !is_half(one)).map(Vec::len);
+            lengths.sum()
+        };
+        for change in 0..20_000 {
+            let prefix: Vec<u8> = (0..random.usize(0..5)).map(|_| random.u8(0..2)).collect();
+            if random.bool() {
+                seats.put(&of, &prefix, false);
+                there.insert(prefix);
+            } else {
+                seats.remove(&of, &prefix);
+                there.remove(&prefix);
+            }
+            let all = (seats.all, seats.length);
+            assert_eq!(all, (there.len(), counted(&there)), "{change}");
+        }
+        for prefix in there {
+            seats.remove(&of, &prefix);
+        }
+        assert_eq!((seats.all, seats.length, seats.seats[&1].length), (0, 0, 0));
     }
 
     #[test]

@@ -3,7 +3,11 @@
 //! libzmq names a connection by its descriptor: in the events of a socket's monitor, and in what a
 //! peer sends. Descriptors are used again; so what a peer sent is taken for that of a connection
 //! that is open only if it was admitted after the last one with that descriptor had ended
-//! ([`Watch::is_over`]). libzmq reports the end of a connection before it lets go of anything of it.
+//! ([`Watch::is_over`]). libzmq reports the end of a connection before it lets go of anything of it. Which
+//! admission was whose is known once something came with its number; of one that ends before, it may be any
+//! up to the latest. Only of one that breaks off in the middle of the handshake nothing can be late: libzmq
+//! says so in the same breath as that it has ended. A breach of the rules may come after the handshake too;
+//! and whoever is refused stays connected for a while.
 //!
 //! # How a connection is ended
 //!
@@ -33,7 +37,9 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use super::monitor::{ACCEPTED, BROKE_OFF, LISTENING, LOST, Monitor, NOT_ACCEPTED, REFUSED};
+use super::monitor::{
+    ACCEPTED, BREACH, BROKE_OFF, LISTENING, LOST, Monitor, NOT_ACCEPTED, REFUSED,
+};
 use super::sender::Sender;
 use super::unended::pace;
 use super::{ffi, filter};
@@ -48,6 +54,9 @@ pub use self::places::Standing;
 
 /// How long it is waited for everything to be received before messages without end are looked for.
 const UNREAD: Duration = Duration::from_secs(5);
+
+/// What libzmq gives as the reason of a handshake that broke off because nobody answers for the gate: `EFAULT`.
+const NOBODY_ADMITS: u32 = 14;
 
 /// How often it is looked whose time is over.
 const LET_IN: Duration = Duration::from_secs(1);
@@ -70,8 +79,9 @@ pub struct Watch {
     port: Option<u16>,
     /// Unless peers prove who they are, or are not on tcp.
     exile: Option<Exile>,
-    /// Whether a handshake has failed; the next connection that ends is its.
-    failed: bool,
+    /// The event before this one. libzmq has one thread that tells of connections, so what it says in the
+    /// same breath stands together.
+    before: u32,
     counts: PeerCounts,
     gone: Vec<RawFd>,
     parting: Parting,
@@ -105,7 +115,7 @@ impl Watch {
             rules,
             port,
             exile: (port.is_some() && !known).then(exile),
-            failed: false,
+            before: 0,
             counts: PeerCounts::default(),
             gone: Vec::new(),
             parting: Parting::default(),
@@ -135,12 +145,10 @@ impl Watch {
                         asked.retain(|(other, _)| *other != fd);
                         self.went(fd);
                     }
-                    NOT_ACCEPTED => self.counts.refused += 1,
-                    _ => {
-                        self.counts.refused += 1;
-                        self.failed = true;
-                    }
+                    _ => self.counts.refused += 1,
                 }
+                // Where nobody answers for the gate, it says so, and may not end the connection yet.
+                self.before = if value == NOBODY_ADMITS { 0 } else { event };
             }
             // Those whose end was not reported since they were asked: it was not another's with the descriptor.
             for (fd, address) in asked.drain(..) {
@@ -171,10 +179,10 @@ impl Watch {
     }
 
     fn went(&mut self, fd: RawFd) {
-        let failed = std::mem::take(&mut self.failed);
-        let latest = (!failed).then(admission::latest);
+        let latest = (self.before != BROKE_OFF).then(admission::latest);
         let place = self.places.went(fd, latest);
         self.gone.push(fd);
+        let failed = matches!(self.before, BROKE_OFF | BREACH);
         let silent = place.filter(|place| failed && !place.spoke && !place.ended);
         let now = Instant::now();
         if let Some(address) = silent.and_then(|place| place.address)
@@ -253,7 +261,7 @@ impl Watch {
                 self.counts.stuck += u64::from(self.cut(fd, None));
             }
         }
-        for fd in self.places.crowd(&self.rules) {
+        for fd in self.places.crowd(&self.rules, due) {
             self.counts.crowded += u64::from(self.cut(fd, None));
         }
         let (open, port) = (&self.places.open, self.port);
@@ -311,12 +319,17 @@ impl Watch {
         self.places.is_over(sender.fd, sender.number)
     }
 
-    /// A connection has sent something; how it stands. One that is too many of its node is ended.
+    /// A connection has sent something; how it stands. One that is too many of its node is ended; and one
+    /// that cannot be told from the one before it, to come again.
     pub fn spoke(&mut self, sender: &Sender) -> Standing {
         match self.places.spoke(sender) {
             (Standing::Open, true) => {
                 self.counts.crowded += u64::from(self.end(sender));
                 Standing::Ended
+            }
+            (Standing::Over, true) => {
+                self.counts.unclear += u64::from(self.end(sender));
+                Standing::Over
             }
             (standing, _) => standing,
         }
@@ -325,6 +338,11 @@ impl Watch {
     /// Ends the connection with this descriptor, if there is one; says whether it did.
     pub fn end(&mut self, sender: &Sender) -> bool {
         self.cut(sender.fd, sender.address)
+    }
+
+    /// The same, of one that is open by what is known here.
+    pub fn end_one(&mut self, fd: RawFd) -> bool {
+        self.cut(fd, None)
     }
 
     /// The same, of one that does what no agent does: where nobody admits, its address is kept out for a

@@ -9,9 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::failed;
 use super::super::sender::Sender;
 use super::super::watch::{Standing, Watch};
+use super::super::{curve, failed};
 use super::ZmqPublisher;
 use crate::event::topic;
 use crate::pubsub::api::{PubSubError, Subscription};
@@ -83,7 +83,8 @@ impl ZmqPublisher {
     fn see(&mut self, message: &mut zmq::Message, see: See<'_>) -> Result<(), PubSubError> {
         // Whosever it is, and whatever becomes of it.
         self.in_step &= matches!(message.first(), Some(0 | 1));
-        let Some(sender) = Sender::of(message) else {
+        let known = curve::knows(self.options.key.as_ref(), &self.options.endpoint);
+        let Some(sender) = Sender::of(message, known) else {
             // Of a connection that has ended, made by libzmq: its seat tells what it had.
             return Ok(());
         };
@@ -97,7 +98,9 @@ impl ZmqPublisher {
         let standing = watch.spoke(&sender);
         self.part(see);
         match standing {
-            Standing::Ended => return Ok(()),
+            // What is late is of no use any more: its end was seen. And its memory may be gone, so that
+            // nothing may be made for it.
+            Standing::Ended | Standing::Over => return Ok(()),
             Standing::Open
                 if !self
                     .seats
@@ -106,7 +109,7 @@ impl ZmqPublisher {
                 self.spurn(&sender);
                 return Ok(());
             }
-            Standing::Open | Standing::Over => {}
+            Standing::Open => {}
         }
         let (added, prefix) = match message.split_first() {
             // No topic is so long, and libzmq would need much memory for it.
@@ -128,12 +131,10 @@ impl ZmqPublisher {
         };
         match self.guarded {
             true => self.judge(&sender, &subscription, see),
-            // What is late is of no use any more: its end was seen.
-            false if standing == Standing::Open => {
+            false => {
                 self.note(&sender, &subscription, see);
                 Ok(())
             }
-            false => Ok(()),
         }
     }
 

@@ -51,14 +51,16 @@ pub struct Place {
     pub spoke: bool,
     /// Whose it is, once it has sent something; `None` where nobody admits.
     node: Option<Arc<str>>,
+    /// The number under which it was admitted, once it has sent something; 0 where nobody admits.
+    number: u64,
     /// Whether it was ended here; libzmq has yet to find out.
     pub ended: bool,
     /// When something that is left of it came last.
     pub late: Option<Instant>,
     /// What it has sent since its last whole message.
     unended: Unended,
-    /// How much of what was sent to it had arrived when something new did last, or nothing was waiting; and
-    /// when that was.
+    /// How much of what was sent to it had arrived at the last look; and at which look something that waits was
+    /// first seen to do so, or to have moved.
     arrived: u64,
     moved: Option<Instant>,
 }
@@ -66,12 +68,14 @@ pub struct Place {
 impl Place {
     /// Whether nothing that waits for it was taken for long.
     fn is_stuck(&mut self, traffic: &Traffic, now: Instant) -> bool {
-        let moves = !traffic.waiting || traffic.arrived != self.arrived;
-        let since = match self.moved {
-            Some(since) if !moves => since,
-            _ => *self.moved.insert(now),
-        };
-        self.arrived = traffic.arrived;
+        let before = std::mem::replace(&mut self.arrived, traffic.arrived);
+        if !traffic.waiting {
+            // However long ago this look was: what waits at the next one may have come just before it.
+            self.moved = None;
+            return false;
+        }
+        let since = self.moved.filter(|_| traffic.arrived == before);
+        let since = *self.moved.insert(since.unwrap_or(now));
         now.saturating_duration_since(since) >= STUCK
     }
 }
@@ -96,8 +100,10 @@ pub struct Places {
     /// The highest number of admission when the last connection with a descriptor had ended.
     over: HashMap<RawFd, u64>,
     comers: u64,
-    /// Whether somebody came since it was looked for those that are too many.
+    /// Whether somebody came since it was looked for those that are too many; and whether there were some then,
+    /// who may not have been ended.
     fresh: bool,
+    crowded: bool,
 }
 
 impl Places {
@@ -110,6 +116,7 @@ impl Places {
             address: None,
             spoke: false,
             node: None,
+            number: 0,
             ended: false,
             late: None,
             unended: Unended::default(),
@@ -126,13 +133,18 @@ impl Places {
         }
     }
 
-    /// A connection has ended, when so many had been admitted: not known of one whose handshake failed, of
-    /// which nothing can be late. Says what it was.
+    /// A connection has ended, when so many had been admitted; `None` where it was none of them. Says what it
+    /// was.
     pub fn went(&mut self, fd: RawFd, latest: Option<u64>) -> Option<Place> {
-        if let Some(latest) = latest {
-            self.over.insert(fd, latest);
+        let place = self.open.remove(&fd);
+        // Its own number is the best that can be known: whoever has its descriptor by now may have a lower
+        // one than the latest.
+        let own = place.as_ref().map(|place| place.number);
+        if let Some(last) = own.filter(|number| *number > 0).or(latest) {
+            let over = self.over.entry(fd).or_default();
+            *over = last.max(*over);
         }
-        let place = self.open.remove(&fd)?;
+        let place = place?;
         if let Some(node) = &place.node
             && let Some(count) = self.nodes.get_mut(node)
         {
@@ -149,11 +161,17 @@ impl Places {
         self.over.get(&fd).is_some_and(|last| number <= *last)
     }
 
-    /// Something came from a connection. Says how it stands, and whether it is one too many of its node.
+    /// Something came from a connection. Says how it stands; and whether whoever has the descriptor is to be
+    /// ended: as one too many of its node, or because it cannot be told from the one before.
     pub fn spoke(&mut self, sender: &Sender) -> (Standing, bool) {
+        let over = sender.number > 0 && self.is_over(sender.fd, sender.number);
         let Some(place) = self.open.get_mut(&sender.fd) else {
             return (Standing::Over, false);
         };
+        if over {
+            // One that has been heard is known to be another.
+            return (Standing::Over, !place.spoke);
+        }
         place.unended.message();
         if place.ended {
             place.late = Some(Instant::now());
@@ -161,6 +179,7 @@ impl Places {
         }
         if !place.spoke {
             place.spoke = true;
+            place.number = sender.number;
             if let Some(node) = &sender.node {
                 place.node = Some(Arc::clone(node));
                 let count = self.nodes.entry(Arc::clone(node)).or_default();
@@ -204,10 +223,11 @@ impl Places {
     }
 
     /// The connections that are too many by `rules`: of those that are silent the oldest, of all the
-    /// newest.
-    pub fn crowd(&mut self, rules: &PeerRules) -> Vec<RawFd> {
+    /// newest. Those who were not ended are given `again` when that is asked for.
+    pub fn crowd(&mut self, rules: &PeerRules, again: bool) -> Vec<RawFd> {
         // Asked with every group of events: only who comes makes them too many.
-        if !std::mem::take(&mut self.fresh) {
+        let left = again && std::mem::take(&mut self.crowded);
+        if !std::mem::take(&mut self.fresh) && !left {
             return Vec::new();
         }
         let mut all: Vec<(u64, bool, RawFd)> = Vec::new();
@@ -231,6 +251,7 @@ impl Places {
             .take(left.saturating_sub(rules.max_connections))
             .collect();
         crowd.extend(newest);
+        self.crowded |= !crowd.is_empty();
         crowd
     }
 }
@@ -253,6 +274,48 @@ mod tests {
             assert_eq!(places.is_over(7, number), over, "{number}");
             assert!(!places.is_over(8, number));
         }
+        // Where it is known which one has ended, whoever has its descriptor by now is known to be another.
+        places.came(7);
+        let sender = Sender {
+            number: 5,
+            ..from(7, Some("n1"))
+        };
+        assert_eq!(places.spoke(&sender), (Standing::Open, false));
+        places.went(7, Some(9));
+        assert!(places.is_over(7, 5) && !places.is_over(7, 6));
+    }
+
+    #[test]
+    fn what_is_late_is_not_booked_on_another_connection() {
+        let of = |number, node| Sender {
+            number,
+            ..from(7, Some(node))
+        };
+        let mut places = Places::default();
+        places.came(7);
+        assert_eq!(places.spoke(&of(4, "n1")), (Standing::Open, false));
+        places.went(7, Some(4));
+        assert_eq!(places.spoke(&of(4, "n1")), (Standing::Over, false));
+        places.came(7);
+        // It may be of either.
+        assert_eq!(places.spoke(&of(4, "n1")), (Standing::Over, true));
+        assert!(places.nodes.is_empty() && !places.open[&7].spoke);
+        assert_eq!(places.spoke(&of(5, "n2")), (Standing::Open, false));
+        assert_eq!(places.spoke(&of(4, "n1")), (Standing::Over, false));
+        assert_eq!(places.nodes.len(), 1);
+    }
+
+    /// What is kept of those who have gone is for each descriptor, not for each of them.
+    #[test]
+    fn strangers_without_end_leave_nothing_behind() {
+        let mut places = Places::default();
+        for number in 0..100_000u64 {
+            let fd = (number % 50) as RawFd;
+            places.came(fd);
+            let admitted = number.is_multiple_of(3).then_some(number);
+            places.went(fd, admitted);
+        }
+        assert_eq!((places.over.len(), places.open.len()), (50, 0));
     }
 
     fn from(fd: RawFd, node: Option<&str>) -> Sender {
@@ -273,7 +336,10 @@ mod tests {
         };
         let mut places = Places::default();
         let cut = |places: &mut Places, expected: &[RawFd], what: &str| {
-            assert_eq!(places.crowd(&rules), expected, "{what}");
+            assert_eq!(places.crowd(&rules, false), expected, "{what}");
+            assert!(places.crowd(&rules, false).is_empty(), "{what}");
+            // None of them could be ended then.
+            assert_eq!(places.crowd(&rules, true), expected, "{what}");
             for fd in expected {
                 places.open.get_mut(fd).unwrap().ended = true;
             }
@@ -386,10 +452,12 @@ mod tests {
             let bad = places.bad(start + Duration::from_secs(seconds), traffic);
             !bad.stuck.is_empty()
         };
-        // Nothing waits; something waits, and moves; it moves no more.
-        assert!(!stuck(0, false, 0) && !stuck(0, false, 100));
+        // Nothing waits, and something does when it is looked again after long.
+        assert!(!stuck(0, false, 0) && !stuck(0, true, 100) && !stuck(0, false, 101));
+        // Something waits, and moves; it moves no more.
         assert!(!stuck(10, true, 101) && !stuck(20, true, 108) && !stuck(20, true, 115));
         assert!(stuck(20, true, 116) && stuck(20, true, 117));
-        assert!(!stuck(20, false, 118) && !stuck(20, true, 125) && stuck(20, true, 126));
+        assert!(!stuck(20, false, 118) && !stuck(20, true, 125));
+        assert!(!stuck(20, true, 132) && stuck(20, true, 133));
     }
 }

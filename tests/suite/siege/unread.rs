@@ -1,0 +1,68 @@
+//! Who asks and does not read.
+
+use std::io::Write;
+
+use fanfare::event::Event;
+use fanfare::sync::{Request, request};
+
+use super::Siege;
+use super::broken::{count, nodes};
+use crate::recovery::cluster::{Cluster, flush};
+use crate::rig::zmtp::{connect_from, frame, stranger};
+use crate::rig::{PATIENCE, wait_for};
+use crate::security::site::Said;
+
+/// Addresses, connections from each, and questions on each: their answers would be 1.6 GB.
+const ADDRESSES: usize = 20;
+const CONNECTIONS: usize = 10;
+const QUESTIONS: u64 = 16;
+
+/// All unread answers may be 256 MB, and a few are under way.
+const ROOM_KB: u64 = 400 << 10;
+
+#[test]
+fn answers_that_nobody_reads() {
+    let mut cluster = Cluster::running("");
+    let client = cluster.host.client();
+    for number in 0..100 {
+        // So that it cannot be packed.
+        let value: String = (0..8_000).map(|_| fastrand::alphanumeric()).collect();
+        let (key, value) = (format!("k{number}"), format!("\"{value}\""));
+        let event = Event::set("t", &key, &value);
+        client.publish(&event.on("large"), None).unwrap();
+    }
+    flush(&client);
+    let (honest, newcomer) = nodes(&cluster);
+    let uri = cluster.sync_uri();
+    let mut siege = Siege::begin("answers that nobody reads", &mut cluster, honest);
+    siege.room_kb = ROOM_KB;
+    let number = |siege: &Siege<'_>, name: &str| count(siege.cluster, "sync", name);
+    let replay = Request::Replay {
+        incarnation: count(siege.cluster, "service", "incarnation"),
+        topic: "large".into(),
+        after: 0,
+    };
+    let from = |address| [(); CONNECTIONS].map(|()| connect_from(&uri, "DEALER", "", address));
+    let mut streams: Vec<_> = (0..ADDRESSES).flat_map(|_| from(stranger())).collect();
+    let before = number(&siege, "sync_replays_total");
+    for tag in 0..QUESTIONS {
+        let mut out = Vec::new();
+        request::encode(tag, &replay, &mut out);
+        for stream in &mut streams {
+            // It may have been ended already.
+            let _ = stream.write_all(&frame(0, &out));
+        }
+    }
+    wait_for("all that can be sent is", || {
+        number(&siege, "sync_replays_total") >= before + streams.len() as u64
+            && number(&siege, "sync_answers_withheld_total") > 0
+            && number(&siege, "sync_connections_unread_total") > 0
+    });
+    assert!(number(&siege, "sync_unread_bytes") <= 256 << 20);
+    siege.goes_on();
+    siege.ends(newcomer);
+    drop(streams);
+    let said = Said(cluster.host.stop(PATIENCE));
+    let sent = said.count("sync_sent_bytes_total");
+    assert!(sent > 100 << 20, "{sent} bytes were sent: {}", said.0);
+}
