@@ -5,12 +5,12 @@ use std::io::Write;
 use fanfare::event::Event;
 use fanfare::sync::{Request, request};
 
-use super::Siege;
-use super::broken::{count, nodes};
-use crate::recovery::cluster::{Cluster, flush};
+use super::{Siege, count, nodes};
+use crate::rig::cluster::Cluster;
+use crate::rig::counted::Said;
+use crate::rig::load::flush;
 use crate::rig::zmtp::{connect_from, frame, stranger};
 use crate::rig::{PATIENCE, wait_for};
-use crate::security::site::Said;
 
 /// Addresses, connections from each, and questions on each: their answers would be 1.6 GB.
 const ADDRESSES: usize = 20;
