@@ -14,9 +14,11 @@ use crate::rig::listener::Listener;
 use crate::rig::peer::Publisher;
 use crate::rig::{slowness, within};
 
-/// Events a second of each worker, fewer where the programs are slower: what it cannot hand over piles up
-/// in it, and comes last.
+/// Events a second of each worker, fewer where the programs are slower.
 const RATE: u64 = 4_000;
+
+/// Events that wait in a worker; it makes no more until the service has taken some.
+const AHEAD: &str = "1000";
 
 #[test]
 fn what_was_received_from_workers_that_push_survives() {
@@ -31,7 +33,7 @@ fn what_was_received_from_workers_that_push_survives() {
     let uri = format!("ipc://{}", host.socket().display());
     let mut workers: Vec<Publisher> = (0..WORKERS)
         .map(|number| {
-            let mut worker = Publisher::start(&["--type", "push", "--connect", &uri]);
+            let mut worker = Publisher::start(&["--type", "push", "--hwm", AHEAD, "--connect", &uri]);
             let (topic, name) = (format!("t{number}"), format!("w{number}"));
             worker.tell(json!({"op": "load", "topic": topic, "name": name, "rate": RATE / u64::from(slowness())}));
             worker
