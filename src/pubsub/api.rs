@@ -381,6 +381,10 @@ pub struct PublisherOptions {
     pub send_timeout: Duration,
     /// Most time that `close` gives to messages on their way.
     pub linger: Duration,
+    /// Who beside its user may use an address on ipc that it binds.
+    pub socket_group: Option<String>,
+    /// Which users may, where not all of that group.
+    pub socket_users: Users,
     /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
     pub key: Option<SecretKey>,
     /// What peers may do; kept where [`PublisherOptions::subscriptions`] is set.

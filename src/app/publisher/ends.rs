@@ -76,6 +76,8 @@ pub(super) fn sync_service(
         max_snapshots: config.sync_max_snapshots,
         snapshot_rate: config.sync_snapshot_rate,
         request_rate: config.sync_request_rate,
+        socket_group: Some(config.socket_group.clone()),
+        socket_users: Users::named(&config.socket_users)?.0,
         key,
         cuts,
         permits: Arc::clone(permits),
@@ -119,6 +121,8 @@ pub(super) fn network(
         send_timeout: Duration::ZERO,
         subscriptions: true,
         linger: config.stop_timeout / 2,
+        socket_group: Some(config.socket_group.clone()),
+        socket_users: Users::named(&config.socket_users)?.0,
         key,
         peers: peer_rules(config),
     })?;

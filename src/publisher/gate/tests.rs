@@ -58,6 +58,8 @@ impl Rig {
                 subscriptions: true,
                 send_timeout: Duration::ZERO,
                 linger: Duration::ZERO,
+                socket_group: None,
+                socket_users: Default::default(),
                 key: Some(key),
                 peers,
             })

@@ -16,7 +16,7 @@ use crate::event::codec::Malformed;
 use crate::publisher::permits::Permits;
 use crate::publisher::reach::Reach;
 use crate::pubsub::driver::zmq::frames::Frames;
-use crate::pubsub::driver::zmq::wait;
+use crate::pubsub::driver::zmq::{router, wait};
 use crate::pubsub::subscriber::Received;
 use crate::sync::{Request, answer, request};
 use crate::util::printable;
@@ -118,7 +118,10 @@ impl Server {
     /// Reads one request; `false` when none is waiting.
     fn receive(&mut self) -> bool {
         let Parts { door, uri, .. } = &self.parts;
-        match self.frames.receive(door.socket(), uri) {
+        let Some(socket) = door.socket() else {
+            return false;
+        };
+        match self.frames.receive(socket, uri) {
             Ok(Received::Message { .. }) => {}
             Ok(Received::Malformed(error)) => {
                 self.refuse_frames(&error);
@@ -295,17 +298,12 @@ impl Server {
             desk.unread(client, tag);
             return;
         }
-        let socket = door.socket();
         let mut message = Message::from(body);
         answer::set_tag(tag, &mut message);
-        let address = || socket.send(client, zmq::DONTWAIT | zmq::SNDMORE);
-        let sent = match address() {
-            // libzmq hears only now and then of what a client has read, and takes one that reads
-            // fast for one that does not. Asked for events it looks at once.
-            Err(zmq::Error::EAGAIN) => socket.get_events().and_then(|_| address()),
-            other => other,
-        };
-        match sent.and_then(|()| socket.send(message, zmq::DONTWAIT)) {
+        // Without a socket nobody is there any more.
+        let gone = Err(zmq::Error::EHOSTUNREACH);
+        let sent = door.socket().map_or(gone, |socket| router::send(socket, client, message));
+        match sent {
             Ok(()) => {
                 metrics.sync_answers_total.inc();
                 metrics.sync_sent_bytes_total.add(body.len() as u64);
@@ -325,7 +323,11 @@ impl Server {
         let Parts {
             door, inbox, uri, ..
         } = &self.parts;
-        if let Err(error) = wait(door.socket(), None, inbox.fd(), Some(time), uri) {
+        let Some(socket) = door.socket() else {
+            // Soon there is another.
+            return std::thread::sleep(REBIND);
+        };
+        if let Err(error) = wait(socket, None, inbox.fd(), Some(time), uri) {
             log::error!("{error}");
             std::thread::sleep(BROKEN);
         }
