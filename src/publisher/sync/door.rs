@@ -12,7 +12,7 @@ use crate::pubsub::driver::zmq::bound::{Access, Bound};
 use crate::pubsub::driver::zmq::sender::Sender;
 use crate::pubsub::driver::zmq::watch::{Standing, Watch};
 use crate::pubsub::driver::zmq::{
-    RECEIVE_BUFFER, bound_port, curve, failed, ffi, give_up_lifeless,
+    RECEIVE_BUFFER, bound_port, curve, failed, give_up_lifeless, tcp,
 };
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerCounts, PubSubError};
@@ -196,7 +196,7 @@ impl Door {
 }
 
 fn arrived(fd: RawFd) -> Option<u64> {
-    ffi::traffic(fd).map(|traffic| traffic.arrived)
+    tcp::traffic(fd).map(|traffic| traffic.arrived)
 }
 
 fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Result<()> {

@@ -15,6 +15,7 @@ mod publisher;
 pub(crate) mod router;
 mod seats;
 pub(crate) mod sender;
+pub(crate) mod tcp;
 pub(crate) mod unended;
 pub(crate) mod watch;
 
