@@ -4,9 +4,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::control::publisher_report;
 use crate::rig::cluster::Cluster;
 use crate::rig::config::{Folder, PUBLISHER, TOOL};
+use crate::rig::control::publisher_report;
 use crate::rig::node::Node;
 use crate::rig::port::Port;
 use crate::rig::process::Process;

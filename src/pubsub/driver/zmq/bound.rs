@@ -4,7 +4,7 @@
 use zmq::Socket;
 
 use super::watch::Watch;
-use super::{bind, failed, ffi};
+use super::{bind, failed, ffi, monitor};
 use crate::pubsub::api::PubSubError;
 use crate::pubsub::endpoint::Endpoint;
 use crate::util::group;
@@ -117,10 +117,8 @@ impl Bound {
 
     /// Closes the socket, with what watches it; what was sent is given its `linger` to leave.
     pub fn close(&mut self) {
-        if let (Some(socket), Some(_)) = (&mut self.socket, &self.watch)
-            && let Err(error) = ffi::stop_monitor(socket)
-        {
-            log::error!("cannot end the monitor of {}: {error}", self.endpoint);
+        if let (Some(socket), Some(_)) = (&mut self.socket, &self.watch) {
+            monitor::end(socket, &self.endpoint.to_string());
         }
         (self.socket, self.watch, self.open) = (None, None, false);
         self.lock = None;
@@ -181,7 +179,10 @@ mod tests {
     /// Not this process's own, where it may give it; and its number.
     fn group() -> (Option<String>, u32) {
         match rustix::process::geteuid().is_root() {
-            true => ("daemon".to_owned().into(), group::number("daemon").unwrap().unwrap()),
+            true => (
+                "daemon".to_owned().into(),
+                group::number("daemon").unwrap().unwrap(),
+            ),
             false => (None, rustix::process::getegid().as_raw()),
         }
     }
@@ -215,7 +216,8 @@ mod tests {
         for _ in 0..20 {
             let mut first = true;
             let until = Instant::now() + Duration::from_secs(20);
-            while !publisher.cut(std::mem::take(&mut first)).unwrap() {
+            let mut cut = |first| publisher.control().unwrap().cut(first).unwrap();
+            while !cut(std::mem::take(&mut first)) {
                 assert!(Instant::now() < until, "it does not open again");
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -227,7 +229,9 @@ mod tests {
         let client = context.socket(zmq::SUB).unwrap();
         client.set_linger(0).unwrap();
         client.set_subscribe(b"").unwrap();
-        client.connect(&format!("ipc://{}", path.display())).unwrap();
+        client
+            .connect(&format!("ipc://{}", path.display()))
+            .unwrap();
         let until = Instant::now() + Duration::from_secs(20);
         while client.poll(zmq::POLLIN, 5).unwrap() == 0 {
             assert!(Instant::now() < until, "nothing is heard");

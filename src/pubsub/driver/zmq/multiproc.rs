@@ -11,7 +11,7 @@ use zmq::Socket;
 
 use super::bound::Access;
 use super::frames::Frames;
-use super::monitor::{Monitor, NOT_ACCEPTED};
+use super::monitor::{self, Monitor, NOT_ACCEPTED};
 use super::{bind, failed, ffi, wait_drained};
 use crate::event::topic;
 use crate::pubsub::api::{
@@ -247,10 +247,8 @@ impl Link for PullLink {
 
 impl Drop for PullLink {
     fn drop(&mut self) {
-        if self.monitor.is_some()
-            && let Err(error) = ffi::stop_monitor(&mut self.socket)
-        {
-            log::error!("cannot end the monitor of {}: {error}", self.uri);
+        if self.monitor.is_some() {
+            monitor::end(&mut self.socket, &self.uri);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     RECEIVE_BUFFER, bound_port, configure_multicast, curve, failed, ffi, give_up_lifeless,
 };
 use crate::event::topic;
-use crate::pubsub::api::{PeerCounts, PubSubError, PublisherApi, PublisherOptions};
+use crate::pubsub::api::{PeerControl, PeerCounts, PubSubError, PublisherApi, PublisherOptions};
 use crate::pubsub::endpoint::Endpoint;
 
 use self::subscriptions::See;
@@ -152,6 +152,20 @@ impl PublisherApi for ZmqPublisher {
         socket.send(payload, 0).map_err(cannot)
     }
 
+    fn control(&mut self) -> Option<&mut dyn PeerControl> {
+        // Nobody connects to a group of multicast.
+        match &self.options.endpoint {
+            Endpoint::Epgm { .. } => None,
+            _ => Some(self),
+        }
+    }
+
+    fn close(&mut self) {
+        self.bound.close();
+    }
+}
+
+impl PeerControl for ZmqPublisher {
     fn subscriptions(&mut self, see: See<'_>) -> Result<bool, PubSubError> {
         if !self.tells_subscriptions() {
             return Ok(false);
@@ -213,9 +227,5 @@ impl PublisherApi for ZmqPublisher {
             unclear: own.unclear + seen.unclear,
             ..own
         }
-    }
-
-    fn close(&mut self) {
-        self.bound.close();
     }
 }
