@@ -135,6 +135,8 @@ pub fn worker(way: Way, socket: &Path) -> Box<dyn Worker> {
                 send_timeout: PATIENCE,
                 subscriptions: false,
                 linger: Duration::ZERO,
+                socket_group: None,
+                socket_users: Default::default(),
                 key: None,
                 peers: Default::default(),
             };
@@ -238,6 +240,8 @@ pub fn serve(folder: &Path, durability: Durability) -> Middle {
             send_timeout: Duration::ZERO,
             subscriptions: true,
             linger: Duration::ZERO,
+            socket_group: None,
+            socket_users: Default::default(),
             key: None,
             peers: Default::default(),
         })

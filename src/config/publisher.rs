@@ -84,8 +84,8 @@ settings! {
         socket_group: String = key(
             r#""fanfare""#,
             Kind::Text,
-            "The group whose members may hand over events and use the control socket. Where it does not\n\
-             exist, only the user that the service runs as may.",
+            "The group whose members may hand over events, use the control socket and, over ipc, have the\n\
+             events. Where it does not exist, only the user that the service runs as may.",
         ),
         socket_users: Vec<String> = common::SOCKET_USERS,
         publisher_uri: String = key(

@@ -140,10 +140,7 @@ fn bind(path: &Path, group: &str) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(&new)?;
-    if !group::share(&new, group)? {
-        let path = path.display();
-        log::warn!("{path}: there is no group {group}; only this user may use it");
-    }
+    group::share(&new, Some(group), path.display())?;
     fs::rename(&new, path)?;
     Ok(listener)
 }

@@ -64,7 +64,7 @@ impl Cuts {
         self.0.get()
     }
 
-    fn order(&self) {
+    pub(super) fn order(&self) {
         self.0.inc();
     }
 }

@@ -19,11 +19,11 @@ use crossbeam_channel::Sender;
 
 use super::submit::{MAX_EVENT, MAX_REQUEST, MAX_WINDOW, Producer};
 use crate::event::EventBatch;
+use crate::pubsub::driver::zmq::bound::{Access, Bound};
+use crate::pubsub::driver::zmq::failed;
 use crate::pubsub::driver::zmq::watch::Watch;
-use crate::pubsub::driver::zmq::{admit, bind, failed};
 use crate::pubsub::endpoint::{Endpoint, check_ipc_path};
 use crate::pubsub::{PeerRules, PubSubError};
-use crate::util::group;
 use crate::util::pulse::Pulse;
 use crate::util::thread::{Ending, Handle, Thread};
 use crate::util::users::Users;
@@ -126,19 +126,24 @@ impl Requests {
             what: format!("cannot serve {endpoint}"),
             why: why.to_string(),
         };
-        let mut socket = context
+        let socket = context
             .socket(zmq::ROUTER)
             .and_then(|socket| configure(&socket).map(|()| socket))
             .map_err(failed(format!("cannot open a socket for {endpoint}")))?;
-        let watch = match admit(&mut socket, &options.socket_users)? {
+        let access = Access {
+            group: options.socket_group.clone(),
+            users: options.socket_users.clone(),
+        };
+        let watch = match access.is_limited() {
             true => {
                 let rules = PeerRules::default();
                 Some(Watch::of(context, &socket, rules, None, true)?)
             }
             false => None,
         };
-        let lock = bind(&mut socket, &endpoint)?;
-        share(path, options.socket_group.as_deref()).map_err(cannot)?;
+        let mut bound = Bound::new(&endpoint, access);
+        bound.fill(socket, watch)?;
+        bound.open()?;
         let (commands, inbox) = waker::channel().map_err(cannot)?;
         let commands = Arc::new(commands);
         let metrics = Arc::new(RequestMetrics::default());
@@ -146,7 +151,7 @@ impl Requests {
         let pulse = Arc::<Pulse>::default();
         pulse.beat();
         let server = Server::new(server::Parts {
-            socket,
+            bound,
             uri: endpoint.to_string(),
             inbox,
             commands: Arc::clone(&commands),
@@ -155,8 +160,6 @@ impl Requests {
             max_waiting: options.max_waiting,
             metrics: Arc::clone(&metrics),
             pulse: Arc::clone(&pulse),
-            watch,
-            _lock: lock,
         });
         let thread = Thread::spawn("requests", move || server.run()).map_err(cannot)?;
         let told = Arc::clone(&commands);
@@ -190,20 +193,4 @@ fn configure(socket: &zmq::Socket) -> zmq::Result<()> {
     socket.set_maxmsgsize(2 * MAX_REQUEST as i64)?;
     socket.set_handshake_ivl(5_000)?;
     socket.set_linger(LINGER.as_millis() as i32)
-}
-
-fn share(path: &Path, group: Option<&str>) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    match group {
-        None => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)),
-        Some(name) => {
-            if !group::share(path, name)? {
-                log::warn!(
-                    "{}: no group {name}; only this user may use it",
-                    path.display()
-                );
-            }
-            Ok(())
-        }
-    }
 }

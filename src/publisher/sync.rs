@@ -34,6 +34,7 @@ use crate::pubsub::{PeerRules, PubSubError};
 use crate::security::key::SecretKey;
 use crate::util::pulse::Pulse;
 use crate::util::thread::{Ending, Handle, Thread};
+use crate::util::users::Users;
 use crate::util::waker;
 
 pub use ask::Asked;
@@ -97,6 +98,10 @@ pub struct SyncOptions {
     pub request_rate: u32,
     /// Most that answers on their way are waited for at the end.
     pub linger: Duration,
+    /// Who beside its user may use an address on ipc.
+    pub socket_group: Option<String>,
+    /// Which users may, where not all of that group.
+    pub socket_users: Users,
     /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
     pub key: Option<SecretKey>,
     /// When connections are to be ended.
@@ -117,6 +122,8 @@ impl Default for SyncOptions {
             snapshot_rate: 50,
             request_rate: 1_000,
             linger: Duration::from_millis(200),
+            socket_group: None,
+            socket_users: Users::default(),
             key: None,
             cuts: Cuts::default(),
             permits: Arc::default(),
@@ -167,8 +174,7 @@ impl SyncService {
             why: why.to_string(),
         };
         let uri = endpoint.to_string();
-        let mut door = Door::new(context, endpoint, options)?;
-        door.open()?;
+        let door = Door::open(context, endpoint, options)?;
         let (commands, inbox) = waker::channel().map_err(cannot)?;
         let commands = Arc::new(commands);
         let metrics = Arc::new(SyncMetrics::default());

@@ -93,31 +93,34 @@ pub trait PublisherApi: Send {
     /// Sends a payload that is in wire form already, on any topic, reserved ones too.
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError>;
 
+    /// Control over those who subscribe. `None`, the default, where the driver cannot tell who they are nor
+    /// end their connections: a publisher service that has to keep somebody out does not start with it.
+    fn control(&mut self) -> Option<&mut dyn PeerControl> {
+        None
+    }
+
+    /// Closes the address; what was sent is given at most the options' `linger` to leave.
+    fn close(&mut self);
+}
+
+/// What a publisher service sees of those who subscribe, and does with them.
+pub trait PeerControl {
     /// Shows the changes of subscriptions since the last call, without waiting. Where
     /// [`PeerRules::guarded`] is set, one that is added takes effect only if `see` says so; where it
-    /// is not, what `see` says counts for nothing. A driver without subscriptions shows nothing. Must
-    /// not take long, whatever peers send: says whether there are more to be shown.
+    /// is not, what `see` says counts for nothing. Must not take long, whatever peers send: says whether
+    /// there are more to be shown.
     fn subscriptions(
         &mut self,
         see: &mut dyn FnMut(&Subscription<'_>) -> bool,
-    ) -> Result<bool, PubSubError> {
-        let _ = see;
-        Ok(false)
-    }
+    ) -> Result<bool, PubSubError>;
 
     /// Whether subscriptions take effect only with leave from now on. Counts after the next
-    /// [`PublisherApi::cut`].
-    fn guard(&mut self, guarded: bool) {
-        let _ = guarded;
-    }
+    /// [`PeerControl::cut`].
+    fn guard(&mut self, guarded: bool);
 
     /// Ends the connections of the nodes that `whose` names, which then connect anew and ask again
-    /// for what they want. Says how many those were; a driver that cannot tell nodes apart ends
-    /// none.
-    fn end_connections(&mut self, whose: &mut dyn FnMut(&str) -> bool) -> usize {
-        let _ = whose;
-        0
-    }
+    /// for what they want. Says how many those were.
+    fn end_connections(&mut self, whose: &mut dyn FnMut(&str) -> bool) -> usize;
 
     /// Ends every connection at once, whatever is on its way, so that all peers have to prove anew who
     /// they are; then opens the address again. Says whether it is open: if not, to be called again
@@ -125,23 +128,13 @@ pub trait PublisherApi: Send {
     ///
     /// # Errors
     /// The address cannot be opened for another reason than that it is not yet free.
-    fn cut(&mut self, connections: bool) -> Result<bool, PubSubError> {
-        let _ = connections;
-        Ok(true)
-    }
+    fn cut(&mut self, connections: bool) -> Result<bool, PubSubError>;
 
     /// The nodes that have sent what no subscriber sends since the last call.
-    fn unruly(&mut self) -> Vec<Arc<str>> {
-        Vec::new()
-    }
+    fn unruly(&mut self) -> Vec<Arc<str>>;
 
     /// What became of peers since the last call, as far as the driver can tell.
-    fn peers(&mut self) -> PeerCounts {
-        PeerCounts::default()
-    }
-
-    /// Closes the address; what was sent is given at most the options' `linger` to leave.
-    fn close(&mut self);
+    fn peers(&mut self) -> PeerCounts;
 }
 
 /// A change of what a peer subscribes to.
@@ -374,13 +367,17 @@ pub struct PublisherOptions {
     pub endpoint: Endpoint,
     /// Messages libzmq may hold per peer; beyond, a subscriber misses messages, and a worker waits.
     pub send_hwm: i32,
-    /// Whether [`PublisherApi::subscriptions`] will be called, often; the driver then keeps what it
+    /// Whether [`PeerControl::subscriptions`] will be called, often; the driver then keeps what it
     /// shows until it is.
     pub subscriptions: bool,
     /// Longest that a worker waits for the publisher service of its host.
     pub send_timeout: Duration,
     /// Most time that `close` gives to messages on their way.
     pub linger: Duration,
+    /// Who beside its user may use an address on ipc that it binds.
+    pub socket_group: Option<String>,
+    /// Which users may, where not all of that group.
+    pub socket_users: Users,
     /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
     pub key: Option<SecretKey>,
     /// What peers may do; kept where [`PublisherOptions::subscriptions`] is set.

@@ -8,6 +8,6 @@ pub mod registry;
 pub mod subscriber;
 
 pub use api::{
-    Callback, LinkChange, PeerCounts, PeerRules, PubSubApi, PubSubError, PublisherApi,
+    Callback, LinkChange, PeerControl, PeerCounts, PeerRules, PubSubApi, PubSubError, PublisherApi,
     PublisherOptions, Source, SubscriberApi, SubscriberOptions, Subscription,
 };

@@ -1,20 +1,27 @@
 //! Groups of the system.
 
+use std::fmt::Display;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Lets the members of `group` read and write `path`, and nobody else but its owner. `false` when
-/// there is no such group; then only the owner may.
-pub fn share(path: &Path, group: &str) -> io::Result<bool> {
+/// Lets the members of `group` use the unix socket at `path`, and nobody else but its owner; only the
+/// owner where none is named or there is no such group, which is told in the log, as of `shown`.
+pub fn share(path: &Path, group: Option<&str>, shown: impl Display) -> io::Result<()> {
     use std::os::unix::fs::{PermissionsExt, chown};
-    let gid = number(group)?;
-    if let Some(gid) = gid {
-        chown(path, None, Some(gid))?;
-    }
-    let mode = if gid.is_some() { 0o660 } else { 0o600 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    Ok(gid.is_some())
+    let mode = match group.map(|group| Ok((group, number(group)?))) {
+        None => 0o600,
+        Some(Err(error)) => return Err(error),
+        Some(Ok((_, Some(gid)))) => {
+            chown(path, None, Some(gid))?;
+            0o660
+        }
+        Some(Ok((group, None))) => {
+            log::warn!("{shown}: there is no group {group:?}; only this user may use it");
+            0o600
+        }
+    };
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Makes a folder, and those above it, where it is missing: nobody but its owner looks into it, and
@@ -78,15 +85,13 @@ mod tests {
     #[test]
     fn without_the_group_only_the_owner_may() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(!share(file.path(), "no-such-group").unwrap());
-        assert_eq!(
-            file.as_file().metadata().unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-        assert!(share(file.path(), "root").unwrap());
-        assert_eq!(
-            file.as_file().metadata().unwrap().permissions().mode() & 0o777,
-            0o660
-        );
+        let shared = |group| {
+            share(file.path(), group, "a file").unwrap();
+            file.as_file().metadata().unwrap().permissions().mode() & 0o777
+        };
+        assert_eq!(shared(Some("root")), 0o660);
+        assert_eq!(shared(None), 0o600);
+        assert_eq!(shared(Some("root")), 0o660);
+        assert_eq!(shared(Some("no-such-group")), 0o600);
     }
 }

@@ -6,8 +6,19 @@ use std::time::Instant;
 use super::asks::{Cost, Job};
 use super::topic::Verdict;
 use super::{Action, Life, Note, Recovery};
-use crate::event::EventBatch;
+use crate::event::{Event, EventBatch, Stamp};
 use crate::sync::{MAX_TOPICS, Request};
+
+/// What becomes of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is applied.
+    Apply,
+    /// It is not, now or ever.
+    LeaveOut,
+    /// It is not, and something is to be asked for.
+    Fetch,
+}
 
 impl Recovery {
     /// Takes events off the SUB socket. Almost always each is the next one of its topic, and the
@@ -34,59 +45,11 @@ impl Recovery {
                 }
                 asks = true;
             }
-            // A stamped event's topic is that of its frame 0: the service sees to it.
-            let name = event.topic_or_all();
-            let blind = self.is_blind();
-            let Some(topic) = self.topics.get_mut(name) else {
-                // Not subscribed to any more.
+            let fate = self.judge(&event, &stamp, out);
+            asks |= fate == Fate::Fetch;
+            if fate != Fate::Apply {
                 left_out.push(place);
-                continue;
-            };
-            let verdict = topic.judge(&stamp);
-            match verdict {
-                Verdict::Take => {
-                    topic.took(&stamp);
-                    continue;
-                }
-                Verdict::Duplicate => {
-                    out.push(Action::Note(Note::Duplicate));
-                    left_out.push(place);
-                    continue;
-                }
-                Verdict::Gap | Verdict::Broken if blind => {
-                    // There is nobody to ask: better with a hole than not at all.
-                    topic.took(&stamp);
-                    topic.holed = true;
-                    out.push(Action::Note(Note::CannotRepair));
-                    continue;
-                }
-                Verdict::Gap => {
-                    out.push(Action::Note(Note::Gap));
-                    topic.fetch();
-                    self.behind += 1;
-                }
-                Verdict::Broken => {
-                    out.push(Action::Note(Note::BrokenChain));
-                    // Nothing that it says is to be believed, so it is not held either.
-                    self.behind += usize::from(topic.is_live());
-                    topic.restart();
-                    left_out.push(place);
-                    self.want(&name.into());
-                    asks = true;
-                    continue;
-                }
-                Verdict::Hold => {}
             }
-            left_out.push(place);
-            let room = self.options.held_bytes.saturating_sub(self.held_bytes);
-            match topic.hold(&event, stamp.seq, room) {
-                Some(bytes) => self.held_bytes += bytes,
-                None => out.push(Action::Note(Note::NotHeld)),
-            }
-            if !topic.asked {
-                self.want(&name.into());
-            }
-            asks = true;
         }
         let rest = match left_out.as_slice() {
             [] => events,
@@ -102,6 +65,57 @@ impl Recovery {
         if asks {
             self.ask(now, out);
         }
+    }
+
+    /// What becomes of an event of this life, with its stamp.
+    fn judge(&mut self, event: &Event<'_>, stamp: &Stamp, out: &mut Vec<Action>) -> Fate {
+        // A stamped event's topic is that of its frame 0: the service sees to it.
+        let name = event.topic_or_all();
+        let blind = self.is_blind();
+        let Some(topic) = self.topics.get_mut(name) else {
+            // Not subscribed to any more.
+            return Fate::LeaveOut;
+        };
+        match topic.judge(stamp) {
+            Verdict::Take => {
+                topic.took(stamp);
+                return Fate::Apply;
+            }
+            Verdict::Duplicate => {
+                out.push(Action::Note(Note::Duplicate));
+                return Fate::LeaveOut;
+            }
+            Verdict::Gap | Verdict::Broken if blind => {
+                // There is nobody to ask: better with a hole than not at all.
+                topic.took(stamp);
+                topic.holed = true;
+                out.push(Action::Note(Note::CannotRepair));
+                return Fate::Apply;
+            }
+            Verdict::Broken => {
+                out.push(Action::Note(Note::BrokenChain));
+                // Nothing that it says is to be believed, so it is not held either.
+                self.behind += usize::from(topic.is_live());
+                topic.restart();
+                self.want(&name.into());
+                return Fate::Fetch;
+            }
+            Verdict::Gap => {
+                out.push(Action::Note(Note::Gap));
+                topic.fetch();
+                self.behind += 1;
+            }
+            Verdict::Hold => {}
+        }
+        let room = self.options.held_bytes.saturating_sub(self.held_bytes);
+        match topic.hold(event, stamp.seq, room) {
+            Some(bytes) => self.held_bytes += bytes,
+            None => out.push(Action::Note(Note::NotHeld)),
+        }
+        if !topic.asked {
+            self.want(&name.into());
+        }
+        Fate::Fetch
     }
 
     /// Something of `name` is to be fetched: notes it, once.

@@ -19,6 +19,7 @@ use crate::publisher::permits::Permits;
 use crate::publisher::reach::Reach;
 use crate::publisher::requests::{RequestOptions, Requests, Submitted};
 use crate::publisher::sync::{Asked, SyncOptions, SyncService};
+use crate::pubsub::driver::zmq::ALIAS;
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{
     Callback, LinkChange, PeerRules, PubSubApi, PublisherApi, PublisherOptions, Source,
@@ -76,6 +77,8 @@ pub(super) fn sync_service(
         max_snapshots: config.sync_max_snapshots,
         snapshot_rate: config.sync_snapshot_rate,
         request_rate: config.sync_request_rate,
+        socket_group: Some(config.socket_group.clone()),
+        socket_users: Users::named(&config.socket_users)?.0,
         key,
         cuts,
         permits: Arc::clone(permits),
@@ -113,17 +116,38 @@ pub(super) fn network(
     context: &zmq::Context,
     key: Option<SecretKey>,
 ) -> Result<Box<dyn PublisherApi>, Box<dyn Error>> {
+    let keeps_out = key.is_some() || !config.grants().is_open();
     let mut publisher = driver(&config.pub_sub_driver, context)?.publisher(&PublisherOptions {
         endpoint: config.bind.clone(),
         send_hwm: config.send_hwm,
         send_timeout: Duration::ZERO,
         subscriptions: true,
         linger: config.stop_timeout / 2,
+        socket_group: Some(config.socket_group.clone()),
+        socket_users: Users::named(&config.socket_users)?.0,
         key,
         peers: peer_rules(config),
     })?;
+    check_control(&config.pub_sub_driver, &mut *publisher, keeps_out)?;
     publisher.initialize()?;
     Ok(publisher)
+}
+
+/// Where somebody is to be kept out, a driver is needed that can do it: whoever is connected would have
+/// everything for as long as it likes, whatever becomes of its key.
+fn check_control(
+    driver: &str,
+    publisher: &mut dyn PublisherApi,
+    keeps_out: bool,
+) -> Result<(), String> {
+    if !keeps_out || publisher.control().is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "pub_sub_driver: {driver:?} cannot end the connection of a node whose key or grant is gone; write \
+         {:?}, or security = \"none\" and no [[grant]]",
+        ALIAS
+    ))
 }
 
 fn driver(alias: &str, context: &zmq::Context) -> Result<Box<dyn PubSubApi>, String> {
@@ -216,4 +240,39 @@ impl Callback for Pushed {
     }
 
     fn link(&self, _source: &Source, _change: LinkChange) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pubsub::driver::memory::MemoryNetwork;
+    use crate::pubsub::driver::zmq::ZmqPubSub;
+
+    #[test]
+    fn who_is_to_be_kept_out_needs_a_driver_that_can() {
+        let options = |endpoint| PublisherOptions {
+            endpoint,
+            send_hwm: 1,
+            subscriptions: true,
+            send_timeout: Duration::ZERO,
+            linger: Duration::ZERO,
+            socket_group: None,
+            socket_users: Users::default(),
+            key: None,
+            peers: PeerRules::default(),
+        };
+        let endpoint = Endpoint::Memory { name: "p".into() };
+        let mut without = MemoryNetwork::new().publisher(&options(endpoint)).unwrap();
+        assert_eq!(check_control("memory", &mut *without, false), Ok(()));
+        let why = check_control("memory", &mut *without, true).unwrap_err();
+        assert!(
+            why.contains("\"memory\" cannot end") && why.contains("zmq_pubsub_driver"),
+            "{why}"
+        );
+        let endpoint = Endpoint::Ipc {
+            path: "/p.sock".into(),
+        };
+        let mut with = ZmqPubSub::new().publisher(&options(endpoint)).unwrap();
+        assert_eq!(check_control(ALIAS, &mut *with, true), Ok(()));
+    }
 }

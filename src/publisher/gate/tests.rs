@@ -8,7 +8,7 @@ use super::*;
 use crate::event::Event;
 use crate::pubsub::driver::zmq::{ZmqPubSub, curve};
 use crate::pubsub::endpoint::{Endpoint, Host};
-use crate::pubsub::{PeerRules, Subscription};
+use crate::pubsub::{PeerControl, PeerRules, Subscription};
 use crate::pubsub::{PubSubApi, PublisherApi, PublisherOptions};
 use crate::security::file;
 use crate::security::key::{PublicKey, SecretKey};
@@ -58,6 +58,8 @@ impl Rig {
                 subscriptions: true,
                 send_timeout: Duration::ZERO,
                 linger: Duration::ZERO,
+                socket_group: None,
+                socket_users: Default::default(),
                 key: Some(key),
                 peers,
             })
@@ -111,6 +113,10 @@ impl Rig {
         socket
     }
 
+    fn peers(&mut self) -> &mut dyn PeerControl {
+        self.publisher.control().unwrap()
+    }
+
     /// Gives leave to whatever `may` says; gives what was asked for and by whom.
     fn judge(&mut self, may: impl Fn(&str, &[u8]) -> bool) -> Vec<(String, Vec<u8>, bool)> {
         let mut seen = Vec::new();
@@ -123,7 +129,7 @@ impl Rig {
             ));
             may(node, subscription.prefix)
         };
-        self.publisher.subscriptions(see).unwrap();
+        self.peers().subscriptions(see).unwrap();
         seen
     }
 
@@ -158,7 +164,7 @@ impl Rig {
     #[track_caller]
     fn refuses(&mut self) {
         let until = Instant::now() + PATIENCE;
-        while self.publisher.peers().refused == 0 {
+        while self.peers().peers().refused == 0 {
             assert!(Instant::now() < until, "nobody is refused");
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -246,7 +252,7 @@ fn unknown_keys_are_listed_let_in_when_authorised_and_cut_off() {
     wait_for("a cut is ordered", || cuts.count() == 1);
     let mut first = true;
     wait_for("it is open again", || {
-        rig.publisher.cut(std::mem::take(&mut first)).unwrap()
+        rig.peers().cut(std::mem::take(&mut first)).unwrap()
     });
     rig.refuses();
     while client.recv_bytes(zmq::DONTWAIT).is_ok() {}
@@ -321,7 +327,7 @@ fn nothing_is_made_for_connections_that_have_ended() {
         drop(clients);
         wait_for("all have ended", || {
             rig.send();
-            rig.publisher.peers().open == 0
+            rig.peers().peers().open == 0
         });
         // Its memory goes a moment after.
         rig.pass();
@@ -405,7 +411,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
             // No message of CURVE.
             between.say.send(b"\0\x07garbage").unwrap();
             rig.pass();
-            breaches += rig.publisher.peers().refused;
+            breaches += rig.peers().peers().refused;
         } else {
             wait_for("the stranger is refused", || {
                 gate.metrics.gate_refused_total.get() > refused
@@ -417,7 +423,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
         drop(other);
         wait_for("both have ended", || {
             rig.send();
-            rig.publisher.peers().open == 0
+            rig.peers().peers().open == 0
         });
         rig.pass();
         let mut seen = Vec::new();
@@ -425,7 +431,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
             seen.push(subscription.prefix.to_vec());
             true
         };
-        late += u32::from(rig.publisher.subscriptions(see).unwrap());
+        late += u32::from(rig.peers().subscriptions(see).unwrap());
         assert!(seen.is_empty(), "round {round}: {seen:?}");
     }
     assert!(late >= 15 && breaches > 0, "{late} {breaches}");
@@ -470,7 +476,7 @@ fn a_subscription_is_not_made_for_somebody_else() {
         wait_for("the honest one hears", || {
             rig.judge(may);
             rig.publisher.send_payload("secret", b"x").unwrap();
-            unruly += rig.publisher.peers().unruly;
+            unruly += rig.peers().peers().unruly;
             client.poll(zmq::POLLIN, 2).unwrap() > 0
         });
         assert_eq!(thief.poll(zmq::POLLIN, 2).unwrap(), 0, "round {round}");
@@ -506,7 +512,7 @@ fn too_many_subscriptions_end_their_connection() {
         wait_for("the bomb is cut off", || {
             let seen = rig.judge(|_, prefix| prefix == b"t\0");
             most = most.max(seen.iter().filter(|(node, ..)| node == "other").count());
-            greedy += rig.publisher.peers().greedy;
+            greedy += rig.peers().peers().greedy;
             greedy > 0
         });
         bomb.disconnect(&rig.uri()).unwrap();
@@ -544,7 +550,7 @@ fn only_what_was_asked_for_ends() {
     drop(client);
     wait_for("it is gone", || {
         all.extend(rig.judge(|_, _| true));
-        rig.publisher.peers().open == 0
+        rig.peers().peers().open == 0
     });
     all.extend(rig.judge(|_, _| true));
     for (_, prefix, added) in &all {

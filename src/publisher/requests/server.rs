@@ -11,11 +11,10 @@ use super::desk::Desk;
 use super::reply_to::{Command, ReplyTo, Waiting};
 use super::{RequestMetrics, Submitted};
 use crate::publisher::submit::{Reply, SubmitError};
+use crate::pubsub::driver::zmq::bound::Bound;
 use crate::pubsub::driver::zmq::frames::Frames;
-use crate::pubsub::driver::zmq::watch::Watch;
-use crate::pubsub::driver::zmq::{ffi, wait};
+use crate::pubsub::driver::zmq::{router, wait};
 use crate::pubsub::subscriber::Received;
-use crate::util::lock_file::LockFile;
 use crate::util::poll;
 use crate::util::pulse::Pulse;
 use crate::util::rate::RateLimit;
@@ -34,7 +33,8 @@ const LOOK: Duration = Duration::from_millis(500);
 const BROKEN: Duration = Duration::from_millis(100);
 
 pub(super) struct Parts {
-    pub socket: Socket,
+    /// Open; watched where not everybody may connect.
+    pub bound: Bound,
     pub uri: String,
     pub inbox: Inbox<Command>,
     pub commands: Arc<Commands<Command>>,
@@ -43,10 +43,6 @@ pub(super) struct Parts {
     pub max_waiting: usize,
     pub metrics: Arc<RequestMetrics>,
     pub pulse: Arc<Pulse>,
-    /// Where not everybody may connect: tells of those who tried.
-    pub watch: Option<Watch>,
-    /// Held until the socket is closed.
-    pub _lock: Option<LockFile>,
 }
 
 pub(super) struct Server {
@@ -87,23 +83,17 @@ impl Server {
             self.look();
             self.wait(reading);
         }
-        let Parts { socket, watch, .. } = &mut self.parts;
-        if watch.take().is_some()
-            && let Err(error) = ffi::stop_monitor(socket)
-        {
-            log::error!("cannot end the monitor of {}: {error}", self.parts.uri);
-        }
     }
 
     /// Looks who was turned away.
     fn look(&mut self) {
         let Parts {
-            watch,
+            bound,
             metrics,
             uri,
             ..
         } = &mut self.parts;
-        let Some(watch) = watch else { return };
+        let Some(watch) = bound.watch() else { return };
         if let Err(error) = watch.look() {
             log::error!("{error}");
         }
@@ -123,11 +113,14 @@ impl Server {
     /// Sends the answers that were given; `false` when it is time to end.
     fn take_commands(&mut self) -> bool {
         let Parts {
-            socket,
+            bound,
             inbox,
             metrics,
             ..
         } = &mut self.parts;
+        let Some(socket) = bound.socket() else {
+            return false;
+        };
         for command in inbox.drain() {
             match command {
                 Command::Answer(client, answer) => {
@@ -164,12 +157,15 @@ impl Server {
     /// Reads one message; `false` when none is waiting.
     fn receive(&mut self) -> bool {
         let Parts {
-            socket,
+            bound,
             desk,
             uri,
             metrics,
             ..
         } = &self.parts;
+        let Some(socket) = bound.socket() else {
+            return false;
+        };
         let (client, payload) = match self.frames.receive(socket, uri) {
             Ok(Received::Message { topic, payload }) => (topic, payload),
             Ok(Received::Malformed(_)) => {
@@ -214,13 +210,13 @@ impl Server {
 
     fn wait(&self, reading: bool) {
         let Parts {
-            socket, inbox, uri, ..
+            bound, inbox, uri, ..
         } = &self.parts;
-        let waited = match reading {
-            true => {
+        let waited = match bound.socket().filter(|_| reading) {
+            Some(socket) => {
                 wait(socket, None, inbox.fd(), Some(LOOK), uri).map_err(|error| error.to_string())
             }
-            false => poll::readable([inbox.fd()], Some(FULL))
+            None => poll::readable([inbox.fd()], Some(FULL))
                 .map(drop)
                 .map_err(|error| error.to_string()),
         };
@@ -234,14 +230,7 @@ impl Server {
 /// Sends an answer without waiting for anybody: a client that is gone or does not read loses it,
 /// and asks again when it comes back.
 fn send(socket: &Socket, metrics: &RequestMetrics, client: &[u8], answer: &[u8]) {
-    let address = || socket.send(client, zmq::DONTWAIT | zmq::SNDMORE);
-    let sent = match address() {
-        // libzmq hears only now and then of what a client has read, and takes one that reads fast
-        // for one that does not. Asked for events it looks at once.
-        Err(zmq::Error::EAGAIN) => socket.get_events().and_then(|_| address()),
-        other => other,
-    };
-    match sent.and_then(|()| socket.send(answer, zmq::DONTWAIT)) {
+    match router::send(socket, client, answer) {
         Ok(()) => metrics.replies_total.inc(),
         Err(error) => {
             metrics.replies_lost_total.inc();

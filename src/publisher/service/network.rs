@@ -12,7 +12,7 @@ use crate::publisher::gate::{Bans, Cuts};
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, Moment, RecordBuf};
 use crate::publisher::permits::Permits;
-use crate::pubsub::{PublisherApi, Subscription};
+use crate::pubsub::{PubSubError, PublisherApi, Subscription};
 use crate::security::grants::Grants;
 use crate::util::printable;
 use crate::util::rate::RateLimit;
@@ -23,6 +23,9 @@ pub(super) struct Rights {
     pub bans: Bans,
     pub permits: Arc<Permits>,
 }
+
+/// What nobody gets to see: without control, the service does not start where somebody is to be kept out.
+const UNCONTROLLED: PubSubError = PubSubError::Misuse("the driver cannot end connections");
 
 /// What the service's thread says to the agents, and hears of them.
 pub(super) struct Network {
@@ -155,14 +158,18 @@ impl Network {
         }
         let (_, old) = std::mem::replace(&mut self.grants, current);
         let new = &self.grants.1;
+        let Some(peers) = self.publisher.control() else {
+            log::error!("grants are not kept to: {UNCONTROLLED}");
+            return;
+        };
         if old.is_open() != new.is_open() {
-            self.publisher.guard(!new.is_open());
+            peers.guard(!new.is_open());
             self.must_cut = true;
             log::info!("grants begin or end: all connections will be made anew");
             return;
         }
         let mut other = |node: &str| !new.same_for(node, &old);
-        let ended = self.publisher.end_connections(&mut other);
+        let ended = peers.end_connections(&mut other);
         self.permits.metrics.grants_ended_total.add(ended as u64);
         log::info!("{ended} connections ended, of nodes that may have other topics than before");
     }
@@ -170,7 +177,10 @@ impl Network {
     /// Counts what became of peers, and keeps those out for a while who are no agents: what they send
     /// makes others, who subscribe at that moment, come again.
     fn see_peers(&mut self, now: Instant) {
-        let unruly = self.publisher.unruly();
+        let Some(control) = self.publisher.control() else {
+            return;
+        };
+        let unruly = control.unruly();
         for node in &unruly {
             self.bans.keep_out(node, now);
             if let Some(permit) = self.peer_lines.permit(now) {
@@ -183,9 +193,9 @@ impl Network {
         }
         if !unruly.is_empty() {
             let is_unruly = |node: &str| unruly.iter().any(|other| **other == *node);
-            self.publisher.end_connections(&mut { is_unruly });
+            control.end_connections(&mut { is_unruly });
         }
-        let peers = self.publisher.peers();
+        let peers = control.peers();
         let metrics = &self.metrics;
         metrics.connections.set(peers.open);
         metrics.handshakes_refused_total.add(peers.refused);
@@ -230,7 +240,11 @@ impl Network {
             self.metrics.subscriptions.set(0);
             self.audience.clear();
         }
-        match self.publisher.cut(new) {
+        let cut = match self.publisher.control() {
+            Some(control) => control.cut(new),
+            None => Err(UNCONTROLLED),
+        };
+        match cut {
             Ok(open) => {
                 (self.cut, self.must_cut) = (ordered, false);
                 self.closed = !open;
@@ -256,10 +270,13 @@ impl Network {
     }
 
     fn see_subscriptions(&mut self, now: Instant) {
+        let Some(control) = self.publisher.control() else {
+            return;
+        };
         let (metrics, heartbeat) = (&self.metrics, &mut self.heartbeat);
         let audience = &self.audience;
         let (permits, grants) = (&self.permits, &self.grants.1);
-        let seen = self.publisher.subscriptions(&mut |subscription| {
+        let seen = control.subscriptions(&mut |subscription| {
             let Subscription {
                 prefix,
                 added,

@@ -75,6 +75,8 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
             subscriptions: true,
             send_timeout: Duration::ZERO,
             linger: Duration::ZERO,
+            socket_group: None,
+            socket_users: Default::default(),
             key: None,
             peers: Default::default(),
         })

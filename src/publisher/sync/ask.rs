@@ -137,94 +137,122 @@ impl Asked {
 
 impl Ask {
     pub(super) fn answer(&self, history: &History) -> Result<Told, HistoryError> {
-        let now = history.incarnation();
         Ok(match self {
             Ask::Heads {
                 incarnation,
                 topics,
-            } => {
-                let heads = topics.iter().map(|(topic, has)| {
-                    let head = history.topic_head(topic);
-                    (head > *has || *incarnation != now).then(|| (topic.clone(), head))
-                });
-                Told::Heads {
-                    incarnation: now,
-                    head: history.head(),
-                    behind: heads.flatten().collect(),
-                }
-            }
-            Ask::Replay { incarnation, .. } if *incarnation != now => {
-                Told::Gone { incarnation: now }
-            }
-            Ask::Replay { topic, after, .. } => {
-                let last = history.topic_head(topic);
-                match history.replay(Some(topic), *after, REPLAY_BYTES)? {
-                    Replay::Gone => Told::Gone { incarnation: now },
-                    Replay::Events { records, upto } => {
-                        let mut events = Packed::default();
-                        for record in records.iter() {
-                            events.push(record.payload);
-                        }
-                        Told::Events {
-                            incarnation: now,
-                            // The publisher's head where that is all: it tells how old the answer is.
-                            upto: upto.max(*after),
-                            last,
-                            events,
-                        }
-                    }
-                }
-            }
+            } => heads(history, *incarnation, topics),
+            Ask::Replay {
+                incarnation,
+                topic,
+                after,
+            } => return replay(history, *incarnation, topic, *after),
             Ask::Names {
                 topic,
                 after,
                 known,
                 fresh,
-            } => {
-                let position = Position {
-                    incarnation: now,
-                    seq: history.topic_head(topic),
-                    rows: history.topic_rows(topic),
-                    merges: history.topic_merges(topic),
-                };
-                if *known == Some(position) {
-                    return Ok(Told::Unmoved);
-                }
-                if *fresh && known.is_some_and(|known| known.replayable_to(&position)) {
-                    return Ok(Told::WillDo);
-                }
-                let names = history.names(topic, after.as_ref(), NAMES);
-                Told::Names {
-                    position,
-                    complete_since: history.complete_since(),
-                    more: names.len() == NAMES,
-                    names,
-                }
-            }
+            } => names(
+                history,
+                topic,
+                after.as_ref(),
+                known.map(|known| (known, *fresh)),
+            ),
             Ask::Topics { after } => {
                 let (topics, more) = history.topics(after, MAX_TOPICS);
                 Told::Topics {
-                    incarnation: now,
+                    incarnation: history.incarnation(),
                     topics,
                     more,
                 }
             }
-            Ask::Rows { topic, names } => {
-                let (mut rows, mut payload) = (Packed::default(), Vec::new());
-                for name in names {
-                    if !history.row(topic, name, &mut payload) {
-                        continue;
-                    }
-                    if rows.bytes() + Packed::PER_EVENT + payload.len() > ROWS_BYTES {
-                        return Ok(Told::Outgrown);
-                    }
-                    rows.push(&payload);
-                }
-                Told::Rows {
-                    incarnation: now,
-                    rows,
-                }
-            }
+            Ask::Rows { topic, names } => rows(history, topic, names),
         })
+    }
+}
+
+fn heads(history: &History, incarnation: u64, topics: &[(String, u64)]) -> Told {
+    let now = history.incarnation();
+    let heads = topics.iter().map(|(topic, has)| {
+        let head = history.topic_head(topic);
+        (head > *has || incarnation != now).then(|| (topic.clone(), head))
+    });
+    Told::Heads {
+        incarnation: now,
+        head: history.head(),
+        behind: heads.flatten().collect(),
+    }
+}
+
+fn replay(
+    history: &History,
+    incarnation: u64,
+    topic: &str,
+    after: u64,
+) -> Result<Told, HistoryError> {
+    let now = history.incarnation();
+    if incarnation != now {
+        return Ok(Told::Gone { incarnation: now });
+    }
+    let last = history.topic_head(topic);
+    Ok(match history.replay(Some(topic), after, REPLAY_BYTES)? {
+        Replay::Gone => Told::Gone { incarnation: now },
+        Replay::Events { records, upto } => {
+            let mut events = Packed::default();
+            for record in records.iter() {
+                events.push(record.payload);
+            }
+            Told::Events {
+                incarnation: now,
+                // The publisher's head where that is all: it tells how old the answer is.
+                upto: upto.max(after),
+                last,
+                events,
+            }
+        }
+    })
+}
+
+/// `known` is what a snapshot has, and whether that is fresh.
+fn names(
+    history: &History,
+    topic: &str,
+    after: Option<&RowKey>,
+    known: Option<(Position, bool)>,
+) -> Told {
+    let position = Position {
+        incarnation: history.incarnation(),
+        seq: history.topic_head(topic),
+        rows: history.topic_rows(topic),
+        merges: history.topic_merges(topic),
+    };
+    match known {
+        Some((known, _)) if known == position => return Told::Unmoved,
+        Some((known, true)) if known.replayable_to(&position) => return Told::WillDo,
+        _ => {}
+    }
+    let names = history.names(topic, after, NAMES);
+    Told::Names {
+        position,
+        complete_since: history.complete_since(),
+        more: names.len() == NAMES,
+        names,
+    }
+}
+
+fn rows(history: &History, topic: &str, names: &[RowKey]) -> Told {
+    let (mut rows, mut payload) = (Packed::default(), Vec::new());
+    for name in names {
+        if !history.row(topic, name, &mut payload) {
+            continue;
+        }
+        if rows.bytes() + Packed::PER_EVENT + payload.len() > ROWS_BYTES {
+            return Told::Outgrown;
+        }
+        rows.push(&payload);
+    }
+    Told::Rows {
+        incarnation: history.incarnation(),
+        rows,
     }
 }

@@ -8,15 +8,15 @@ use zmq::Socket;
 use super::SyncOptions;
 use super::debts::{Debts, Room};
 use crate::publisher::gate::Cuts;
+use crate::pubsub::driver::zmq::bound::{Access, Bound};
 use crate::pubsub::driver::zmq::sender::Sender;
 use crate::pubsub::driver::zmq::watch::{Standing, Watch};
 use crate::pubsub::driver::zmq::{
-    RECEIVE_BUFFER, bind, bound_port, curve, failed, ffi, give_up_lifeless,
+    RECEIVE_BUFFER, bound_port, curve, failed, give_up_lifeless, tcp,
 };
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerCounts, PubSubError};
 use crate::sync::MAX_REQUEST;
-use crate::util::lock_file::LockFile;
 
 /// Answers that libzmq keeps for a client that does not read them; more are dropped and counted.
 /// With a request per answer a client has this many only by asking for as much without reading. How long
@@ -32,47 +32,46 @@ pub(super) struct Door {
     context: zmq::Context,
     endpoint: Endpoint,
     options: SyncOptions,
-    socket: Socket,
-    watch: Watch,
+    bound: Bound,
     /// Connections ended by [`Door::spurn`], and to make room.
     unruly: u64,
     unread: u64,
     debts: Debts,
-    open: bool,
     cuts: Cuts,
     /// Cuts done.
     cut: u64,
-    /// Held until the socket is closed.
-    lock: Option<LockFile>,
 }
 
 impl Door {
-    /// Not yet open.
-    pub fn new(
+    /// Open.
+    pub fn open(
         context: &zmq::Context,
         endpoint: &Endpoint,
         options: &SyncOptions,
     ) -> Result<Self, PubSubError> {
-        let (socket, watch) = make(context, endpoint, options)?;
-        Ok(Door {
+        let access = Access {
+            group: options.socket_group.clone(),
+            users: options.socket_users.clone(),
+        };
+        let mut door = Door {
             context: context.clone(),
             endpoint: endpoint.clone(),
             options: options.clone(),
-            socket,
-            watch,
+            bound: Bound::new(endpoint, access),
             unruly: 0,
             unread: 0,
             debts: Debts::default(),
-            open: false,
             cut: options.cuts.count(),
             cuts: options.cuts.clone(),
-            lock: None,
-        })
+        };
+        door.prepare()?;
+        door.bound.open()?;
+        Ok(door)
     }
 
-    /// The socket, whether it is open or not.
-    pub fn socket(&self) -> &Socket {
-        &self.socket
+    /// The socket, whether it is open or not; `None` where none can be made after a cut.
+    pub fn socket(&self) -> Option<&Socket> {
+        self.bound.socket()
     }
 
     /// Whether clients are known by their keys.
@@ -82,17 +81,7 @@ impl Door {
 
     /// Whether clients can come.
     pub fn is_open(&self) -> bool {
-        self.open
-    }
-
-    /// Binds the address, unless it is bound.
-    pub fn open(&mut self) -> Result<(), PubSubError> {
-        if !self.open {
-            self.lock = bind(&mut self.socket, &self.endpoint)?;
-            self.open = true;
-            self.watch.look()?;
-        }
-        Ok(())
+        self.bound.is_open()
     }
 
     /// Ends all connections, if that is ordered, and opens the address again: at the first call or
@@ -100,31 +89,43 @@ impl Door {
     pub fn obey(&mut self) -> Result<(), PubSubError> {
         let ordered = self.cuts.count();
         if ordered != self.cut {
-            // Those who may not have them must not be sent answers that are on their way.
-            self.socket
-                .set_linger(0)
-                .map_err(failed(format!("cannot cut {}", self.endpoint)))?;
-            let (socket, watch) = make(&self.context, &self.endpoint, &self.options)?;
-            self.stop_monitor();
-            self.socket = socket;
-            self.watch = watch;
+            self.bound.cut()?;
             self.debts = Debts::default();
-            self.open = false;
-            self.lock = None;
             self.cut = ordered;
         }
-        match self.open() {
-            Err(PubSubError::InUse { .. }) => Ok(()),
-            other => other,
+        self.prepare()?;
+        self.bound.reopen().map(drop)
+    }
+
+    /// Has a socket that may be opened.
+    fn prepare(&mut self) -> Result<(), PubSubError> {
+        if !self.bound.is_empty() {
+            return Ok(());
         }
+        let (endpoint, options) = (&self.endpoint, &self.options);
+        let uri = endpoint.to_string();
+        let mut socket = self
+            .context
+            .socket(zmq::ROUTER)
+            .and_then(|socket| configure(&socket, &uri, options).map(|()| socket))
+            .map_err(failed(format!("cannot open a socket for {uri}")))?;
+        give_up_lifeless(&mut socket)?;
+        curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
+        let port = bound_port(endpoint);
+        let known = options.key.is_some();
+        let watch = Watch::of(&self.context, &socket, options.peers, port, known)?;
+        self.bound.fill(socket, Some(watch))
     }
 
     /// Somebody has sent something; whether it is to be heard.
     pub fn hears(&mut self, sender: &Sender) -> bool {
-        if let Err(error) = self.watch.look() {
+        let Some(watch) = self.bound.watch() else {
+            return false;
+        };
+        if let Err(error) = watch.look() {
             log::debug!("{error}");
         }
-        self.watch.spoke(sender) == Standing::Open
+        watch.spoke(sender) == Standing::Open
     }
 
     /// Somebody who is heard has asked something.
@@ -147,7 +148,8 @@ impl Door {
                 Room::Free => return true,
                 Room::Full => return false,
                 Room::After(fd) => {
-                    self.unread += u64::from(self.watch.end_one(fd));
+                    let watch = self.bound.watch();
+                    self.unread += u64::from(watch.is_some_and(|watch| watch.end_one(fd)));
                     self.debts.ended(fd);
                 }
             }
@@ -165,62 +167,36 @@ impl Door {
     }
 
     fn forget(&mut self) {
-        for fd in self.watch.gone() {
+        for fd in self.bound.watch().map(Watch::gone).unwrap_or_default() {
             self.debts.gone(fd);
         }
     }
 
     /// Ends the connection of somebody who sends more than anybody has use for.
     pub fn spurn(&mut self, sender: &Sender) {
-        self.unruly += u64::from(self.watch.spurn(sender));
+        let watch = self.bound.watch();
+        self.unruly += u64::from(watch.is_some_and(|watch| watch.spurn(sender)));
     }
 
     /// Looks at the connections, and ends those that are too many; what became of them since the last
     /// call.
     pub fn peers(&mut self) -> Result<PeerCounts, PubSubError> {
-        self.watch.look()?;
-        self.watch.thin_out(0, true);
+        let mut counts = PeerCounts::default();
+        if let Some(watch) = self.bound.watch() {
+            watch.look()?;
+            watch.thin_out(0, true);
+            counts = watch.take();
+        }
         self.forget();
         self.debts.measure(Instant::now(), arrived);
-        let mut counts = self.watch.take();
         counts.unruly += std::mem::take(&mut self.unruly);
         counts.unread += std::mem::take(&mut self.unread);
         Ok(counts)
     }
-
-    fn stop_monitor(&mut self) {
-        if let Err(error) = ffi::stop_monitor(&mut self.socket) {
-            log::error!("cannot end the monitor of {}: {error}", self.endpoint);
-        }
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.stop_monitor();
-    }
 }
 
 fn arrived(fd: RawFd) -> Option<u64> {
-    ffi::traffic(fd).map(|traffic| traffic.arrived)
-}
-
-fn make(
-    context: &zmq::Context,
-    endpoint: &Endpoint,
-    options: &SyncOptions,
-) -> Result<(Socket, Watch), PubSubError> {
-    let uri = endpoint.to_string();
-    let mut socket = context
-        .socket(zmq::ROUTER)
-        .and_then(|socket| configure(&socket, &uri, options).map(|()| socket))
-        .map_err(failed(format!("cannot open a socket for {uri}")))?;
-    give_up_lifeless(&mut socket)?;
-    curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
-    let port = bound_port(endpoint);
-    let known = options.key.is_some();
-    let watch = Watch::of(context, &socket, options.peers, port, known)?;
-    Ok((socket, watch))
+    tcp::traffic(fd).map(|traffic| traffic.arrived)
 }
 
 fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Result<()> {
@@ -234,4 +210,39 @@ fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Res
     socket.set_handshake_ivl(5_000)?;
     socket.set_ipv6(uri.contains('['))?;
     socket.set_linger(i32::try_from(options.linger.as_millis()).unwrap_or(i32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_unix_socket_stays_closed_to_others_when_all_are_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.sock.sync");
+        let options = SyncOptions::default();
+        let endpoint = Endpoint::Ipc { path: path.clone() };
+        let mut door = Door::open(&zmq::Context::new(), &endpoint, &options).unwrap();
+        let mode = || {
+            let path = std::fs::metadata(&path).expect("it is there");
+            path.permissions().mode() & 0o777
+        };
+        assert_eq!(mode(), 0o600);
+        for _ in 0..20 {
+            options.cuts.order();
+            door.obey().unwrap();
+            let until = Instant::now() + Duration::from_secs(20);
+            while !door.is_open() {
+                assert!(Instant::now() < until, "it does not open again");
+                std::thread::sleep(Duration::from_millis(1));
+                door.obey().unwrap();
+            }
+            // libzmq closes in the background; it does not remove the path, which is the next one's.
+            std::thread::sleep(Duration::from_millis(10));
+            assert_eq!(mode(), 0o600);
+        }
+    }
 }

@@ -16,7 +16,8 @@ use crate::event::codec::Malformed;
 use crate::publisher::permits::Permits;
 use crate::publisher::reach::Reach;
 use crate::pubsub::driver::zmq::frames::Frames;
-use crate::pubsub::driver::zmq::wait;
+use crate::pubsub::driver::zmq::sender::Sender as Peer;
+use crate::pubsub::driver::zmq::{router, wait};
 use crate::pubsub::subscriber::Received;
 use crate::sync::{Request, answer, request};
 use crate::util::printable;
@@ -48,6 +49,25 @@ pub(super) struct Parts {
     pub permits: Arc<Permits>,
     pub reach: Arc<Reach>,
     pub pace: Pace,
+}
+
+impl Parts {
+    /// Whether a request is to be answered; whoever asks too fast is told so or ended.
+    fn hears(&mut self, sender: &Peer, client: &[u8], payload: &[u8], now: Instant) -> bool {
+        if !self.door.hears(sender) {
+            return false;
+        }
+        self.door.asked(client, sender);
+        match self.pace.permit(owner(sender, client), now) {
+            Permit::Go => return true,
+            Permit::Hurried => self.desk.hurried(client, request::tag(payload)),
+            Permit::Flood => {
+                self.metrics.sync_hurried_total.inc();
+                self.door.spurn(sender);
+            }
+        }
+        false
+    }
 }
 
 pub(super) struct Server {
@@ -118,7 +138,10 @@ impl Server {
     /// Reads one request; `false` when none is waiting.
     fn receive(&mut self) -> bool {
         let Parts { door, uri, .. } = &self.parts;
-        match self.frames.receive(door.socket(), uri) {
+        let Some(socket) = door.socket() else {
+            return false;
+        };
+        match self.frames.receive(socket, uri) {
             Ok(Received::Message { .. }) => {}
             Ok(Received::Malformed(error)) => {
                 self.refuse_frames(&error);
@@ -131,70 +154,55 @@ impl Server {
                 return false;
             }
         }
-        let sender = self.frames.sender(self.parts.door.knows());
-        let node = sender.as_ref().and_then(|sender| sender.node.as_deref());
-        let (client, payload) = self.frames.message();
-        let Parts {
-            door,
-            desk,
-            permits,
-            pace,
-            metrics,
-            reach,
-            ..
-        } = &mut self.parts;
         // libzmq tells nothing of those who speak ZMTP 1 or 2, so nobody could end them.
-        let Some(sender) = &sender else {
-            metrics.sync_refused_total.inc();
+        let Some(sender) = self.frames.sender(self.parts.door.knows()) else {
+            self.parts.metrics.sync_refused_total.inc();
             return true;
         };
-        if !door.hears(sender) {
-            return true;
-        }
-        door.asked(client, sender);
         let now = Instant::now();
-        // A node has one pace, whatever it calls its connections and whatever it asks.
-        let owner = node.map_or(client, str::as_bytes);
-        match pace.permit(owner, now) {
-            Permit::Go => {}
-            Permit::Hurried => {
-                desk.hurried(client, request::tag(payload));
-                return true;
-            }
-            Permit::Flood => {
-                metrics.sync_hurried_total.inc();
-                door.spurn(sender);
-                return true;
-            }
+        let (client, payload) = self.frames.message();
+        if !self.parts.hears(&sender, client, payload, now) {
+            return true;
         }
         match request::decode(payload) {
             Ok((tag, request)) => {
-                if let Some((incarnation, seq)) = furthest(&request)
-                    && let Some(last) = reach.falls_short(incarnation, seq)
-                {
-                    metrics.sync_beyond_total.inc();
-                    if let Some(permit) = self.beyond.permit(now) {
-                        let who = who(node, sender.address);
-                        log::error!(
-                            "{who} has events up to {seq} of incarnation {incarnation}, of which the last \
-                             here is {last}: this state is older than what was sent (was a backup written \
-                             over it in place?), or the node lies{permit}"
-                        );
+                self.check_reach(&request, &sender, now);
+                let Parts { desk, permits, .. } = &mut self.parts;
+                match granted(permits, sender.node.as_deref(), request) {
+                    Some(granted) => {
+                        desk.request((client, owner(&sender, client)), tag, granted, now);
                     }
-                }
-                match granted(permits, node, request) {
-                    Some(granted) => desk.request((client, owner), tag, granted, now),
                     None => desk.forbid(client, tag),
                 }
             }
             Err(error) => {
-                desk.malformed(client, error);
+                self.parts.desk.malformed(client, error);
                 if let Some(permit) = self.refusals.permit(now) {
                     log::warn!("a sync client sent what is no request: {error}{permit}");
                 }
             }
         }
         true
+    }
+
+    /// Says so where who asks has more than there is.
+    fn check_reach(&self, request: &Request, sender: &Peer, now: Instant) {
+        let Some((incarnation, seq)) = furthest(request) else {
+            return;
+        };
+        let Parts { reach, metrics, .. } = &self.parts;
+        let Some(last) = reach.falls_short(incarnation, seq) else {
+            return;
+        };
+        metrics.sync_beyond_total.inc();
+        if let Some(permit) = self.beyond.permit(now) {
+            let who = who(sender.node.as_deref(), sender.address);
+            log::error!(
+                "{who} has events up to {seq} of incarnation {incarnation}, of which the last here is {last}: \
+                 this state is older than what was sent (was a backup written over it in place?), or the \
+                 node lies{permit}"
+            );
+        }
     }
 
     /// A message of one frame, or of too many. It gets no answer: there is no tag to answer with.
@@ -295,17 +303,14 @@ impl Server {
             desk.unread(client, tag);
             return;
         }
-        let socket = door.socket();
         let mut message = Message::from(body);
         answer::set_tag(tag, &mut message);
-        let address = || socket.send(client, zmq::DONTWAIT | zmq::SNDMORE);
-        let sent = match address() {
-            // libzmq hears only now and then of what a client has read, and takes one that reads
-            // fast for one that does not. Asked for events it looks at once.
-            Err(zmq::Error::EAGAIN) => socket.get_events().and_then(|_| address()),
-            other => other,
-        };
-        match sent.and_then(|()| socket.send(message, zmq::DONTWAIT)) {
+        // Without a socket nobody is there any more.
+        let gone = Err(zmq::Error::EHOSTUNREACH);
+        let sent = door
+            .socket()
+            .map_or(gone, |socket| router::send(socket, client, message));
+        match sent {
             Ok(()) => {
                 metrics.sync_answers_total.inc();
                 metrics.sync_sent_bytes_total.add(body.len() as u64);
@@ -325,11 +330,21 @@ impl Server {
         let Parts {
             door, inbox, uri, ..
         } = &self.parts;
-        if let Err(error) = wait(door.socket(), None, inbox.fd(), Some(time), uri) {
+        let Some(socket) = door.socket() else {
+            // Soon there is another.
+            return std::thread::sleep(REBIND);
+        };
+        if let Err(error) = wait(socket, None, inbox.fd(), Some(time), uri) {
             log::error!("{error}");
             std::thread::sleep(BROKEN);
         }
     }
+}
+
+/// Whose pace and places a request counts for: a node's, whatever it calls its connections and whatever it
+/// asks; where nobody is known, the connection's.
+fn owner<'a>(sender: &'a Peer, client: &'a [u8]) -> &'a [u8] {
+    sender.node.as_deref().map_or(client, str::as_bytes)
 }
 
 /// The furthest position that who asks says it has.

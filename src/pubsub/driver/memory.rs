@@ -13,7 +13,6 @@ use crate::event::codec::Malformed;
 use crate::event::topic;
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
-    Subscription,
 };
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal, SubscriberAgentBase, Transport};
@@ -47,8 +46,6 @@ pub struct MemoryNetwork {
 struct Network {
     bound: HashSet<String>,
     links: HashMap<u64, Wire>,
-    /// Subscriptions added, by publisher, that [`PublisherApi::subscriptions`] is still to show.
-    news: HashMap<String, Vec<Vec<u8>>>,
     next: u64,
     refusing: bool,
     losing: u64,
@@ -237,16 +234,7 @@ impl MemoryLink {
 
 impl Link for MemoryLink {
     fn subscribe(&mut self, prefix: &[u8]) -> Result<(), PubSubError> {
-        let mut state = self.network.state();
-        let state = &mut *state;
-        if let Some(wire) = state.links.get_mut(&self.number) {
-            wire.subscriptions.push(prefix.to_vec());
-            state
-                .news
-                .entry(wire.uri.clone())
-                .or_default()
-                .push(prefix.to_vec());
-        }
+        self.with(|wire| wire.subscriptions.push(prefix.to_vec()));
         Ok(())
     }
 
@@ -324,27 +312,6 @@ impl PublisherApi for MemoryPublisher {
             .state()
             .deliver(&self.uri, vec![frame, payload.to_vec()]);
         Ok(())
-    }
-
-    /// Shows what was added; the ends of subscriptions are not kept.
-    fn subscriptions(
-        &mut self,
-        see: &mut dyn FnMut(&Subscription<'_>) -> bool,
-    ) -> Result<bool, PubSubError> {
-        for prefix in self
-            .network
-            .state()
-            .news
-            .remove(&self.uri)
-            .unwrap_or_default()
-        {
-            see(&Subscription {
-                prefix: &prefix,
-                added: true,
-                node: None,
-            });
-        }
-        Ok(false)
     }
 
     fn close(&mut self) {

@@ -82,6 +82,8 @@ pub fn publisher(driver: &dyn PubSubApi, uri: &str) -> Box<dyn PublisherApi> {
         subscriptions: false,
         send_timeout: Duration::from_millis(300),
         linger: Duration::from_secs(1),
+        socket_group: None,
+        socket_users: Default::default(),
         key: None,
         peers: Default::default(),
     };

@@ -1,13 +1,15 @@
 //! Unix sockets: who is not among the users who may use them is refused, whatever mode and group say.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::rig::cluster::Cluster;
-use crate::rig::config::TOOL;
+use crate::rig::config::{Folder, PUBLISHER, TOOL};
+use crate::rig::control::publisher_report;
 use crate::rig::node::Node;
 use crate::rig::port::Port;
+use crate::rig::process::Process;
 use crate::rig::{PATIENCE, has_root, until, wait_for};
 
 const NOBODY: &str = "65534";
@@ -170,6 +172,83 @@ fn others_do_not_publish() {
             said.contains("who are not in socket_users"),
             !allowed,
             "{said}"
+        );
+    }
+}
+
+/// Listens to events and asks for the topics there are; says what came of the two.
+const AGENT: &str = "
+import zmq
+c = zmq.Context()
+events, sync = c.socket(zmq.SUB), c.socket(zmq.DEALER)
+events.subscribe(b'')
+for s, path in ((events, PATH), (sync, PATH + '.sync')):
+    s.linger = 0
+    s.connect('ipc://' + path)
+sync.send(bytes([1, 4]) + bytes(7) + bytes([7]) + bytes(1))
+print('heard' if events.poll(TIME) else 'nothing')
+print('answered' if sync.poll(TIME) else 'nothing')
+";
+
+#[test]
+fn others_hear_nothing_and_are_given_nothing() {
+    if !has_root() {
+        return;
+    }
+    const DAEMON: u32 = 1;
+    for (users, allowed) in [("[\"root\"]", false), ("[\"nobody\"]", true)] {
+        let folder = Folder::new();
+        let path = folder.path("e.sock");
+        let config = format!(
+            "publisher_transport = \"ipc\"\npublisher_bind_address = {path:?}\nsync_port = 1\n\
+             publisher_multiproc_socket = {:?}\nmax_idle_time = 0.2\n\
+             socket_group = \"daemon\"\nsocket_users = {users}\n",
+            folder.path("p.sock"),
+        );
+        let mut service = Process::start(folder.command(PUBLISHER, &config));
+        service.err.find("it is bound", |line| {
+            line.contains("sends on").then_some(())
+        });
+        let sync = folder.path("e.sock.sync");
+        wait_for("the sync service is there", || sync.exists());
+        for socket in [&path, &sync] {
+            until("it is for the group", || {
+                let socket = std::fs::metadata(socket).unwrap();
+                let may = (socket.permissions().mode() & 0o777, socket.gid());
+                (may == (0o660, DAEMON)).then_some(())
+            });
+            expose(socket);
+        }
+        let script = |time: u32| {
+            let (time, path) = (time.to_string(), format!("{:?}", path.to_str().unwrap()));
+            AGENT.replace("TIME", &time).replace("PATH", &path)
+        };
+        // As long as it takes, or some hellos.
+        let time = if allowed { 20_000 } else { 1_000 };
+        let output = as_nobody("/usr/bin/python3", &["-c", &script(time)]);
+        let got = String::from_utf8_lossy(&output.stdout).into_owned();
+        let all = "heard\nanswered\n";
+        let wanted = if allowed { all } else { "nothing\nnothing\n" };
+        assert_eq!(got, wanted, "{users}: {output:?}");
+        // Own user and root have everything all the same.
+        let mut own = Command::new("/usr/bin/python3");
+        let output = own.args(["-c", &script(20_000)]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), all, "{output:?}");
+        until("both are counted", || {
+            let parts = &publisher_report(&folder)["parts"];
+            let refused = [
+                &parts["service"]["handshakes_refused_total"],
+                &parts["sync"]["sync_handshakes_refused_total"],
+            ];
+            let so = |count: &&serde_json::Value| count.as_u64().map(|n| n > 0) == Some(!allowed);
+            let all = refused.iter().all(so);
+            all.then_some(())
+        });
+        service.signal(rustix::process::Signal::TERM);
+        assert!(
+            service.ends_within(PATIENCE).success(),
+            "{}",
+            service.errors()
         );
     }
 }

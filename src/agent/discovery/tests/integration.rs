@@ -18,6 +18,8 @@ fn options(endpoint: &Endpoint) -> PublisherOptions {
         subscriptions: false,
         send_timeout: Duration::ZERO,
         linger: Duration::ZERO,
+        socket_group: None,
+        socket_users: Default::default(),
         key: None,
         peers: Default::default(),
     }

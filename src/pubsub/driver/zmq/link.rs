@@ -9,7 +9,7 @@ use zmq::Socket;
 use super::frames::Frames;
 use super::monitor::{self, Monitor};
 use super::unended::{MEASURE, Measured};
-use super::{curve, failed, ffi, wait_drained};
+use super::{curve, failed, ffi, tcp, wait_drained};
 use crate::pubsub::api::{PubSubError, SubscriberOptions};
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal};
@@ -115,7 +115,7 @@ impl ZmqLink {
         let Some(over) = self.measured.is_over(connection, Instant::now()) else {
             return false;
         };
-        if over && connection.is_some_and(|fd| ffi::end_connection(fd, None, None)) {
+        if over && connection.is_some_and(|fd| tcp::end_connection(fd, None, None)) {
             log::error!(
                 "{}: sent {} bytes of a message that does not end; its connection is ended",
                 self.uri,

@@ -3,6 +3,7 @@
 //! One context per process: whoever makes a [`ZmqPubSub`] makes one and hands it around. A socket
 //! belongs to the thread that uses it.
 
+pub(crate) mod bound;
 pub mod curve;
 pub mod ffi;
 mod filter;
@@ -11,8 +12,10 @@ mod link;
 pub(crate) mod monitor;
 pub mod multiproc;
 mod publisher;
+pub(crate) mod router;
 mod seats;
 pub(crate) mod sender;
+pub(crate) mod tcp;
 pub(crate) mod unended;
 pub(crate) mod watch;
 
@@ -27,7 +30,6 @@ use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, SubscriberAgentBase, Transport};
 use crate::util::lock_file::{LockError, LockFile};
 use crate::util::poll;
-use crate::util::users::Users;
 
 use self::link::ZmqLink;
 use self::publisher::ZmqPublisher;
@@ -167,22 +169,8 @@ pub(crate) fn give_up_lifeless(socket: &mut ::zmq::Socket) -> Result<(), PubSubE
 /// system's own limit is some 6 MB.
 pub(crate) const RECEIVE_BUFFER: i32 = 128 << 10;
 
-/// Lets these users connect to a socket that will be bound on ipc, and no others. Says whether there
-/// are any others; then [`watch`] or a monitor tells of them.
-pub(crate) fn admit(socket: &mut ::zmq::Socket, users: &Users) -> Result<bool, PubSubError> {
-    for user in users.listed().unwrap_or_default() {
-        // libzmq reads the number as an int.
-        ffi::set_int(socket, ffi::IPC_FILTER_UID, user.cast_signed()).map_err(|error| {
-            PubSubError::System {
-                what: format!("cannot admit user {user}"),
-                why: error.to_string(),
-            }
-        })?;
-    }
-    Ok(users.listed().is_some())
-}
-
-/// Binds, on ipc under a lock: a second bind would steal the path without a word (design §11, 13).
+/// Binds, on ipc under a lock: a second bind would steal the path without a word (design §11, 13). A group
+/// of multicast is only sent to.
 pub(crate) fn bind(
     socket: &mut ::zmq::Socket,
     endpoint: &Endpoint,
@@ -192,6 +180,16 @@ pub(crate) fn bind(
         what: format!("cannot bind {uri}"),
         why,
     };
+    if let Endpoint::Epgm { .. } = endpoint {
+        // Several agents and a publisher may share a host.
+        return ffi::set_int(socket, ffi::MULTICAST_LOOP, 1)
+            .and_then(|()| ffi::connect(socket, &uri))
+            .map(|()| None)
+            .map_err(|error| PubSubError::System {
+                what: format!("cannot send to {uri}"),
+                why: error.to_string(),
+            });
+    }
     let lock = match endpoint {
         Endpoint::Ipc { path } => {
             let mut name = path.clone().into_os_string();

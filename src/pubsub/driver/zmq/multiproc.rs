@@ -9,18 +9,17 @@ use std::time::Duration;
 
 use zmq::Socket;
 
+use super::bound::Access;
 use super::frames::Frames;
-use super::monitor::{Monitor, NOT_ACCEPTED};
-use super::{admit, bind, failed, ffi, wait_drained};
+use super::monitor::{self, Monitor, NOT_ACCEPTED};
+use super::{bind, failed, ffi, wait_drained};
 use crate::event::topic;
 use crate::pubsub::api::{
     PubSubApi, PubSubError, PublisherApi, PublisherOptions, SubscriberApi, SubscriberOptions,
 };
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::subscriber::{Link, Received, Signal, SubscriberAgentBase, Transport};
-use crate::util::group;
 use crate::util::lock_file::LockFile;
-use crate::util::users::Users;
 
 /// The driver's name in the configuration.
 pub const ALIAS: &str = "zmq_pubsub_multiproc_driver";
@@ -64,8 +63,10 @@ impl PubSubApi for ZmqMultiproc {
             context: self.context.clone(),
             receive_hwm: options.receive_hwm,
             max_message_size: options.max_message_size,
-            socket_group: options.socket_group.clone(),
-            users: options.socket_users.clone(),
+            access: Access {
+                group: options.socket_group.clone(),
+                users: options.socket_users.clone(),
+            },
         };
         Ok(Box::new(SubscriberAgentBase::new(
             ALIAS,
@@ -150,8 +151,7 @@ struct PullTransport {
     context: zmq::Context,
     receive_hwm: i32,
     max_message_size: usize,
-    socket_group: Option<String>,
-    users: Users,
+    access: Access,
 }
 
 impl Transport for PullTransport {
@@ -172,39 +172,23 @@ impl Transport for PullTransport {
         let hard_limit = self.max_message_size.saturating_mul(4);
         let hard_limit = i64::try_from(hard_limit).unwrap_or(i64::MAX);
         socket.set_maxmsgsize(hard_limit).map_err(cannot())?;
-        let monitor = match admit(&mut socket, &self.users)? {
+        self.access.admit(&mut socket)?;
+        let monitor = match self.access.is_limited() {
             true => Some(Monitor::of(&self.context, &socket, NOT_ACCEPTED)?),
             false => None,
         };
-        let lock = bind(&mut socket, endpoint)?;
-        share(endpoint, self.socket_group.as_deref())?;
-        Ok(Box::new(PullLink {
+        let mut link = PullLink {
             uri: endpoint.to_string(),
             socket,
             frames: Frames::new(),
             up: Some(Signal::Up),
             monitor,
-            _lock: lock,
-        }))
+            lock: None,
+        };
+        link.lock = bind(&mut link.socket, endpoint)?;
+        self.access.share(endpoint)?;
+        Ok(Box::new(link))
     }
-}
-
-/// Workers may run as other users, of the same group.
-fn share(endpoint: &Endpoint, group: Option<&str>) -> Result<(), PubSubError> {
-    let (Endpoint::Ipc { path }, Some(group)) = (endpoint, group) else {
-        return Ok(());
-    };
-    match group::share(path, group) {
-        Ok(true) => {}
-        Ok(false) => log::warn!("{endpoint}: no group {group}; only this user may use it"),
-        Err(error) => {
-            return Err(PubSubError::System {
-                what: format!("cannot set who may use {endpoint}"),
-                why: error.to_string(),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// The receiving side.
@@ -215,7 +199,8 @@ struct PullLink {
     up: Option<Signal>,
     /// Where not everybody may connect: tells of those who tried.
     monitor: Option<Monitor>,
-    _lock: Option<LockFile>,
+    /// Held until the socket is closed.
+    lock: Option<LockFile>,
 }
 
 impl Link for PullLink {
@@ -262,10 +247,8 @@ impl Link for PullLink {
 
 impl Drop for PullLink {
     fn drop(&mut self) {
-        if self.monitor.is_some()
-            && let Err(error) = ffi::stop_monitor(&mut self.socket)
-        {
-            log::error!("cannot end the monitor of {}: {error}", self.uri);
+        if self.monitor.is_some() {
+            monitor::end(&mut self.socket, &self.uri);
         }
     }
 }

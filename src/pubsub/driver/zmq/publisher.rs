@@ -6,24 +6,22 @@ use std::sync::Arc;
 
 use zmq::Socket;
 
+use super::bound::{Access, Bound};
 use super::seats::Seats;
 use super::watch::Watch;
 use super::{
-    RECEIVE_BUFFER, bind, bound_port, configure_multicast, curve, failed, ffi, give_up_lifeless,
+    RECEIVE_BUFFER, bound_port, configure_multicast, curve, failed, ffi, give_up_lifeless,
 };
 use crate::event::topic;
-use crate::pubsub::api::{PeerCounts, PubSubError, PublisherApi, PublisherOptions};
+use crate::pubsub::api::{PeerControl, PeerCounts, PubSubError, PublisherApi, PublisherOptions};
 use crate::pubsub::endpoint::Endpoint;
-use crate::util::lock_file::LockFile;
 
 use self::subscriptions::See;
 
 pub struct ZmqPublisher {
     context: zmq::Context,
     options: PublisherOptions,
-    socket: Option<Socket>,
-    lock: Option<LockFile>,
-    watch: Option<Watch>,
+    bound: Bound,
     seats: Seats,
     /// Whether subscriptions of this socket need leave.
     guarded: bool,
@@ -44,12 +42,14 @@ const RECEIVE_HWM: i32 = 2;
 
 impl ZmqPublisher {
     pub fn new(context: zmq::Context, options: PublisherOptions) -> Self {
+        let access = Access {
+            group: options.socket_group.clone(),
+            users: options.socket_users.clone(),
+        };
         ZmqPublisher {
             context,
+            bound: Bound::new(&options.endpoint, access),
             options,
-            socket: None,
-            lock: None,
-            watch: None,
             seats: Seats::default(),
             guarded: false,
             in_step: true,
@@ -87,16 +87,19 @@ impl ZmqPublisher {
         }
     }
 
-    /// A socket as it is before it has an address.
-    fn make(&mut self) -> Result<Socket, PubSubError> {
+    /// Has a socket that may be opened.
+    fn prepare(&mut self) -> Result<(), PubSubError> {
+        if !self.bound.is_empty() {
+            return Ok(());
+        }
         let uri = self.options.endpoint.to_string();
         let cannot = || failed(format!("cannot open a socket for {uri}"));
         let mut socket = self.context.socket(self.kind()).map_err(cannot())?;
         self.configure(&socket).map_err(cannot())?;
         give_up_lifeless(&mut socket)?;
-        self.guarded = self.options.peers.guarded && self.tells_subscriptions();
+        let guarded = self.options.peers.guarded && self.tells_subscriptions();
         if self.tells_subscriptions() {
-            let option = match self.guarded {
+            let option = match guarded {
                 true => ffi::XPUB_MANUAL,
                 false => ffi::XPUB_VERBOSER,
             };
@@ -111,64 +114,36 @@ impl ZmqPublisher {
             self.options.key.as_ref(),
             &self.options.endpoint,
         )?;
-        if self.tells_subscriptions() || self.options.key.is_some() {
-            let port = bound_port(&self.options.endpoint);
-            let known = self.options.key.is_some();
-            let watch = Watch::of(&self.context, &socket, self.options.peers, port, known)?;
-            self.watch = Some(watch);
-        }
-        (self.seats, self.in_step) = (Seats::default(), true);
-        Ok(socket)
-    }
-
-    /// Drops the socket with its connections, and what watches it.
-    fn drop_socket(&mut self) {
-        if let Some(mut socket) = self.socket.take()
-            && self.watch.take().is_some()
-            && let Err(error) = ffi::stop_monitor(&mut socket)
-        {
-            let uri = &self.options.endpoint;
-            log::error!("cannot end the monitor of {uri}: {error}");
-        }
+        let known = self.options.key.is_some();
+        let limited = self.options.socket_users.listed().is_some();
+        let watch = match self.tells_subscriptions() || known || limited {
+            true => {
+                let port = bound_port(&self.options.endpoint);
+                let rules = self.options.peers;
+                Some(Watch::of(&self.context, &socket, rules, port, known)?)
+            }
+            false => None,
+        };
+        self.bound.fill(socket, watch)?;
+        (self.guarded, self.seats, self.in_step) = (guarded, Seats::default(), true);
+        Ok(())
     }
 }
 
 const CLOSED: PubSubError = PubSubError::Misuse("initialize comes before send_event");
 
-impl Drop for ZmqPublisher {
-    fn drop(&mut self) {
-        self.drop_socket();
-    }
-}
-
 impl PublisherApi for ZmqPublisher {
     fn initialize(&mut self) -> Result<(), PubSubError> {
-        if self.socket.is_some() {
-            return Ok(());
+        let opened = self.prepare().and_then(|()| self.bound.open());
+        if opened.is_err() {
+            self.bound.close();
         }
-        let mut socket = self.make()?;
-        if let Endpoint::Epgm { .. } = &self.options.endpoint {
-            let uri = self.options.endpoint.to_string();
-            // Several agents and a publisher may share a host.
-            ffi::set_int(&mut socket, ffi::MULTICAST_LOOP, 1)
-                .and_then(|()| ffi::connect(&mut socket, &uri))
-                .map_err(|error| PubSubError::System {
-                    what: format!("cannot send to {uri}"),
-                    why: error.to_string(),
-                })?;
-        } else {
-            self.lock = bind(&mut socket, &self.options.endpoint)?;
-        }
-        self.socket = Some(socket);
-        if let Some(watch) = &mut self.watch {
-            watch.look()?;
-        }
-        Ok(())
+        opened
     }
 
     fn send_payload(&mut self, topic: &str, payload: &[u8]) -> Result<(), PubSubError> {
         topic::write_frame(topic, &mut self.frame);
-        let socket = self.socket.as_ref().ok_or(CLOSED)?;
+        let socket = self.bound.socket().ok_or(CLOSED)?;
         // The text is made for an error only: this is called for every event.
         let cannot =
             |error: zmq::Error| failed(format!("cannot send on {}", self.options.endpoint))(error);
@@ -177,6 +152,20 @@ impl PublisherApi for ZmqPublisher {
         socket.send(payload, 0).map_err(cannot)
     }
 
+    fn control(&mut self) -> Option<&mut dyn PeerControl> {
+        // Nobody connects to a group of multicast.
+        match &self.options.endpoint {
+            Endpoint::Epgm { .. } => None,
+            _ => Some(self),
+        }
+    }
+
+    fn close(&mut self) {
+        self.bound.close();
+    }
+}
+
+impl PeerControl for ZmqPublisher {
     fn subscriptions(&mut self, see: See<'_>) -> Result<bool, PubSubError> {
         if !self.tells_subscriptions() {
             return Ok(false);
@@ -189,7 +178,7 @@ impl PublisherApi for ZmqPublisher {
     }
 
     fn end_connections(&mut self, whose: &mut dyn FnMut(&str) -> bool) -> usize {
-        let Some(watch) = &mut self.watch else {
+        let Some(watch) = self.bound.watch() else {
             return 0;
         };
         if let Err(error) = watch.look() {
@@ -207,31 +196,11 @@ impl PublisherApi for ZmqPublisher {
 
     fn cut(&mut self, connections: bool) -> Result<bool, PubSubError> {
         if connections {
-            if let Some(socket) = &self.socket {
-                let cannot = failed(format!("cannot cut {}", self.options.endpoint));
-                // Those who may not have it must not be sent what is on its way either.
-                socket.set_linger(0).map_err(cannot)?;
-            }
-            self.drop_socket();
-            // Sent to nobody until it is bound: agents find it missing and ask for it.
-            self.socket = Some(self.make()?);
-            self.lock = None;
+            self.bound.cut()?;
         }
-        let Some(socket) = &mut self.socket else {
-            return Ok(false);
-        };
-        match bind(socket, &self.options.endpoint) {
-            Ok(lock) => {
-                self.lock = lock;
-                if let Some(watch) = &mut self.watch {
-                    watch.look()?;
-                }
-                Ok(true)
-            }
-            // libzmq closes in the background, and shows no end of it.
-            Err(PubSubError::InUse { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
+        // Sent to nobody until it is open: agents find it missing and ask for it.
+        self.prepare()?;
+        self.bound.reopen()
     }
 
     fn unruly(&mut self) -> Vec<Arc<str>> {
@@ -240,7 +209,7 @@ impl PublisherApi for ZmqPublisher {
 
     fn peers(&mut self) -> PeerCounts {
         let own = std::mem::take(&mut self.counts);
-        let Some(watch) = &mut self.watch else {
+        let Some(watch) = self.bound.watch() else {
             return own;
         };
         if let Err(error) = watch.look() {
@@ -258,10 +227,5 @@ impl PublisherApi for ZmqPublisher {
             unclear: own.unclear + seen.unclear,
             ..own
         }
-    }
-
-    fn close(&mut self) {
-        self.drop_socket();
-        self.lock = None;
     }
 }

@@ -7,7 +7,7 @@
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use super::ffi;
+use super::tcp;
 
 /// How often the side that connects looks at its connection. Each look wakes an agent that has nothing
 /// else to do.
@@ -89,7 +89,7 @@ impl Measured {
             return Some(false);
         }
         self.at = now;
-        let bytes = ffi::bytes_received(connection)?;
+        let bytes = tcp::bytes_received(connection)?;
         Some(self.unended.is_over(bytes, self.most, now))
     }
 }

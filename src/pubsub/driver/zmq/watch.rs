@@ -20,7 +20,7 @@
 //! * resets are not heard ([`filter`]); a peer that has gone without a word is given up when
 //!   nothing of it was heard for long ([`super::give_up_lifeless`]);
 //! * whoever takes nothing of what is sent to it is ended before the system gives it up;
-//! * whoever is ended here is first not heard any more, and sees the end ([`ffi::deafen`]); libzmq is told
+//! * whoever is ended here is first not heard any more, and sees the end ([`tcp::deafen`]); libzmq is told
 //!   when everything that had come was read.
 //!
 //! # Who is kept out
@@ -42,7 +42,7 @@ use super::monitor::{
 };
 use super::sender::Sender;
 use super::unended::pace;
-use super::{ffi, filter};
+use super::{filter, tcp};
 use crate::pubsub::api::{PeerCounts, PeerRules, PubSubError};
 use crate::security::admission;
 use crate::util::rate::RateLimit;
@@ -158,7 +158,7 @@ impl Watch {
                 return Ok(());
             }
             for fd in came.drain(..) {
-                asked.extend(ffi::peer(fd, self.port).map(|address| (fd, address)));
+                asked.extend(tcp::peer(fd, self.port).map(|address| (fd, address)));
             }
         }
     }
@@ -195,7 +195,7 @@ impl Watch {
 
     /// See the module.
     fn ignore_resets(&mut self, fd: RawFd) {
-        if let Err(error) = ffi::filter(fd, self.port, &filter::program(&[]))
+        if let Err(error) = tcp::filter(fd, self.port, &filter::program(&[]))
             && let Some(permit) = self.complaints.permit(Instant::now())
         {
             log::warn!(
@@ -225,7 +225,7 @@ impl Watch {
             return;
         };
         let mut out = exile.outcasts.all();
-        while let Err(error) = ffi::filter(listener, self.port, &filter::program(&out)) {
+        while let Err(error) = tcp::filter(listener, self.port, &filter::program(&out)) {
             if let Some(permit) = exile.lines.permit(Instant::now()) {
                 log::warn!(
                     "the system does not keep out {} addresses, the others are ended one by one: {error}{permit}",
@@ -252,7 +252,7 @@ impl Watch {
             if !self.measuring {
                 self.measured = now;
             }
-            let bad = self.places.bad(now, ffi::traffic);
+            let bad = self.places.bad(now, tcp::traffic);
             self.measuring = !bad.complete;
             for fd in bad.endless {
                 self.counts.unruly += u64::from(self.banish(fd, None));
@@ -282,12 +282,12 @@ impl Watch {
             return false;
         };
         let address = address.or(place.address);
-        if ffi::deafen(fd, address, self.port) {
+        if tcp::deafen(fd, address, self.port) {
             place.ended = true;
             self.parting.add(fd, place);
         } else {
             // On ipc; or it has gone by itself. One that could not be ended is tried again.
-            place.ended = ffi::end_connection(fd, address, self.port);
+            place.ended = tcp::end_connection(fd, address, self.port);
         }
         place.ended
     }

@@ -91,6 +91,8 @@ fn who_follows_is_told_that_a_batch_may_be_lost_to_a_panic() {
         subscriptions: false,
         send_timeout: Duration::ZERO,
         linger: Duration::ZERO,
+        socket_group: None,
+        socket_users: Default::default(),
         key: None,
         peers: Default::default(),
     };

@@ -38,7 +38,7 @@ impl ZmqPublisher {
         let mut message = zmq::Message::new();
         let (mut count, mut last, mut all) = (0_usize, None::<Instant>, false);
         loop {
-            let Some(socket) = &self.socket else {
+            let Some(socket) = self.bound.socket() else {
                 return Ok(false);
             };
             match socket.recv(&mut message, zmq::DONTWAIT) {
@@ -71,7 +71,7 @@ impl ZmqPublisher {
                 }
             }
         }
-        if let Some(watch) = &mut self.watch {
+        if let Some(watch) = self.bound.watch() {
             watch.look()?;
             watch.thin_out(count, all);
         }
@@ -88,7 +88,7 @@ impl ZmqPublisher {
             // Of a connection that has ended, made by libzmq: its seat tells what it had.
             return Ok(());
         };
-        let Some(watch) = &mut self.watch else {
+        let Some(watch) = self.bound.watch() else {
             return Ok(());
         };
         // For each message, though it costs as much as all the rest: where nobody admits, only this tells
@@ -154,7 +154,7 @@ impl ZmqPublisher {
     }
 
     fn end_as(&mut self, sender: &Sender, end: fn(&mut Watch, &Sender) -> bool) -> u64 {
-        let watch = self.watch.as_mut();
+        let watch = self.bound.watch();
         watch.is_some_and(|watch| end(watch, sender)).into()
     }
 
@@ -183,8 +183,8 @@ impl ZmqPublisher {
         subscription: &Subscription<'_>,
         see: See<'_>,
     ) -> Result<(), PubSubError> {
-        let is_over = |watch: &Watch| watch.is_over(sender);
-        if self.watch.as_ref().is_none_or(is_over) {
+        let is_over = |watch: &mut Watch| watch.is_over(sender);
+        if self.bound.watch().is_none_or(is_over) {
             // Late, of one that has ended; or of one that came so soon after it that it cannot be
             // told from it.
             if self
@@ -200,7 +200,7 @@ impl ZmqPublisher {
             self.counts.unclear += self.end(sender);
             return Ok(());
         }
-        let Some(socket) = &self.socket else {
+        let Some(socket) = self.bound.socket() else {
             return Ok(());
         };
         let cannot = || failed(format!("cannot subscribe at {}", self.options.endpoint));
@@ -240,7 +240,7 @@ impl ZmqPublisher {
 
     /// Takes leave of connections that have ended.
     fn part(&mut self, see: See<'_>) {
-        let gone = self.watch.as_mut().map(Watch::gone).unwrap_or_default();
+        let gone = self.bound.watch().map(Watch::gone).unwrap_or_default();
         for fd in gone {
             for prefix in self.seats.leave(fd) {
                 see(&Subscription {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
-use super::super::ffi;
+use super::super::tcp;
 use super::places::Place;
 
 /// How long whoever is not heard any more stays connected after the last of it has come here: libzmq passes on
@@ -67,7 +67,7 @@ impl Parting {
                 return false;
             };
             let Some(read) = deaf.read else {
-                deaf.read = ffi::is_read(deaf.fd, port).then_some(now);
+                deaf.read = tcp::is_read(deaf.fd, port).then_some(now);
                 return true;
             };
             if deaf.late != place.late {
@@ -78,7 +78,7 @@ impl Parting {
             let since = place.late.map_or(read, |late| late.max(read));
             let waited = now.saturating_duration_since(since) >= LAST_READ;
             let silent = waited && deaf.rounds >= ROUNDS;
-            !silent || !ffi::end_connection(deaf.fd, None, port)
+            !silent || !tcp::end_connection(deaf.fd, None, port)
         });
     }
 }

@@ -6,8 +6,8 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::ffi::Traffic;
 use super::super::sender::Sender;
+use super::super::tcp::Traffic;
 use super::super::unended::Unended;
 use crate::pubsub::api::PeerRules;
 
