@@ -12,8 +12,7 @@ use crate::pubsub::{PeerRules, Subscription};
 use crate::pubsub::{PubSubApi, PublisherApi, PublisherOptions};
 use crate::security::file;
 use crate::security::key::{PublicKey, SecretKey};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::util::testing::within;
 
 struct Rig {
     folder: TempDir,
@@ -130,15 +129,11 @@ impl Rig {
     /// Sends until `client` has something.
     #[track_caller]
     fn reaches(&mut self, client: &zmq::Socket) {
-        let until = Instant::now() + PATIENCE;
-        loop {
+        within("something is heard", || {
             self.send();
-            if client.poll(zmq::POLLIN, 5).unwrap() > 0 {
-                while client.recv_bytes(zmq::DONTWAIT).is_ok() {}
-                return;
-            }
-            assert!(Instant::now() < until, "nothing is heard");
-        }
+            client.poll(zmq::POLLIN, 5).unwrap() > 0
+        });
+        while client.recv_bytes(zmq::DONTWAIT).is_ok() {}
     }
 
     fn send(&mut self) {
@@ -157,20 +152,7 @@ impl Rig {
     /// Waits until someone was refused.
     #[track_caller]
     fn refuses(&mut self) {
-        let until = Instant::now() + PATIENCE;
-        while self.publisher.peers().refused == 0 {
-            assert!(Instant::now() < until, "nobody is refused");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < until, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        within("somebody is refused", || self.publisher.peers().refused > 0);
     }
 }
 
@@ -183,13 +165,13 @@ fn broken_it_admits_nobody_and_cuts_nobody() {
     rig.authorise("n1.key", &first.0);
     rig.authorise("n2.key", &second.0);
     gate.look();
-    wait_for("both are known", || gate.metrics.gate_nodes.get() == 2);
+    within("both are known", || gate.metrics.gate_nodes.get() == 2);
     let before = rig.client(&first.1);
     rig.reaches(&before);
     assert_eq!(gate.metrics.gate_admitted_total.get(), 1);
 
     gate.break_down();
-    wait_for("it is broken", || gate.metrics.gate_open.get() == 0);
+    within("it is broken", || gate.metrics.gate_open.get() == 0);
     let after = rig.client(&second.1);
     rig.refuses();
     rig.reaches(&before);
@@ -226,7 +208,7 @@ fn unknown_keys_are_listed_let_in_when_authorised_and_cut_off() {
     rig.refuses();
     gate.look();
     let list = rig.folder.path().join("pending");
-    wait_for("it is listed", || {
+    within("it is listed", || {
         let pending = crate::security::pending::Pending::read(&list).unwrap();
         pending.iter().any(|(key, _)| *key == public)
     });
@@ -236,16 +218,16 @@ fn unknown_keys_are_listed_let_in_when_authorised_and_cut_off() {
     gate.look();
     rig.reaches(&client);
     gate.look();
-    wait_for("it is listed no longer", || {
+    within("it is listed no longer", || {
         gate.metrics.gate_pending.get() == 0
     });
 
     let cuts = gate.cuts();
     std::fs::remove_file(rig.folder.path().join("authorized/n1.key")).unwrap();
     gate.look();
-    wait_for("a cut is ordered", || cuts.count() == 1);
+    within("a cut is ordered", || cuts.count() == 1);
     let mut first = true;
-    wait_for("it is open again", || {
+    within("it is open again", || {
         rig.publisher.cut(std::mem::take(&mut first)).unwrap()
     });
     rig.refuses();
@@ -266,24 +248,24 @@ fn a_disk_that_fails_for_a_moment_shuts_nobody_out() {
     rig.authorise("n2.key", &other.0);
     gate.look();
     let nodes = || gate.metrics.gate_nodes.get();
-    wait_for("both are known", || nodes() == 2);
+    within("both are known", || nodes() == 2);
     let authorized = rig.folder.path().join("authorized");
     std::fs::rename(authorized.join("n1.key"), authorized.join("kept")).unwrap();
     // Reading it fails with EIO.
     std::os::unix::fs::symlink("/proc/self/mem", authorized.join("n1.key")).unwrap();
     gate.look();
     let unsure = || gate.metrics.gate_unsure_files.get();
-    wait_for("it cannot be read", || unsure() == 1);
+    within("it cannot be read", || unsure() == 1);
     assert_eq!((nodes(), gate.cuts().count()), (2, 0));
     let client = rig.client(&own.1);
     rig.reaches(&client);
     std::fs::remove_file(authorized.join("n2.key")).unwrap();
     gate.look();
-    wait_for("the other is cut off", || gate.cuts().count() == 1);
+    within("the other is cut off", || gate.cuts().count() == 1);
     assert_eq!((nodes(), unsure()), (1, 1));
     std::fs::rename(authorized.join("kept"), authorized.join("n1.key")).unwrap();
     gate.look();
-    wait_for("it can be read", || unsure() == 0);
+    within("it can be read", || unsure() == 0);
     assert_eq!((nodes(), gate.cuts().count()), (1, 1));
 }
 
@@ -304,7 +286,7 @@ fn nothing_is_made_for_connections_that_have_ended() {
     let own = pair();
     rig.authorise("n1.key", &own.0);
     gate.look();
-    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    within("it is known", || gate.metrics.gate_nodes.get() == 1);
     for round in 0..20u64 {
         let clients: Vec<zmq::Socket> = (0..5).map(|_| rig.bare(zmq::SUB, &own.1)).collect();
         for client in &clients {
@@ -313,13 +295,13 @@ fn nothing_is_made_for_connections_that_have_ended() {
             }
         }
         let admitted = 5 * (round + 1);
-        wait_for("all are admitted", || {
+        within("all are admitted", || {
             gate.metrics.gate_admitted_total.get() == admitted
         });
         // Subscriptions are read by libzmq while it sends; nobody asks for them yet.
         rig.pass();
         drop(clients);
-        wait_for("all have ended", || {
+        within("all have ended", || {
             rig.send();
             rig.publisher.peers().open == 0
         });
@@ -334,7 +316,7 @@ fn nothing_is_made_for_connections_that_have_ended() {
     // Whoever is there has what it asks for.
     let client = rig.bare(zmq::SUB, &own.1);
     client.set_subscribe(b"p1\0").unwrap();
-    wait_for("it hears what it asked for", || {
+    within("it hears what it asked for", || {
         rig.judge(|node, prefix| node == "n1" && prefix == b"p1\0");
         rig.publisher.send_payload("p1", b"x").unwrap();
         client.poll(zmq::POLLIN, 2).unwrap() > 0
@@ -386,7 +368,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
     let (own, stranger) = (pair(), pair());
     rig.authorise("n1.key", &own.0);
     gate.look();
-    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    within("it is known", || gate.metrics.gate_nodes.get() == 1);
     let (mut late, mut breaches) = (0, 0);
     for round in 0..20u64 {
         let breach = round % 2 == 0;
@@ -395,7 +377,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
         for n in 0..40 {
             client.set_subscribe(format!("p{n}\0").as_bytes()).unwrap();
         }
-        wait_for("it is admitted", || {
+        within("it is admitted", || {
             gate.metrics.gate_admitted_total.get() == round + 1
         });
         rig.pass();
@@ -407,7 +389,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
             rig.pass();
             breaches += rig.publisher.peers().refused;
         } else {
-            wait_for("the stranger is refused", || {
+            within("the stranger is refused", || {
                 gate.metrics.gate_refused_total.get() > refused
             });
         }
@@ -415,7 +397,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
         // It ends before the other one does.
         rig.pass();
         drop(other);
-        wait_for("both have ended", || {
+        within("both have ended", || {
             rig.send();
             rig.publisher.peers().open == 0
         });
@@ -444,14 +426,14 @@ fn a_subscription_is_not_made_for_somebody_else() {
         rig.authorise(&format!("other{number}.key"), &other.0);
     }
     gate.look();
-    wait_for("all are known", || gate.metrics.gate_nodes.get() == 8);
+    within("all are known", || gate.metrics.gate_nodes.get() == 8);
     let may = |node: &str, prefix: &[u8]| node.starts_with("honest") && prefix == b"secret\0";
     let mut unruly = 0;
     for round in 0..40 {
         let (honest, other) = &pairs[round as usize % 4];
         let thief = rig.bare(zmq::XSUB, &other.1);
         let client = rig.bare(zmq::SUB, &honest.1);
-        wait_for("both are there", || {
+        within("both are there", || {
             rig.send();
             gate.metrics.gate_admitted_total.get() >= 2 * (round + 1)
         });
@@ -467,7 +449,7 @@ fn a_subscription_is_not_made_for_somebody_else() {
         pass(&mut rig);
         thief.send(&b"\x01anything\0"[..], 0).unwrap();
         pass(&mut rig);
-        wait_for("the honest one hears", || {
+        within("the honest one hears", || {
             rig.judge(may);
             rig.publisher.send_payload("secret", b"x").unwrap();
             unruly += rig.publisher.peers().unruly;
@@ -489,10 +471,10 @@ fn too_many_subscriptions_end_their_connection() {
         rig.authorise("honest.key", &honest.0);
         rig.authorise("other.key", &other.0);
         gate.look();
-        wait_for("both are known", || gate.metrics.gate_nodes.get() == 2);
+        within("both are known", || gate.metrics.gate_nodes.get() == 2);
         let client = rig.bare(zmq::SUB, &honest.1);
         client.set_subscribe(b"t\0").unwrap();
-        wait_for("the honest one hears", || {
+        within("the honest one hears", || {
             rig.judge(|_, prefix| prefix == b"t\0");
             rig.publisher.send_payload("t", b"x").unwrap();
             client.poll(zmq::POLLIN, 2).unwrap() > 0
@@ -503,7 +485,7 @@ fn too_many_subscriptions_end_their_connection() {
                 .unwrap_or_default();
         }
         let (mut greedy, mut most) = (0, 0);
-        wait_for("the bomb is cut off", || {
+        within("the bomb is cut off", || {
             let seen = rig.judge(|_, prefix| prefix == b"t\0");
             most = most.max(seen.iter().filter(|(node, ..)| node == "other").count());
             greedy += rig.publisher.peers().greedy;
@@ -527,10 +509,10 @@ fn only_what_was_asked_for_ends() {
     let (public, secret) = pair();
     rig.authorise("n1.key", &public);
     gate.look();
-    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    within("it is known", || gate.metrics.gate_nodes.get() == 1);
     let client = rig.bare(zmq::XSUB, &secret);
     let (mut all, mut shown) = (Vec::new(), 0_i32);
-    wait_for("everything was seen", || {
+    within("everything was seen", || {
         if all.is_empty() {
             for message in [
                 "\u{0}a", "\u{1}a", "\u{1}a", "\u{0}b", "\u{0}a", "\u{0}a", "\u{1}c",
@@ -542,7 +524,7 @@ fn only_what_was_asked_for_ends() {
         all.iter().any(|(_, prefix, _)| prefix == b"c")
     });
     drop(client);
-    wait_for("it is gone", || {
+    within("it is gone", || {
         all.extend(rig.judge(|_, _| true));
         rig.publisher.peers().open == 0
     });
