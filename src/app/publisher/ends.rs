@@ -50,10 +50,10 @@ pub(super) fn reachable(config: &PublisherConfig) -> String {
     }
 }
 
-/// What agents may do; no more connections than there are descriptors for.
-fn peer_rules(config: &PublisherConfig) -> PeerRules {
+/// What agents may do; no more connections than so many descriptors are enough for.
+fn peer_rules(config: &PublisherConfig, descriptors: u64) -> PeerRules {
     let mut rules = config.peer_rules();
-    let most = enough_for(descriptors::allowed());
+    let most = enough_for(descriptors);
     rules.max_connections = rules
         .max_connections
         .min(usize::try_from(most).unwrap_or(usize::MAX));
@@ -80,7 +80,7 @@ pub(super) fn sync_service(
         cuts,
         permits: Arc::clone(permits),
         reach: Arc::clone(reach),
-        peers: peer_rules(config),
+        peers: peer_rules(config, descriptors::allowed()),
         ..SyncOptions::default()
     };
     Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
@@ -120,7 +120,7 @@ pub(super) fn network(
         subscriptions: true,
         linger: config.stop_timeout / 2,
         key,
-        peers: peer_rules(config),
+        peers: peer_rules(config, descriptors::allowed()),
     })?;
     publisher.initialize()?;
     Ok(publisher)
@@ -216,4 +216,30 @@ impl Callback for Pushed {
     }
 
     fn link(&self, _source: &Source, _change: LinkChange) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Known, Sources, load_publisher};
+    use crate::handler::registry::Registry;
+
+    #[test]
+    fn there_are_no_more_connections_than_descriptors_for_them() {
+        let config = load_publisher(&Sources::default(), &Known::new(&Registry::builtin()));
+        let mut config = config.unwrap();
+        config.max_connections = 10_000;
+        // Twice as many, one for each port, and 256.
+        for (descriptors, most) in [
+            (0, 0),
+            (257, 0),
+            (1_024, 384),
+            (20_255, 9_999),
+            (20_256, 10_000),
+            (u64::MAX, 10_000),
+        ] {
+            let rules = peer_rules(&config, descriptors);
+            assert_eq!(rules.max_connections, most, "{descriptors}");
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! The gate with real sockets: it opens, it shuts, and broken it is shut.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::event::Event;
+use crate::event::topic::MAX_TOPIC_LEN;
 use crate::pubsub::driver::zmq::{ZmqPubSub, curve};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{PeerRules, Subscription};
@@ -497,6 +499,114 @@ fn too_many_subscriptions_end_their_connection() {
         rig.publisher.send_payload("t", b"x").unwrap();
         assert!(client.poll(zmq::POLLIN, 5_000).unwrap() > 0);
         assert!(!guarded || most <= 50, "{most}");
+    }
+}
+
+/// libzmq would take what no topic is, at a price.
+#[test]
+fn a_subscription_that_is_too_long_ends_its_connection() {
+    for guarded in [true, false] {
+        let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+        let gate = Rig::gate(&context, &folder);
+        let mut rig = Rig::with(&context, folder, PeerRules { guarded, ..GUARDED });
+        let own = pair();
+        rig.authorise("n1.key", &own.0);
+        gate.look();
+        within("it is known", || gate.metrics.gate_nodes.get() == 1);
+        let topic = "x".repeat(MAX_TOPIC_LEN);
+        let asks = |length: usize| {
+            let client = rig.bare(zmq::XSUB, &own.1);
+            let mut message = format!("\u{1}{topic}\0").into_bytes();
+            message.resize(1 + length, b'y');
+            client.send(message, 0).unwrap();
+            client
+        };
+        // The longest there is, two that are longer, and almost a whole message.
+        let client = asks(241);
+        let longer = [242, 300, 900].map(|length| (length, asks(length)));
+        let mut unruly = 0;
+        within("the others are ended, and it hears", || {
+            for (_, prefix, _) in rig.judge(|_, _| true) {
+                assert!(prefix.len() <= 241, "{} bytes are seen", prefix.len());
+            }
+            unruly += rig.publisher.peers().unruly;
+            rig.publisher.send_payload(&topic, b"x").unwrap();
+            unruly >= longer.len() as u64 && client.poll(zmq::POLLIN, 2).unwrap() > 0
+        });
+        let nodes = rig.publisher.unruly();
+        assert!(nodes.iter().any(|node| **node == *"n1"), "{nodes:?}");
+        for (length, peer) in &longer {
+            let heard = peer.poll(zmq::POLLIN, 0).unwrap();
+            assert_eq!(heard, 0, "one of {length} bytes hears");
+        }
+    }
+}
+
+/// Who asks for more than all may have together is ended, but has done no harm; what others give back it
+/// may have.
+#[test]
+fn subscriptions_of_all_are_bounded() {
+    let rules = PeerRules {
+        max_all_subscriptions: 60,
+        ..GUARDED
+    };
+    for guarded in [true, false] {
+        let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+        let gate = Rig::gate(&context, &folder);
+        let mut rig = Rig::with(&context, folder, PeerRules { guarded, ..rules });
+        let (first, second) = (pair(), pair());
+        rig.authorise("n1.key", &first.0);
+        rig.authorise("n2.key", &second.0);
+        gate.look();
+        within("both are known", || gate.metrics.gate_nodes.get() == 2);
+        // What is seen: the same of two connections is there twice.
+        let mut held = HashMap::<String, i32>::new();
+        let mut look = |rig: &mut Rig| {
+            for (_, prefix, added) in rig.judge(|_, _| true) {
+                let prefix = String::from_utf8(prefix).unwrap();
+                *held.entry(prefix).or_default() += if added { 1 } else { -1 };
+                let all: i32 = held.values().sum();
+                assert!(all <= 60, "all have {all}");
+            }
+            let of = |name| {
+                held.iter()
+                    .filter(move |(prefix, _)| prefix.starts_with(name))
+            };
+            let count = |name| of(name).map(|(_, count)| count).sum::<i32>();
+            (count("a"), count("b"))
+        };
+        // Fewer than one may have, and two of them more than all may have.
+        let asks = |rig: &Rig, own: &SecretKey, name: &str| {
+            let client = rig.bare(zmq::SUB, own);
+            for n in 0..40 {
+                let topic = format!("{name}{n}\0");
+                client.set_subscribe(topic.as_bytes()).unwrap();
+            }
+            client
+        };
+        let one = asks(&rig, &first.1, "a");
+        within("the first has all", || look(&mut rig).0 == 40);
+        assert_eq!(rig.publisher.peers().greedy, 0);
+        let two = asks(&rig, &second.1, "b");
+        let mut greedy = 0;
+        within("the second is ended", || {
+            look(&mut rig);
+            greedy += rig.publisher.peers().greedy;
+            greedy > 0
+        });
+        assert!(rig.publisher.unruly().is_empty(), "it may come at once");
+        rig.publisher.send_payload("a39", b"x").unwrap();
+        assert!(one.poll(zmq::POLLIN, 5_000).unwrap() > 0, "it goes on");
+        drop(one);
+        within("the second has all", || {
+            // libzmq asks anew only while it is used.
+            two.get_events().unwrap();
+            look(&mut rig) == (0, 40)
+        });
+        within("and hears", || {
+            rig.publisher.send_payload("b39", b"x").unwrap();
+            two.poll(zmq::POLLIN, 2).unwrap() > 0
+        });
     }
 }
 
