@@ -167,7 +167,7 @@ impl Discovery {
     /// discovered are no longer. The rows are to be read again, for one that is no longer configured may be
     /// named by a row, and a row may mean another address.
     pub fn set_configured(&mut self, configured: &[Endpoint], defaults: &Defaults) {
-        self.defaults = defaults.clone();
+        self.defaults = *defaults;
         self.configured = configured.iter().map(Endpoint::to_string).collect();
         for endpoint in configured {
             self.forget(endpoint);
