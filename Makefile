@@ -126,7 +126,7 @@ ASAN_TESTS ?= test(/./)
 asan: deps deps-test deps-nextest ## the tests under AddressSanitizer (ASAN_TESTS=a filter of nextest's)
 	@RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 FANFARE_SLOW=4 \
 		$(CARGO) nextest run --no-fail-fast --target $(ASAN_TARGET) --target-dir "$(TARGET_DIR)/asan" \
-		--lib --test suite -E '$(ASAN_TESTS)'
+		--lib --test suite --test simulation -E '$(ASAN_TESTS)'
 
 # Where the packages go, and in what release of the version.
 PACKAGES_DIR := $(TARGET_DIR)/packages

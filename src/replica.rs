@@ -331,14 +331,7 @@ impl Replica {
         false
     }
 
-    /// Forgets tombstones of objects that are gone since before `before`; says how many.
-    pub fn expire(&mut self, before: Instant) -> usize {
-        let mut forgotten = 0;
-        self.expire_each(before, |_, _| forgotten += 1);
-        forgotten
-    }
-
-    /// As [`Replica::expire`], and names each one forgotten and its topic.
+    /// Forgets tombstones of objects that are gone since before `before`; names each one and its topic.
     pub fn expire_each(&mut self, before: Instant, forgotten: impl FnMut(RowKey, &str)) {
         self.expire_some(&mut self.cursor(), usize::MAX, before, forgotten);
     }

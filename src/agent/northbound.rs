@@ -316,14 +316,7 @@ mod tests {
     use crate::event::Stamp;
     use crate::store::driver::memory::MemoryStore;
     use crate::util::pulse::Watched;
-
-    fn within(what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !holds() {
-            assert!(Instant::now() < deadline, "not in time: {what}");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
+    use crate::util::testing::within;
 
     struct Rig {
         hub: Arc<Hub>,

@@ -16,13 +16,6 @@ pub struct Key {
     pub doc: &'static str,
 }
 
-impl Key {
-    /// The environment variable that sets it.
-    pub fn variable(&self) -> String {
-        format!("{ENV_PREFIX}{}", self.name.to_ascii_uppercase())
-    }
-}
-
 /// What the environment variables of keys begin with.
 pub const ENV_PREFIX: &str = "FANFARE_";
 

@@ -14,7 +14,7 @@ use super::setting::Setting;
 use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::security::authorized::{Directory, DirectoryError};
 use crate::security::file::{self, KeyFileError};
-use crate::security::key::{PublicKey, SecretKey};
+use crate::security::key::{KeyError, PublicKey, SecretKey};
 use crate::security::party::{ANY, NodeKeys};
 
 pub(super) const NODE_KEY: Spec = key(
@@ -85,9 +85,11 @@ pub(super) fn public_key_fault(text: &str) -> Option<String> {
     }
     let error = PublicKey::parse(text).err()?;
     // Not shown: a secret key may have been written there.
-    Some(format!(
-        "what is written {error}; write public:… or the absolute path of a file"
-    ))
+    let mut why = format!("what is written {error}; write public:… or the absolute path of a file");
+    if error == KeyError::IsSecret {
+        why += "; on the publisher's host, run: fanfare keygen --publisher --force";
+    }
+    Some(why)
 }
 
 /// A key that the configuration names and that cannot be used.

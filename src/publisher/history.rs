@@ -261,7 +261,8 @@ impl History {
     }
 
     /// Topics and the seq of their last events, in no order.
-    pub fn topic_heads(&self) -> impl Iterator<Item = (&str, u64)> {
+    #[cfg(test)]
+    fn topic_heads(&self) -> impl Iterator<Item = (&str, u64)> {
         self.state.heads.iter().map(|(topic, seq)| (&**topic, *seq))
     }
 

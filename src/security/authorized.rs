@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, PUBLIC_END};
 use super::key::PublicKey;
+use super::remedy;
 
 /// Who may connect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl Authorized {
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// It cannot be listed.
-    #[error("{}: {error}{}", path.display(), hint(path, error))]
+    #[error("{}: {error}{}", path.display(), remedy::of_folder(path, error))]
     Unreadable {
         /// The directory.
         path: PathBuf,
@@ -56,13 +57,6 @@ pub enum DirectoryError {
         /// Its permission bits.
         mode: u32,
     },
-}
-
-fn hint(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => format!("; make it with: mkdir -p {}", path.display()),
-        _ => String::new(),
-    }
 }
 
 /// What a look at the directory has to tell.
@@ -161,11 +155,15 @@ impl Directory {
             let name = path.file_name().and_then(|name| name.to_str());
             let name = name.and_then(|name| name.strip_suffix(PUBLIC_END));
             let Some(name) = name.filter(|name| file::is_name(name)) else {
-                let why = "is no name of a node; write letters, digits, - _ and . only";
-                look.bad.push(format!("{} {why}", path.display()));
+                look.bad.push(format!(
+                    "{} is no name of a node; write letters, digits, - _ and . only; run: mv {:?} {}",
+                    path.display(),
+                    path,
+                    self.path.join("NAME.key").display()
+                ));
                 continue;
             };
-            let key = match file::read_public(path) {
+            let key = match file::read_authorized(path) {
                 Ok(key) => key,
                 // Removed between listing and reading.
                 Err(error) if error.is_gone() => continue,
@@ -186,8 +184,10 @@ impl Directory {
             match look.authorized.0.get(&key) {
                 // Which of two is meant cannot be told; the first keeps the key.
                 Some(other) => look.bad.push(format!(
-                    "{} holds the key of {other}; every node needs its own",
-                    path.display()
+                    "{} holds the key of {other}; every node needs its own; run: \
+                     fanfare authorise {name} KEY --dir {} --force",
+                    path.display(),
+                    self.path.display()
                 )),
                 None => drop(look.authorized.0.insert(key, name.to_owned())),
             }
@@ -290,9 +290,15 @@ mod tests {
         let gone = folder.path().join("none");
         let why = Directory::new(&gone).look().unwrap_err().to_string();
         assert!(
-            why.ends_with(&format!("mkdir -p {}", gone.display())),
+            why.ends_with(&format!("run: mkdir -p {}", gone.display())),
             "{why}"
         );
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let why = Directory::new(&file).look().unwrap_err().to_string();
+        let file = file.display();
+        let command = format!("run: mv {file} {file}.old && mkdir -p {file}");
+        assert!(why.ends_with(&command), "{why}");
     }
 
     #[test]
@@ -307,6 +313,16 @@ mod tests {
         let look = Directory::new(folder.path()).look().unwrap().unwrap();
         assert_eq!(look.authorized.len(), 1);
         assert_eq!(look.authorized.name(&key(1)), Some("n1"));
-        assert_eq!(look.bad.len(), 3, "{:?}", look.bad);
+        let dir = folder.path().display();
+        let mut commands = [
+            format!("mv \"{dir}/n 3.key\" {dir}/NAME.key"),
+            format!("fanfare authorise n2 KEY --dir {dir} --force"),
+            format!("fanfare authorise n4 KEY --dir {dir} --force"),
+        ];
+        commands.sort();
+        let told = look.bad.iter().map(|line| line.split_once("run: "));
+        let mut told: Vec<_> = told.map(|told| told.expect("a command").1).collect();
+        told.sort();
+        assert_eq!(told, commands);
     }
 }

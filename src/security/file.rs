@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::key::{KeyError, PublicKey, SecretKey};
+use super::remedy::Use;
 use crate::util::atomic_file::AtomicFile;
 
 /// The end of a public key's file.
@@ -23,22 +24,26 @@ const MAX_FILE: usize = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// There is none, or not for this user.
-    #[error("{}: {error}{}", path.display(), hint(error))]
+    #[error("{}: {error}{remedy}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// The system's reason.
         error: io::Error,
+        /// What mends it.
+        remedy: String,
     },
     /// It is not a file.
-    #[error("{} is not a file", path.display())]
+    #[error("{} is not a file{remedy}", path.display())]
     NotAFile {
         /// What it is.
         path: PathBuf,
+        /// What mends it.
+        remedy: String,
     },
     /// Others may read the secret.
     #[error(
-        "{} may be read or changed by others than its owner (mode {mode:04o}); run: chmod 600 {}", path.display(), path.display()
+        "{} may be read or changed by others than its owner (mode {mode:04o}); run: chmod 0600 {}", path.display(), path.display()
     )]
     Open {
         /// The file.
@@ -55,12 +60,14 @@ pub enum KeyFileError {
         mode: u32,
     },
     /// It does not hold the key that is wanted.
-    #[error("{} {error}", path.display())]
+    #[error("{} {error}{remedy}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         error: KeyError,
+        /// What mends it.
+        remedy: String,
     },
     /// A key must not be overwritten by accident.
     #[error("{} is there already; give --force to replace it, and every party that knows the old key must be told the new one", path.display())]
@@ -76,14 +83,6 @@ pub enum KeyFileError {
         /// The system's reason.
         error: io::Error,
     },
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        ErrorKind::NotFound => "; make keys with: fanfare keygen",
-        ErrorKind::PermissionDenied => "; it must belong to the user that this runs as: chown",
-        _ => "",
-    }
 }
 
 impl KeyFileError {
@@ -106,13 +105,15 @@ impl KeyFileError {
 
 /// The text of a key file and its permission bits, of the file that was opened: the name may lead
 /// elsewhere a moment later.
-fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), KeyFileError> {
+fn read(path: &Path, of: Use) -> Result<(Zeroizing<Vec<u8>>, u32), KeyFileError> {
     let unreadable = |error| KeyFileError::Unreadable {
         path: path.to_owned(),
+        remedy: of.of_error(path, &error),
         error,
     };
     let not_a_file = || KeyFileError::NotAFile {
         path: path.to_owned(),
+        remedy: of.of_no_file(path),
     };
     // Looked at before it is opened too: opening a pipe would wait for its other end.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -133,6 +134,7 @@ fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, u32), KeyFileError> {
 
 fn parse<T>(
     path: &Path,
+    of: Use,
     text: &[u8],
     parse: impl Fn(&str) -> Result<T, KeyError>,
 ) -> Result<T, KeyFileError> {
@@ -143,31 +145,41 @@ fn parse<T>(
     key.map_err(|error| KeyFileError::Key {
         path: path.to_owned(),
         error,
+        remedy: of.of_contents(path, error),
     })
 }
 
 /// Reads a secret key from a file that only its owner can read.
 pub fn read_secret(path: &Path) -> Result<SecretKey, KeyFileError> {
-    let (text, mode) = read(path)?;
+    let (text, mode) = read(path, Use::Own)?;
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Open {
             path: path.to_owned(),
             mode,
         });
     }
-    parse(path, &text, SecretKey::parse)
+    parse(path, Use::Own, &text, SecretKey::parse)
 }
 
-/// Reads a public key from a file that not everybody can write.
+/// Reads a publisher's public key from a file that not everybody can write.
 pub fn read_public(path: &Path) -> Result<PublicKey, KeyFileError> {
-    let (text, mode) = read(path)?;
+    public(path, Use::Publisher)
+}
+
+/// The same of a node that may connect, `NAME.key`.
+pub(super) fn read_authorized(path: &Path) -> Result<PublicKey, KeyFileError> {
+    public(path, Use::Node)
+}
+
+fn public(path: &Path, of: Use) -> Result<PublicKey, KeyFileError> {
+    let (text, mode) = read(path, of)?;
     if mode & 0o002 != 0 {
         return Err(KeyFileError::Writable {
             path: path.to_owned(),
             mode,
         });
     }
-    parse(path, &text, PublicKey::parse)
+    parse(path, of, &text, PublicKey::parse)
 }
 
 /// Whether a party may be called so: the name is that of a file, and stands in logs.
@@ -233,6 +245,7 @@ mod tests {
     use std::fs::{self, Permissions};
 
     use super::*;
+    use crate::security::z85;
 
     #[test]
     fn what_is_written_is_read_and_nothing_is_overwritten() {
@@ -257,31 +270,112 @@ mod tests {
     #[test]
     fn refusals_name_the_file_and_what_mends_it() {
         let folder = tempfile::tempdir().unwrap();
-        let (public, secret) = (PublicKey::new([3; 32]), SecretKey::random().unwrap());
-        let [public, secret] = write_pair(folder.path(), "n1", &public, &secret, false).unwrap();
-        let says = |error: KeyFileError, words: &str| {
+        let at = |name: &str| folder.path().join(name);
+        let dir = folder.path().display().to_string();
+        // What is wrong, and in the end the command, whole.
+        let says = |error: KeyFileError, wrong: &str, command: &str| {
             let text = error.to_string();
-            assert!(text.contains(words), "{text}");
-            assert!(text.contains(folder.path().to_str().unwrap()), "{text}");
+            assert!(text.starts_with(&dir) && text.contains(wrong), "{text}");
+            let command = command.replace("DIR", &dir);
+            assert!(text.ends_with(&format!("run: {command}")), "{text}");
         };
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        let secret = |name: &str| read_secret(&at(name)).unwrap_err();
+        let node = |name: &str| read_authorized(&at(name)).unwrap_err();
+        let publisher = |name: &str| read_public(&at(name)).unwrap_err();
+        let (public, own) = (PublicKey::new([3; 32]), SecretKey::random().unwrap());
+        write_pair(folder.path(), "n1", &public, &own, false).unwrap();
+
         for mode in [0o640, 0o604, 0o660, 0o620] {
-            fs::set_permissions(&secret, Permissions::from_mode(mode)).unwrap();
-            says(read_secret(&secret).unwrap_err(), "chmod 600 /");
+            set(&at("n1.key_secret"), mode);
+            let chmod = "chmod 0600 DIR/n1.key_secret";
+            says(secret("n1.key_secret"), &format!("{mode:04o}"), chmod);
         }
-        fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
-        says(read_public(&secret).unwrap_err(), "is a SECRET key");
-        fs::set_permissions(&public, Permissions::from_mode(0o666)).unwrap();
-        says(read_public(&public).unwrap_err(), "chmod go-w /");
-        fs::set_permissions(&public, Permissions::from_mode(0o600)).unwrap();
-        says(read_secret(&public).unwrap_err(), "is a public key");
-        fs::write(&public, "public:short").unwrap();
-        says(read_public(&public).unwrap_err(), "5 characters");
-        fs::write(&public, [0xff; 47]).unwrap();
-        says(read_public(&public).unwrap_err(), "is no key");
+        set(&at("n1.key"), 0o666);
+        says(node("n1.key"), "0666", "chmod go-w DIR/n1.key");
+        set(&at("n1.key"), 0o600);
+        let new = "fanfare keygen --node n1 --dir DIR --force";
+        says(secret("n1.key"), "is a public key", new);
+        set(&at("n1.key_secret"), 0o600);
+        fs::rename(at("n1.key_secret"), at("n1.key")).unwrap();
+        let on_its_host = "fanfare keygen --node n1 --force";
+        let here = "fanfare authorise n1 KEY --dir DIR --force";
+        let both = format!("{on_its_host}; here: {here}");
+        says(node("n1.key"), "is a SECRET key", &both);
+        fs::rename(at("n1.key"), at("n1.key_secret")).unwrap();
+        fs::rename(at("n1.key_secret"), at("p.key")).unwrap();
+        let copy = "scp HOST:/etc/fanfare/keys/publisher.key DIR/p.key";
+        let both = format!("fanfare keygen --publisher --force; here: {copy}");
+        says(publisher("p.key"), "is a SECRET key", &both);
+
+        let odd = "~".repeat(z85::TEXT);
+        for (kind, text, wrong) in [
+            ("public:", "short", "5 characters"),
+            ("public:", &*odd, "in no key"),
+            ("secret:", &odd, "in no key"),
+            ("secret:", "short", "5 characters"),
+            ("", "\u{0}", "is no key"),
+            ("", "", "is no key"),
+        ] {
+            let text = format!("{kind}{text}");
+            for name in ["n2.key", "p.key", "n2.key_secret", "publisher.key_secret"] {
+                fs::write(at(name), &text).unwrap();
+                set(&at(name), 0o600);
+            }
+            if kind != "secret:" {
+                let again = "fanfare authorise n2 KEY --dir DIR --force";
+                says(node("n2.key"), wrong, again);
+                says(publisher("p.key"), wrong, copy);
+            }
+            if kind != "public:" {
+                let again = "fanfare keygen --node n2 --dir DIR --force";
+                says(secret("n2.key_secret"), wrong, again);
+                let again = "fanfare keygen --publisher --dir DIR --force";
+                says(secret("publisher.key_secret"), wrong, again);
+            }
+        }
+
+        let (new, gone) = ("fanfare keygen --node NAME --dir DIR", "No such file");
+        says(secret("node.key_secret"), gone, new);
         says(
-            read_public(&folder.path().join("none.key")).unwrap_err(),
-            "fanfare keygen",
+            secret("n3.key_secret"),
+            gone,
+            "fanfare keygen --node n3 --dir DIR",
         );
-        says(read_public(folder.path()).unwrap_err(), "is not a file");
+        says(publisher("p2.key"), gone, &copy.replace("p.key", "p2.key"));
+        fs::create_dir(at("n4.key_secret")).unwrap();
+        let new = "fanfare keygen --node n4 --dir DIR";
+        says(
+            secret("n4.key_secret"),
+            "is not a file",
+            &format!("mv DIR/n4.key_secret DIR/n4.key_secret.old && {new}"),
+        );
+        fs::create_dir(at("n4.key")).unwrap();
+        let new = "fanfare authorise n4 KEY --dir DIR";
+        says(
+            node("n4.key"),
+            "is not a file",
+            &format!("mv DIR/n4.key DIR/n4.key.old && {new}"),
+        );
+    }
+
+    /// Root may read everything, so that the system is not asked.
+    #[test]
+    fn who_may_not_read_a_file_is_told_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n1.key_secret");
+        fs::write(&path, "").unwrap();
+        let denied = io::Error::from(ErrorKind::PermissionDenied);
+        let user = crate::util::users::own();
+        let path_shown = path.display();
+        for (of, command) in [
+            (Use::Own, format!("chown {user} {path_shown}")),
+            (Use::Node, format!("chmod a+r {path_shown}")),
+            (Use::Publisher, format!("chmod a+r {path_shown}")),
+        ] {
+            assert_eq!(of.of_error(&path, &denied), format!("; run: {command}"));
+        }
     }
 }

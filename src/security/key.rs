@@ -30,7 +30,7 @@ pub enum KeyError {
     IsPublic,
     /// A secret key where a public one is wanted.
     #[error(
-        "is a SECRET key, and the public one is wanted (its file ends in .key); whoever has read it must be taken to know it: make a new pair with fanfare keygen"
+        "is a SECRET key, and the public one is wanted (its file ends in .key); whoever has read it must be taken to know it, so that a new pair is needed"
     )]
     IsSecret,
 }
@@ -80,7 +80,8 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A secret key. Wiped from memory when dropped; it has no `Display`, and `Debug` shows nothing of it.
+/// A secret key. Wiped from memory when dropped, though libzmq's copies of it are not; it has no `Display`, and
+/// `Debug` shows nothing of it.
 #[derive(Clone)]
 pub struct SecretKey(Zeroizing<[u8; 32]>);
 
@@ -157,6 +158,16 @@ mod tests {
             PublicKey::parse("public:abc").unwrap_err(),
             KeyError::Length(3)
         );
+    }
+
+    /// Does not compile unless it is wiped when it is dropped.
+    #[test]
+    fn a_secret_is_wiped() {
+        fn is_wiped<T: zeroize::ZeroizeOnDrop>(_: &T) {}
+        let SecretKey(bytes) = &SecretKey::random().unwrap();
+        is_wiped(bytes);
+        is_wiped(&SecretKey(bytes.clone()).z85());
+        is_wiped(&SecretKey(bytes.clone()).text());
     }
 
     #[test]

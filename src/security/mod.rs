@@ -10,4 +10,5 @@ pub mod grants;
 pub mod key;
 pub mod party;
 pub mod pending;
+mod remedy;
 mod z85;

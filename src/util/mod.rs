@@ -15,6 +15,8 @@ pub mod serve;
 pub mod shutdown;
 pub mod stop;
 pub mod systemd;
+#[cfg(test)]
+pub mod testing;
 pub mod thread;
 pub mod users;
 pub mod waker;

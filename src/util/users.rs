@@ -69,6 +69,22 @@ impl Users {
     }
 }
 
+/// The name of this process's user, as /etc/passwd has it; else the number.
+pub fn own() -> String {
+    let own = rustix::process::geteuid().as_raw().to_string();
+    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name(&text, &own).map_or(own.clone(), str::to_owned)
+}
+
+fn name<'a>(text: &'a str, number: &str) -> Option<&'a str> {
+    let mut lines = text.lines();
+    lines.find_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next()?;
+        (parts.nth(1)? == number).then_some(name)
+    })
+}
+
 /// The number of `user` in the text of /etc/passwd. A directory service's are not looked up: write
 /// their numbers.
 fn find(text: &str, user: &str) -> Option<u32> {
@@ -89,6 +105,8 @@ mod tests {
         assert_eq!(find(text, "neutron"), Some(64));
         assert_eq!(find(text, "neu"), None);
         assert_eq!(find(text, ""), None);
+        assert_eq!(name(text, "64"), Some("neutron"));
+        assert_eq!(name(text, "6"), None);
     }
 
     #[test]

@@ -65,8 +65,10 @@ fn the_seeds_are_as_generated() {
 }
 
 /// Seeds that are wrong, and are there to be refused.
-const WRONG: [(&str, &str); 4] = [
+const WRONG: [(&str, &str); 6] = [
     ("event", "deep"),
+    ("sync-request", "short"),
+    ("sync-answer", "short"),
     ("control", "odd"),
     ("agent-config", "faulty"),
     ("publisher-config", "faulty"),
@@ -206,11 +208,18 @@ fn seeds() -> Seeds {
             topic: topic(),
             chunk: Some((3, 1)),
         },
+        sync::Request::Topics {
+            after: String::new(),
+        },
+        sync::Request::Topics { after: topic() },
     ];
     for (n, request) in requests.iter().enumerate() {
         sync::request::encode(n as u64, request, &mut out);
         add("sync-request", &n.to_string(), out.clone());
     }
+    // The last one, the list of topics, without the end of its topic.
+    out.truncate(out.len() - 3);
+    add("sync-request", "short", out.clone());
 
     let (mut few, mut many) = (Packed::default(), Packed::default());
     events().iter().for_each(|event| few.push(event));
@@ -246,11 +255,33 @@ fn seeds() -> Seeds {
             code: Refusal::Forbidden,
             reason: "not yours".into(),
         },
+        Answer::Refused {
+            code: Refusal::Version,
+            reason: "version 1 only".into(),
+        },
+        Answer::Refused {
+            code: Refusal::Malformed,
+            reason: String::new(),
+        },
+        Answer::Topics {
+            incarnation: 7,
+            topics: Vec::new(),
+            more: false,
+        },
+        Answer::Topics {
+            incarnation: 7,
+            topics: vec!["D".into(), topic()],
+            more: true,
+        },
     ];
     for (n, answer) in answers.iter().enumerate() {
         sync::answer::encode(n as u64, answer, &mut out);
         add("sync-answer", &n.to_string(), out.clone());
     }
+    // The last one says that there are more topics than follow.
+    let (head, incarnation, mark) = (10, 8, 1);
+    out[head + incarnation + mark + 1] += 1;
+    add("sync-answer", "short", out.clone());
 
     let head = submit::Head {
         tag: 5,
@@ -288,6 +319,18 @@ fn seeds() -> Seeds {
         submit::Reply::Malformed {
             reason: "cut short".into(),
         },
+        submit::Reply::Accepted {
+            upto: 9,
+            refused: [
+                submit::Code::Topic,
+                submit::Code::NotARow,
+                submit::Code::TooLarge,
+                submit::Code::Malformed,
+                submit::Code::Version,
+            ]
+            .map(refusal)
+            .into(),
+        },
     ];
     for (n, reply) in replies.into_iter().enumerate() {
         let answer = submit::Answer {
@@ -324,6 +367,7 @@ fn seeds() -> Seeds {
         control::Request::LogLevel {
             level: Some("debug".into()),
         },
+        control::Request::QuarantineList { handler: None },
     ];
     let lines: Vec<String> = requests.iter().map(control::Request::encode).collect();
     add("control", "all", lines.concat().into_bytes());

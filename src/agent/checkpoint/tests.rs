@@ -4,6 +4,7 @@ use super::*;
 use crate::agent::follower::Rows;
 use crate::agent::recovery::Life;
 use crate::event::Stamp;
+use crate::util::testing::within;
 
 fn stamped(seq: u64) -> Option<Stamp> {
     Some(Stamp {
@@ -199,11 +200,9 @@ fn what_is_left_while_one_is_written_is_not_in_it() {
         // It waits for the rows.
         hub.with_replica(|_| {
             scope.spawn(|| worker.write());
-            let deadline = Instant::now() + Duration::from_secs(10);
-            while fs::read_dir(folder.path()).unwrap().next().is_none() {
-                assert!(Instant::now() < deadline, "nothing is written");
-                std::thread::yield_now();
-            }
+            within("something is written", || {
+                fs::read_dir(folder.path()).unwrap().next().is_some()
+            });
             shared.forget("t1");
         });
     });

@@ -51,10 +51,10 @@ pub(super) fn reachable(config: &PublisherConfig) -> String {
     }
 }
 
-/// What agents may do; no more connections than there are descriptors for.
-fn peer_rules(config: &PublisherConfig) -> PeerRules {
+/// What agents may do; no more connections than so many descriptors are enough for.
+fn peer_rules(config: &PublisherConfig, descriptors: u64) -> PeerRules {
     let mut rules = config.peer_rules();
-    let most = enough_for(descriptors::allowed());
+    let most = enough_for(descriptors);
     rules.max_connections = rules
         .max_connections
         .min(usize::try_from(most).unwrap_or(usize::MAX));
@@ -83,7 +83,7 @@ pub(super) fn sync_service(
         cuts,
         permits: Arc::clone(permits),
         reach: Arc::clone(reach),
-        peers: peer_rules(config),
+        peers: peer_rules(config, descriptors::allowed()),
         ..SyncOptions::default()
     };
     Ok(Some(SyncService::start(context, endpoint, &options, asks)?))
@@ -126,7 +126,7 @@ pub(super) fn network(
         socket_group: Some(config.socket_group.clone()),
         socket_users: Users::named(&config.socket_users)?.0,
         key,
-        peers: peer_rules(config),
+        peers: peer_rules(config, descriptors::allowed()),
     })?;
     check_control(&config.pub_sub_driver, &mut *publisher, keeps_out)?;
     publisher.initialize()?;
@@ -245,6 +245,8 @@ impl Callback for Pushed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Known, Sources, load_publisher};
+    use crate::handler::registry::Registry;
     use crate::pubsub::driver::memory::MemoryNetwork;
     use crate::pubsub::driver::zmq::ZmqPubSub;
 
@@ -274,5 +276,24 @@ mod tests {
         };
         let mut with = ZmqPubSub::new().publisher(&options(endpoint)).unwrap();
         assert_eq!(check_control(ALIAS, &mut *with, true), Ok(()));
+    }
+
+    #[test]
+    fn there_are_no_more_connections_than_descriptors_for_them() {
+        let config = load_publisher(&Sources::default(), &Known::new(&Registry::builtin()));
+        let mut config = config.unwrap();
+        config.max_connections = 10_000;
+        // Twice as many, one for each port, and 256.
+        for (descriptors, most) in [
+            (0, 0),
+            (257, 0),
+            (1_024, 384),
+            (20_255, 9_999),
+            (20_256, 10_000),
+            (u64::MAX, 10_000),
+        ] {
+            let rules = peer_rules(&config, descriptors);
+            assert_eq!(rules.max_connections, most, "{descriptors}");
+        }
     }
 }

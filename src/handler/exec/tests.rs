@@ -9,8 +9,7 @@ use super::*;
 use crate::handler::exec;
 use crate::handler::registry::settings;
 use crate::util::stop::{StopToken, stop};
-
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::util::testing::{at_most, patience, runs, within};
 
 struct Rig {
     folder: TempDir,
@@ -46,20 +45,6 @@ impl Rig {
         let text = fs::read_to_string(self.folder.path().join(name)).unwrap();
         text.trim_end().to_owned()
     }
-}
-
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Neither running nor, where init is slow to reap, dead without being waited for.
-fn runs(pid: &str) -> bool {
-    let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
-    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 #[test]
@@ -131,7 +116,7 @@ fn endless_standard_error_does_not_hide_the_deadline() {
     let why = rig.retry();
     // The kill may come in the middle of a line.
     assert!(why.contains("0.3 s") && why.contains(": n"), "{why}");
-    assert!(start.elapsed() < DEADLINE);
+    assert!(start.elapsed() < patience());
 }
 
 #[test]
@@ -170,11 +155,11 @@ fn the_whole_group_is_killed_in_time_and_nothing_is_left() {
     let why = rig.retry();
     assert_eq!(why, "/bin/sh ran longer than 1 s and was killed");
     assert!(start.elapsed() >= Duration::from_secs(1));
-    assert!(start.elapsed() < DEADLINE);
+    assert!(start.elapsed() < patience());
     let child = Path::new("/proc").join(rig.left("child"));
     assert!(!child.exists(), "not even a zombie");
     let grandchild = rig.left("grandchild");
-    eventually("the grandchild is gone", || !runs(&grandchild));
+    within("the grandchild is gone", || !runs(&grandchild));
 }
 
 #[test]
@@ -185,7 +170,7 @@ fn what_a_command_leaves_in_the_background_is_not_waited_for() {
     );
     let start = Instant::now();
     rig.apply().unwrap();
-    assert!(start.elapsed() < DEADLINE);
+    assert!(start.elapsed() < patience());
     assert!(!Path::new("/proc").join(rig.left("child")).exists());
     let background = rig.left("background");
     assert!(runs(&background), "it is not killed either");
@@ -203,15 +188,15 @@ fn a_stop_ends_a_running_command_at_once() {
     );
     let trace = rig.folder.path().join("grandchild");
     let stopper = thread::spawn(move || {
-        eventually("the command runs", || trace.exists());
+        within("the command runs", || trace.exists());
         stop.stop();
         Instant::now()
     });
     assert_eq!(rig.retry(), "stopped");
     let stopped = stopper.join().unwrap();
-    assert!(stopped.elapsed() < Duration::from_secs(1));
+    assert!(stopped.elapsed() < at_most(Duration::from_secs(1)));
     let grandchild = rig.left("grandchild");
-    eventually("the grandchild is gone", || !runs(&grandchild));
+    within("the grandchild is gone", || !runs(&grandchild));
 
     fs::remove_file(rig.folder.path().join("grandchild")).unwrap();
     assert_eq!(rig.retry(), "stopped");

@@ -5,8 +5,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::handler::registry::settings;
 use crate::util::stop::stop;
+use crate::util::testing::{self, at_most, runs, within};
 
-const DEADLINE: Duration = Duration::from_secs(20);
 /// Says hello and acknowledges everything it is told.
 const FAITHFUL: &str = r#"
     echo '{"type":"hello","protocol":1}'
@@ -46,7 +46,7 @@ impl Rig {
 
     /// Calls idle as a lane does, until nothing waits for an answer.
     fn settle(&mut self) -> Result<(), HandlerError> {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = testing::deadline();
         while self.pipe.idle(Instant::now())?.is_some() {
             let running = self.pipe.running.as_ref().unwrap();
             if running.window.is_empty() {
@@ -59,7 +59,7 @@ impl Rig {
 
     /// Gives rows until the handler is at its end, and says why.
     fn end(&mut self) -> String {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = testing::deadline();
         loop {
             let result = self.apply("k").and_then(|()| self.settle());
             match result {
@@ -75,24 +75,9 @@ impl Rig {
     }
 }
 
-/// Neither running nor, where init is slow to reap, dead without being waited for.
-fn runs(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-    stat.is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-#[track_caller]
-fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn closing() -> Closing {
     Closing {
-        deadline: Instant::now() + DEADLINE,
+        deadline: testing::deadline(),
     }
 }
 
@@ -215,7 +200,7 @@ fn a_child_with_nothing_to_do_is_asked_whether_it_is_there() {
     let mut rig = rig(FAITHFUL, "ping_interval = 0.05");
     rig.begin().unwrap();
     rig.settle().unwrap();
-    eventually("it is asked twice", || {
+    within("it is asked twice", || {
         rig.pipe.idle(Instant::now()).unwrap();
         rig.left("told").matches(r#""type":"ping""#).count() >= 2
     });
@@ -228,7 +213,7 @@ fn a_child_with_nothing_to_do_is_asked_whether_it_is_there() {
     );
     hung.begin().unwrap();
     let mut end = None;
-    eventually("the hang is noticed", || {
+    within("the hang is noticed", || {
         end = hung.pipe.idle(Instant::now()).err();
         end.is_some()
     });
@@ -259,7 +244,7 @@ fn the_whole_group_ends_with_the_handler() {
     let grandchild = fs::read_to_string(folder.path().join("grandchild")).unwrap();
     assert!(runs(&grandchild));
     drop(pipe);
-    eventually("the grandchild is gone", || !runs(&grandchild));
+    within("the grandchild is gone", || !runs(&grandchild));
 }
 
 #[test]
@@ -269,14 +254,14 @@ fn a_stop_ends_the_wait_for_a_child() {
     let mut rig = rig_with(script, "", &token);
     let trace = rig.folder.path().join("child");
     let stopper = std::thread::spawn(move || {
-        eventually("the child runs", || trace.exists());
+        within("the child runs", || trace.exists());
         stop.stop();
         Instant::now()
     });
     assert_eq!(rig.begin(), Err(HandlerError::Retry("stopped".into())));
-    assert!(stopper.join().unwrap().elapsed() < Duration::from_secs(1));
+    assert!(stopper.join().unwrap().elapsed() < at_most(Duration::from_secs(1)));
     let child = rig.left("child");
-    eventually("the child is gone", || !runs(&child));
+    within("the child is gone", || !runs(&child));
     assert!(rig.apply("k").is_err());
     assert!(rig.pipe.running.is_none(), "nothing is started any more");
     rig.pipe.close(closing()).unwrap();
@@ -301,7 +286,7 @@ fn the_end_waits_for_answers_but_not_for_ever() {
         &StopToken::never(),
     );
     stuck.begin().unwrap();
-    let deadline = Instant::now() + Duration::from_millis(600);
+    let deadline = Instant::now() + at_most(Duration::from_millis(600));
     let closed = stuck.pipe.close(Closing { deadline });
     assert!(closed.unwrap_err().to_string().contains("left 1 lines"));
     assert!(Instant::now() < deadline);

@@ -1,19 +1,20 @@
 //! The gate with real sockets: it opens, it shuts, and broken it is shut.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::*;
 use crate::event::Event;
+use crate::event::topic::MAX_TOPIC_LEN;
 use crate::pubsub::driver::zmq::{ZmqPubSub, curve};
 use crate::pubsub::endpoint::{Endpoint, Host};
 use crate::pubsub::{PeerControl, PeerRules, Subscription};
 use crate::pubsub::{PubSubApi, PublisherApi, PublisherOptions};
 use crate::security::file;
 use crate::security::key::{PublicKey, SecretKey};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::util::testing::within;
 
 struct Rig {
     folder: TempDir,
@@ -136,15 +137,11 @@ impl Rig {
     /// Sends until `client` has something.
     #[track_caller]
     fn reaches(&mut self, client: &zmq::Socket) {
-        let until = Instant::now() + PATIENCE;
-        loop {
+        within("something is heard", || {
             self.send();
-            if client.poll(zmq::POLLIN, 5).unwrap() > 0 {
-                while client.recv_bytes(zmq::DONTWAIT).is_ok() {}
-                return;
-            }
-            assert!(Instant::now() < until, "nothing is heard");
-        }
+            client.poll(zmq::POLLIN, 5).unwrap() > 0
+        });
+        while client.recv_bytes(zmq::DONTWAIT).is_ok() {}
     }
 
     fn send(&mut self) {
@@ -163,20 +160,7 @@ impl Rig {
     /// Waits until someone was refused.
     #[track_caller]
     fn refuses(&mut self) {
-        let until = Instant::now() + PATIENCE;
-        while self.peers().peers().refused == 0 {
-            assert!(Instant::now() < until, "nobody is refused");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-#[track_caller]
-fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < until, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        within("somebody is refused", || self.peers().peers().refused > 0);
     }
 }
 
@@ -189,13 +173,13 @@ fn broken_it_admits_nobody_and_cuts_nobody() {
     rig.authorise("n1.key", &first.0);
     rig.authorise("n2.key", &second.0);
     gate.look();
-    wait_for("both are known", || gate.metrics.gate_nodes.get() == 2);
+    within("both are known", || gate.metrics.gate_nodes.get() == 2);
     let before = rig.client(&first.1);
     rig.reaches(&before);
     assert_eq!(gate.metrics.gate_admitted_total.get(), 1);
 
     gate.break_down();
-    wait_for("it is broken", || gate.metrics.gate_open.get() == 0);
+    within("it is broken", || gate.metrics.gate_open.get() == 0);
     let after = rig.client(&second.1);
     rig.refuses();
     rig.reaches(&before);
@@ -232,7 +216,7 @@ fn unknown_keys_are_listed_let_in_when_authorised_and_cut_off() {
     rig.refuses();
     gate.look();
     let list = rig.folder.path().join("pending");
-    wait_for("it is listed", || {
+    within("it is listed", || {
         let pending = crate::security::pending::Pending::read(&list).unwrap();
         pending.iter().any(|(key, _)| *key == public)
     });
@@ -242,16 +226,16 @@ fn unknown_keys_are_listed_let_in_when_authorised_and_cut_off() {
     gate.look();
     rig.reaches(&client);
     gate.look();
-    wait_for("it is listed no longer", || {
+    within("it is listed no longer", || {
         gate.metrics.gate_pending.get() == 0
     });
 
     let cuts = gate.cuts();
     std::fs::remove_file(rig.folder.path().join("authorized/n1.key")).unwrap();
     gate.look();
-    wait_for("a cut is ordered", || cuts.count() == 1);
+    within("a cut is ordered", || cuts.count() == 1);
     let mut first = true;
-    wait_for("it is open again", || {
+    within("it is open again", || {
         rig.peers().cut(std::mem::take(&mut first)).unwrap()
     });
     rig.refuses();
@@ -272,24 +256,24 @@ fn a_disk_that_fails_for_a_moment_shuts_nobody_out() {
     rig.authorise("n2.key", &other.0);
     gate.look();
     let nodes = || gate.metrics.gate_nodes.get();
-    wait_for("both are known", || nodes() == 2);
+    within("both are known", || nodes() == 2);
     let authorized = rig.folder.path().join("authorized");
     std::fs::rename(authorized.join("n1.key"), authorized.join("kept")).unwrap();
     // Reading it fails with EIO.
     std::os::unix::fs::symlink("/proc/self/mem", authorized.join("n1.key")).unwrap();
     gate.look();
     let unsure = || gate.metrics.gate_unsure_files.get();
-    wait_for("it cannot be read", || unsure() == 1);
+    within("it cannot be read", || unsure() == 1);
     assert_eq!((nodes(), gate.cuts().count()), (2, 0));
     let client = rig.client(&own.1);
     rig.reaches(&client);
     std::fs::remove_file(authorized.join("n2.key")).unwrap();
     gate.look();
-    wait_for("the other is cut off", || gate.cuts().count() == 1);
+    within("the other is cut off", || gate.cuts().count() == 1);
     assert_eq!((nodes(), unsure()), (1, 1));
     std::fs::rename(authorized.join("kept"), authorized.join("n1.key")).unwrap();
     gate.look();
-    wait_for("it can be read", || unsure() == 0);
+    within("it can be read", || unsure() == 0);
     assert_eq!((nodes(), gate.cuts().count()), (1, 1));
 }
 
@@ -310,7 +294,7 @@ fn nothing_is_made_for_connections_that_have_ended() {
     let own = pair();
     rig.authorise("n1.key", &own.0);
     gate.look();
-    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    within("it is known", || gate.metrics.gate_nodes.get() == 1);
     for round in 0..20u64 {
         let clients: Vec<zmq::Socket> = (0..5).map(|_| rig.bare(zmq::SUB, &own.1)).collect();
         for client in &clients {
@@ -319,13 +303,13 @@ fn nothing_is_made_for_connections_that_have_ended() {
             }
         }
         let admitted = 5 * (round + 1);
-        wait_for("all are admitted", || {
+        within("all are admitted", || {
             gate.metrics.gate_admitted_total.get() == admitted
         });
         // Subscriptions are read by libzmq while it sends; nobody asks for them yet.
         rig.pass();
         drop(clients);
-        wait_for("all have ended", || {
+        within("all have ended", || {
             rig.send();
             rig.peers().peers().open == 0
         });
@@ -340,7 +324,7 @@ fn nothing_is_made_for_connections_that_have_ended() {
     // Whoever is there has what it asks for.
     let client = rig.bare(zmq::SUB, &own.1);
     client.set_subscribe(b"p1\0").unwrap();
-    wait_for("it hears what it asked for", || {
+    within("it hears what it asked for", || {
         rig.judge(|node, prefix| node == "n1" && prefix == b"p1\0");
         rig.publisher.send_payload("p1", b"x").unwrap();
         client.poll(zmq::POLLIN, 2).unwrap() > 0
@@ -392,7 +376,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
     let (own, stranger) = (pair(), pair());
     rig.authorise("n1.key", &own.0);
     gate.look();
-    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    within("it is known", || gate.metrics.gate_nodes.get() == 1);
     let (mut late, mut breaches) = (0, 0);
     for round in 0..20u64 {
         let breach = round % 2 == 0;
@@ -401,7 +385,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
         for n in 0..40 {
             client.set_subscribe(format!("p{n}\0").as_bytes()).unwrap();
         }
-        wait_for("it is admitted", || {
+        within("it is admitted", || {
             gate.metrics.gate_admitted_total.get() == round + 1
         });
         rig.pass();
@@ -413,7 +397,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
             rig.pass();
             breaches += rig.peers().peers().refused;
         } else {
-            wait_for("the stranger is refused", || {
+            within("the stranger is refused", || {
                 gate.metrics.gate_refused_total.get() > refused
             });
         }
@@ -421,7 +405,7 @@ fn who_fails_a_handshake_does_not_hide_who_has_ended() {
         // It ends before the other one does.
         rig.pass();
         drop(other);
-        wait_for("both have ended", || {
+        within("both have ended", || {
             rig.send();
             rig.peers().peers().open == 0
         });
@@ -450,14 +434,14 @@ fn a_subscription_is_not_made_for_somebody_else() {
         rig.authorise(&format!("other{number}.key"), &other.0);
     }
     gate.look();
-    wait_for("all are known", || gate.metrics.gate_nodes.get() == 8);
+    within("all are known", || gate.metrics.gate_nodes.get() == 8);
     let may = |node: &str, prefix: &[u8]| node.starts_with("honest") && prefix == b"secret\0";
     let mut unruly = 0;
     for round in 0..40 {
         let (honest, other) = &pairs[round as usize % 4];
         let thief = rig.bare(zmq::XSUB, &other.1);
         let client = rig.bare(zmq::SUB, &honest.1);
-        wait_for("both are there", || {
+        within("both are there", || {
             rig.send();
             gate.metrics.gate_admitted_total.get() >= 2 * (round + 1)
         });
@@ -473,7 +457,7 @@ fn a_subscription_is_not_made_for_somebody_else() {
         pass(&mut rig);
         thief.send(&b"\x01anything\0"[..], 0).unwrap();
         pass(&mut rig);
-        wait_for("the honest one hears", || {
+        within("the honest one hears", || {
             rig.judge(may);
             rig.publisher.send_payload("secret", b"x").unwrap();
             unruly += rig.peers().peers().unruly;
@@ -495,10 +479,10 @@ fn too_many_subscriptions_end_their_connection() {
         rig.authorise("honest.key", &honest.0);
         rig.authorise("other.key", &other.0);
         gate.look();
-        wait_for("both are known", || gate.metrics.gate_nodes.get() == 2);
+        within("both are known", || gate.metrics.gate_nodes.get() == 2);
         let client = rig.bare(zmq::SUB, &honest.1);
         client.set_subscribe(b"t\0").unwrap();
-        wait_for("the honest one hears", || {
+        within("the honest one hears", || {
             rig.judge(|_, prefix| prefix == b"t\0");
             rig.publisher.send_payload("t", b"x").unwrap();
             client.poll(zmq::POLLIN, 2).unwrap() > 0
@@ -509,7 +493,7 @@ fn too_many_subscriptions_end_their_connection() {
                 .unwrap_or_default();
         }
         let (mut greedy, mut most) = (0, 0);
-        wait_for("the bomb is cut off", || {
+        within("the bomb is cut off", || {
             let seen = rig.judge(|_, prefix| prefix == b"t\0");
             most = most.max(seen.iter().filter(|(node, ..)| node == "other").count());
             greedy += rig.peers().peers().greedy;
@@ -524,6 +508,114 @@ fn too_many_subscriptions_end_their_connection() {
     }
 }
 
+/// libzmq would take what no topic is, at a price.
+#[test]
+fn a_subscription_that_is_too_long_ends_its_connection() {
+    for guarded in [true, false] {
+        let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+        let gate = Rig::gate(&context, &folder);
+        let mut rig = Rig::with(&context, folder, PeerRules { guarded, ..GUARDED });
+        let own = pair();
+        rig.authorise("n1.key", &own.0);
+        gate.look();
+        within("it is known", || gate.metrics.gate_nodes.get() == 1);
+        let topic = "x".repeat(MAX_TOPIC_LEN);
+        let asks = |length: usize| {
+            let client = rig.bare(zmq::XSUB, &own.1);
+            let mut message = format!("\u{1}{topic}\0").into_bytes();
+            message.resize(1 + length, b'y');
+            client.send(message, 0).unwrap();
+            client
+        };
+        // The longest there is, two that are longer, and almost a whole message.
+        let client = asks(241);
+        let longer = [242, 300, 900].map(|length| (length, asks(length)));
+        let mut unruly = 0;
+        within("the others are ended, and it hears", || {
+            for (_, prefix, _) in rig.judge(|_, _| true) {
+                assert!(prefix.len() <= 241, "{} bytes are seen", prefix.len());
+            }
+            unruly += rig.publisher.peers().unruly;
+            rig.publisher.send_payload(&topic, b"x").unwrap();
+            unruly >= longer.len() as u64 && client.poll(zmq::POLLIN, 2).unwrap() > 0
+        });
+        let nodes = rig.publisher.unruly();
+        assert!(nodes.iter().any(|node| **node == *"n1"), "{nodes:?}");
+        for (length, peer) in &longer {
+            let heard = peer.poll(zmq::POLLIN, 0).unwrap();
+            assert_eq!(heard, 0, "one of {length} bytes hears");
+        }
+    }
+}
+
+/// Who asks for more than all may have together is ended, but has done no harm; what others give back it
+/// may have.
+#[test]
+fn subscriptions_of_all_are_bounded() {
+    let rules = PeerRules {
+        max_all_subscriptions: 60,
+        ..GUARDED
+    };
+    for guarded in [true, false] {
+        let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+        let gate = Rig::gate(&context, &folder);
+        let mut rig = Rig::with(&context, folder, PeerRules { guarded, ..rules });
+        let (first, second) = (pair(), pair());
+        rig.authorise("n1.key", &first.0);
+        rig.authorise("n2.key", &second.0);
+        gate.look();
+        within("both are known", || gate.metrics.gate_nodes.get() == 2);
+        // What is seen: the same of two connections is there twice.
+        let mut held = HashMap::<String, i32>::new();
+        let mut look = |rig: &mut Rig| {
+            for (_, prefix, added) in rig.judge(|_, _| true) {
+                let prefix = String::from_utf8(prefix).unwrap();
+                *held.entry(prefix).or_default() += if added { 1 } else { -1 };
+                let all: i32 = held.values().sum();
+                assert!(all <= 60, "all have {all}");
+            }
+            let of = |name| {
+                held.iter()
+                    .filter(move |(prefix, _)| prefix.starts_with(name))
+            };
+            let count = |name| of(name).map(|(_, count)| count).sum::<i32>();
+            (count("a"), count("b"))
+        };
+        // Fewer than one may have, and two of them more than all may have.
+        let asks = |rig: &Rig, own: &SecretKey, name: &str| {
+            let client = rig.bare(zmq::SUB, own);
+            for n in 0..40 {
+                let topic = format!("{name}{n}\0");
+                client.set_subscribe(topic.as_bytes()).unwrap();
+            }
+            client
+        };
+        let one = asks(&rig, &first.1, "a");
+        within("the first has all", || look(&mut rig).0 == 40);
+        assert_eq!(rig.publisher.peers().greedy, 0);
+        let two = asks(&rig, &second.1, "b");
+        let mut greedy = 0;
+        within("the second is ended", || {
+            look(&mut rig);
+            greedy += rig.publisher.peers().greedy;
+            greedy > 0
+        });
+        assert!(rig.publisher.unruly().is_empty(), "it may come at once");
+        rig.publisher.send_payload("a39", b"x").unwrap();
+        assert!(one.poll(zmq::POLLIN, 5_000).unwrap() > 0, "it goes on");
+        drop(one);
+        within("the second has all", || {
+            // libzmq asks anew only while it is used.
+            two.get_events().unwrap();
+            look(&mut rig) == (0, 40)
+        });
+        within("and hears", || {
+            rig.publisher.send_payload("b39", b"x").unwrap();
+            two.poll(zmq::POLLIN, 2).unwrap() > 0
+        });
+    }
+}
+
 /// What ends without having begun, and what ends twice, is not shown.
 #[test]
 fn only_what_was_asked_for_ends() {
@@ -533,10 +625,10 @@ fn only_what_was_asked_for_ends() {
     let (public, secret) = pair();
     rig.authorise("n1.key", &public);
     gate.look();
-    wait_for("it is known", || gate.metrics.gate_nodes.get() == 1);
+    within("it is known", || gate.metrics.gate_nodes.get() == 1);
     let client = rig.bare(zmq::XSUB, &secret);
     let (mut all, mut shown) = (Vec::new(), 0_i32);
-    wait_for("everything was seen", || {
+    within("everything was seen", || {
         if all.is_empty() {
             for message in [
                 "\u{0}a", "\u{1}a", "\u{1}a", "\u{0}b", "\u{0}a", "\u{0}a", "\u{1}c",
@@ -548,7 +640,7 @@ fn only_what_was_asked_for_ends() {
         all.iter().any(|(_, prefix, _)| prefix == b"c")
     });
     drop(client);
-    wait_for("it is gone", || {
+    within("it is gone", || {
         all.extend(rig.judge(|_, _| true));
         rig.peers().peers().open == 0
     });

@@ -15,8 +15,7 @@ use crate::publisher::submit::{Answer, Head, Item, Reply, encode};
 use crate::pubsub::driver::memory::MemoryNetwork;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PubSubApi, PubSubError, PublisherOptions};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::util::testing::{self, patience, within};
 
 /// What was sent: topic and payload, hellos too.
 type Sent = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
@@ -155,16 +154,8 @@ fn batch<'a>(events: impl IntoIterator<Item = Event<'a>>) -> EventBatch {
     batch
 }
 
-fn within(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 fn soon() -> Instant {
-    Instant::now() + PATIENCE
+    testing::deadline()
 }
 
 /// A request socket before a service, and a client without rules.
@@ -181,7 +172,7 @@ impl Front {
         let requests = Requests::start(&context, &path, &RequestOptions::default(), sink).unwrap();
         let peer = context.socket(zmq::DEALER).unwrap();
         peer.set_linger(0).unwrap();
-        peer.set_rcvtimeo(PATIENCE.as_millis() as i32).unwrap();
+        peer.set_rcvtimeo(patience().as_millis() as i32).unwrap();
         peer.connect(&format!("ipc://{}", path.display())).unwrap();
         Front {
             _folder: folder,
@@ -434,7 +425,7 @@ fn the_end_does_not_wait_for_clients() {
     assert_eq!(front.answer(), accepted(1));
     let begun = Instant::now();
     assert!(service.stop_by(soon()));
-    assert!(begun.elapsed() < PATIENCE / 4);
+    assert!(begun.elapsed() < patience() / 4);
     // The request socket is still there, and says that nobody is behind it.
     front.send(1, "one");
     assert!(matches!(front.answer(), Reply::Busy { .. }));
@@ -634,7 +625,7 @@ fn rows_of_peers_are_taken_while_nothing_is_accepted() {
             ..Event::set("t", key, "theirs").on("y")
         };
         let rows = crate::publisher::peers::Heard::Rows(batch([event]));
-        heard.send_timeout(rows, PATIENCE).unwrap();
+        heard.send_timeout(rows, patience()).unwrap();
     }
     within("all are taken", || peers.rows_changed_total.get() == 200);
     assert_eq!(metrics.stalled.get(), 1);

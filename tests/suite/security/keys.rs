@@ -1,6 +1,14 @@
 //! `fanfare keygen` and `authorise`.
 
-use crate::rig::config::Folder;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use fanfare::security::authorized::Directory;
+use fanfare::security::file::{read_public, read_secret};
+
+use crate::rig::config::{Folder, TOOL};
 use crate::rig::control::run;
 
 #[test]
@@ -54,4 +62,101 @@ fn a_name_leads_nowhere_else() {
     let done = run(&[&"authorise", &"n2", &key, &"--dir", &folder.path("a")]);
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(said.contains("n1 has this key"), "{said}");
+}
+
+/// Runs what a refusal says mends the file, with `key` in the place of KEY.
+#[track_caller]
+fn mend(why: &str, key: &str) {
+    let (_, command) = why.split_once("run: ").expect("a command");
+    let command = command
+        .replace("fanfare ", &format!("{TOOL} "))
+        .replace(" KEY ", &format!(" '{key}' "));
+    let done = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(done.status.success(), "{command}: {done:?}");
+}
+
+/// Not only that there is a command: it is run, and the file is good.
+#[test]
+fn the_command_that_a_refusal_names_mends_the_file() {
+    let folder = Folder::new();
+    let dir = folder.path("keys");
+    let made = |name: &str| {
+        let done = run(&[&"keygen", &"--node", &name, &"--dir", &dir]);
+        assert!(done.status.success(), "{done:?}");
+    };
+    made("other");
+    let other = read_public(&dir.join("other.key")).unwrap().to_string();
+    let write = |path: &Path, text: &str| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+    };
+    let odd = "~".repeat(40);
+    let spoil: [(&str, Box<dyn Fn(&Path)>); 8] = [
+        ("gone", Box::new(|path| fs::remove_file(path).unwrap())),
+        ("text", Box::new(|path| write(path, "?"))),
+        ("short", Box::new(|path| write(path, "secret:short"))),
+        (
+            "odd",
+            Box::new(|path| write(path, &format!("secret:{odd}"))),
+        ),
+        ("public", Box::new(|path| write(path, &other))),
+        (
+            "open",
+            Box::new(|path| fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap()),
+        ),
+        (
+            "folder",
+            Box::new(|path| {
+                fs::remove_file(path).unwrap();
+                fs::create_dir(path).unwrap();
+            }),
+        ),
+        (
+            "nowhere",
+            Box::new(|path| {
+                fs::remove_file(path).unwrap();
+                symlink("/dev/null", path).unwrap();
+            }),
+        ),
+    ];
+    for (name, spoil) in &spoil {
+        made(name);
+        let (public, path) = (
+            dir.join(format!("{name}.key")),
+            dir.join(format!("{name}.key_secret")),
+        );
+        spoil(&path);
+        let why = read_secret(&path).unwrap_err().to_string();
+        if ["gone", "folder", "nowhere"].contains(name) {
+            // Nothing is replaced unasked, the public key neither.
+            fs::remove_file(&public).unwrap();
+        }
+        mend(&why, "");
+        read_secret(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    // The same of those who may connect, one after the other.
+    let authorized = folder.path("authorized");
+    let why = Directory::new(&authorized).look().unwrap_err().to_string();
+    mend(&why, "");
+    let key = |name: &str| read_public(&dir.join(format!("{name}.key"))).unwrap();
+    for (name, spoil) in spoil.iter().filter(|(name, _)| *name != "gone") {
+        let path = authorized.join(format!("{name}.key"));
+        write(&path, &key(name).to_string());
+        match *name {
+            "public" => write(&path, "secret:0123456789012345678901234567890123456789"),
+            "open" => fs::set_permissions(&path, Permissions::from_mode(0o646)).unwrap(),
+            _ => spoil(&path),
+        }
+        let look = Directory::new(&authorized).look().unwrap().unwrap();
+        assert_eq!(look.bad.len(), 1, "{name}: {:?}", look.bad);
+        let why = &look.bad[0];
+        match why.split_once("; here: ") {
+            Some((_, here)) => mend(&format!("run: {here}"), &key(name).to_string()),
+            None => mend(why, &key(name).to_string()),
+        }
+        let look = Directory::new(&authorized).look().unwrap().unwrap();
+        assert_eq!(look.authorized.name(&key(name)), Some(*name));
+        assert!(look.bad.is_empty(), "{name}: {:?}", look.bad);
+    }
 }

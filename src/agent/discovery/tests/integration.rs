@@ -8,8 +8,7 @@ use crate::event::Event;
 use crate::pubsub::driver::memory::MemoryNetwork;
 use crate::pubsub::{PubSubApi, PublisherApi, PublisherOptions, SubscriberOptions};
 use crate::store::PUBLISHER_TABLE;
-
-const SOON: Duration = Duration::from_secs(10);
+use crate::util::testing::{patience, within};
 
 fn options(endpoint: &Endpoint) -> PublisherOptions {
     PublisherOptions {
@@ -49,7 +48,7 @@ impl Rig {
             discovery: Some(DEFAULTS),
             topics: vec![],
             handlers: vec![],
-            stop_timeout: SOON,
+            stop_timeout: patience(),
         })
         .unwrap();
         let rig = Rig {
@@ -61,24 +60,16 @@ impl Rig {
         rig
     }
 
-    fn until(&self, what: &str, met: impl Fn() -> bool) {
-        let deadline = Instant::now() + SOON;
-        while !met() {
-            assert!(Instant::now() < deadline, "{what} did not come about");
-            std::thread::yield_now();
-        }
-    }
-
     fn until_linked(&self, endpoint: &Endpoint) {
         // That to hellos comes before that to events.
-        self.until("a link with all it needs", || {
+        within("a link with all it needs", || {
             self.network.subscriptions(endpoint) > 1
         });
     }
 
     /// What the agent's owner does, once.
     fn serve(&mut self) {
-        let hint = self.agent.discoveries().recv_timeout(SOON).unwrap();
+        let hint = self.agent.discoveries().recv_timeout(patience()).unwrap();
         self.agent.discover(hint);
     }
 
@@ -106,7 +97,7 @@ fn events_of_a_discovered_publisher_arrive_until_it_is_removed() {
     assert_eq!(rig.followed(), ["memory://first", "memory://second"]);
     rig.until_linked(&place);
     second.send_event(&Event::set("t", "k", "1"), None).unwrap();
-    rig.until("its event", || rig.has("k"));
+    within("its event", || rig.has("k"));
     // The delete names no address.
     let event = Event::delete(PUBLISHER_TABLE, "id2");
     rig.first.send_event(&event, None).unwrap();
@@ -117,7 +108,7 @@ fn events_of_a_discovered_publisher_arrive_until_it_is_removed() {
     rig.first
         .send_event(&Event::set("t", "m", "1"), None)
         .unwrap();
-    rig.until("the other's event", || rig.has("m"));
+    within("the other's event", || rig.has("m"));
     assert!(!rig.has("l"));
     let metrics = &rig.agent.discovery().unwrap().metrics;
     assert_eq!(metrics.publishers_discovered.get(), 0);
@@ -170,7 +161,7 @@ fn when_too_many_rows_change_all_are_read_again() {
     }
     let event = Event::set("t", "end", "1");
     rig.first.send_event(&event, None).unwrap();
-    rig.until("the last event", || rig.has("end"));
+    within("the last event", || rig.has("end"));
     // Before anybody looked, all but three have gone again; more than can be noted.
     for n in 3..300 {
         let key = format!("{n:03}");
@@ -180,12 +171,11 @@ fn when_too_many_rows_change_all_are_read_again() {
     rig.first
         .send_event(&Event::delete("t", "end"), None)
         .unwrap();
-    rig.until("the last delete", || !rig.has("end"));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while rig.followed().len() != 4 && Instant::now() < deadline {
+    within("the last delete", || !rig.has("end"));
+    within("those that are left are followed", || {
         rig.serve();
-    }
-    assert_eq!(rig.followed().len(), 4, "{:?}", rig.followed());
+        rig.followed().len() == 4
+    });
     let metrics = &rig.agent.discovery().unwrap().metrics;
     assert_eq!(metrics.rereads_total.get(), 1, "the fault happened");
 }
@@ -201,7 +191,7 @@ fn without_discovery_the_table_is_a_table_as_any() {
         discovery: None,
         topics: vec![],
         handlers: vec![],
-        stop_timeout: SOON,
+        stop_timeout: patience(),
     })
     .unwrap();
     assert!(agent.discovery().is_none());

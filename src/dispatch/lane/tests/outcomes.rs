@@ -101,7 +101,7 @@ fn rig(seat: SeatOptions, time_limit: Option<Duration>) -> Rig {
         record,
         lane,
     };
-    wait("the first bracket", || {
+    within("the first bracket", || {
         rig.record.ended.load(Ordering::SeqCst) == 1
     });
     rig
@@ -121,7 +121,7 @@ impl Rig {
     }
 
     fn shows(&self, key: &str, value: Option<&str>) {
-        wait(&format!("{key} is {value:?}"), || {
+        within(&format!("{key} is {value:?}"), || {
             self.record.rows().get(key).map(String::as_str) == value
         });
     }
@@ -137,7 +137,7 @@ impl Rig {
     }
 
     fn is_like_the_replica(&self) {
-        wait("the replica's rows", || {
+        within("the replica's rows", || {
             self.record.rows() == replica(&self.hub)
         });
     }
@@ -159,7 +159,7 @@ fn a_row_that_fails_is_tried_again_while_others_go_on() {
         rig.set("a", "1");
         rig.set("b", "1");
         rig.shows("b", Some("1"));
-        wait("it is tried again", || {
+        within("it is tried again", || {
             rig.lane.metrics.retries_total.get() >= 3
         });
         rig.set("a", "2");
@@ -169,7 +169,7 @@ fn a_row_that_fails_is_tried_again_while_others_go_on() {
         assert_eq!(rig.error(), "set of t a failed: not now; may work later");
         rig.plan("a", None);
         rig.shows("a", Some("2"));
-        wait("nothing waits", || {
+        within("nothing waits", || {
             rig.lane.metrics.retries_waiting.get() == 0
         });
         rig.is_like_the_replica();
@@ -186,7 +186,7 @@ fn a_row_that_will_never_work_is_held_back_until_it_is_released() {
             rig.set(key, "bad");
         }
         let handle = rig.lane.handle();
-        wait("quarantine", || handle.status().quarantined == 3);
+        within("quarantine", || handle.status().quarantined == 3);
         let listed = handle.quarantine();
         assert_eq!(
             (&*listed[0].0.key, &*listed[0].1.reason),
@@ -203,7 +203,7 @@ fn a_row_that_will_never_work_is_held_back_until_it_is_released() {
         rig.shows("b", Some("bad"));
         assert_eq!(handle.release_all(), 1);
         rig.is_like_the_replica();
-        wait("the gauge", || rig.lane.metrics.quarantined.get() == 0);
+        within("the gauge", || rig.lane.metrics.quarantined.get() == 0);
     }
 }
 
@@ -231,7 +231,7 @@ fn a_handler_that_is_lost_is_made_again() {
     let lost = HandlerError::Lost("its child died".into());
     rig.plan("a", Some(Answer::Fail(lost)));
     rig.set("a", "1");
-    wait("it is lost", || rig.lane.metrics.losses_total.get() == 1);
+    within("it is lost", || rig.lane.metrics.losses_total.get() == 1);
     rig.plan("a", None);
     rig.shows("a", Some("1"));
     rig.is_like_the_replica();
@@ -243,7 +243,7 @@ fn a_bracket_that_fails_to_open_comes_again() {
     let rig = rig(wide(), None);
     rig.plan("(begin)", retry());
     rig.hub.resync(SyncReason::Requested);
-    wait("another bracket", || {
+    within("another bracket", || {
         rig.record.begun.load(Ordering::SeqCst) >= 3
     });
     rig.plan("(begin)", None);
@@ -259,7 +259,7 @@ fn when_too_many_rows_fail_the_handler_starts_over() {
             rig.plan(&key.to_string(), retry());
             rig.set(&key.to_string(), "1");
         }
-        wait("too many", || {
+        within("too many", || {
             rig.lane.metrics.too_many_failures_total.get() >= 1
         });
         rig.plan.lock().unwrap().clear();
@@ -275,7 +275,7 @@ fn a_call_that_runs_too_long_is_told_to_end() {
     rig.plan("a", Some(Answer::Hang));
     rig.set("a", "1");
     rig.set("b", "1");
-    wait("it is late", || {
+    within("it is late", || {
         rig.lane.metrics.late_calls_total.get() == 1
     });
     rig.plan("a", None);
@@ -310,7 +310,7 @@ fn a_call_that_cannot_be_ended_is_shown_as_stuck() {
     let _lookout = Lookout::start([lane.handle()]).unwrap();
     publish(&hub, 1, 1);
     let before = Instant::now();
-    wait(
+    within(
         "it is stuck",
         || matches!(lane.handle().status().state, LaneState::Stuck(since) if since <= Instant::now()),
     );
@@ -318,8 +318,8 @@ fn a_call_that_cannot_be_ended_is_shown_as_stuck() {
     assert!(before.elapsed() >= Duration::from_millis(30));
     // It comes back after all.
     drop(open);
-    wait("the replica", || record.rows() == replica(&hub));
-    wait("it runs", || {
+    within("the replica", || record.rows() == replica(&hub));
+    within("it runs", || {
         lane.handle().status().state == LaneState::Running && lane.metrics.late.get() == 0
     });
     assert_eq!(lane.metrics.late_calls_total.get(), 1);
@@ -331,7 +331,7 @@ fn the_status_says_why_a_handler_does_not_start() {
     let lane = start(&hub, wide(), &record, || {
         Err(BuildError::Environment("no such file: /x".into()))
     });
-    wait("it says why", || {
+    within("it says why", || {
         let status = lane.handle().status();
         matches!(status.state, LaneState::Waiting(_))
             && status
@@ -339,7 +339,7 @@ fn the_status_says_why_a_handler_does_not_start() {
                 .is_some_and(|error| error.text == "cannot start: no such file: /x")
     });
     hub.close();
-    wait("it ends", || {
+    within("it ends", || {
         lane.handle().status().state == LaneState::Ended
     });
 }

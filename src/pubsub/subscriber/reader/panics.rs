@@ -8,8 +8,7 @@ use crate::pubsub::api::{Callback, LinkChange, PubSubApi, PublisherOptions};
 use crate::pubsub::driver::memory::MemoryNetwork;
 use crate::pubsub::endpoint::Defaults;
 use crate::pubsub::endpoint::Transport as Kind;
-
-const SOON: Duration = Duration::from_secs(10);
+use crate::util::testing::within;
 
 /// Writes down what it is told, and panics at the first event.
 #[derive(Clone, Default)]
@@ -66,14 +65,6 @@ impl Follow for Told {
 
     fn deadline(&self) -> Option<Instant> {
         None
-    }
-}
-
-fn within(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

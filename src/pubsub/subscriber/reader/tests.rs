@@ -11,9 +11,8 @@ use crate::event::{Event, EventBatch, codec};
 use crate::pubsub::api::{Callback, LinkChange};
 use crate::pubsub::subscriber::follow::Passing;
 use crate::pubsub::subscriber::{Received, Signal};
+use crate::util::testing::{deadline, patience};
 use crate::util::waker;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A connection on which all messages there will be are waiting.
 struct Full {
@@ -88,7 +87,7 @@ impl Callback for Gate {
         self.heard.lock().unwrap().extend(keys);
         let _ = self.entered.try_send(());
         // Until the other end is gone.
-        let _ = self.held.recv_timeout(PATIENCE);
+        let _ = self.held.recv_timeout(patience());
     }
 
     fn link(&self, _: &Source, _: LinkChange) {}
@@ -131,7 +130,7 @@ fn told_to_end(selects: bool) -> (usize, usize) {
         commands: commands.try_clone().unwrap(),
     };
     let thread = std::thread::spawn(move || Reader::new(parts).run());
-    entered.recv_timeout(PATIENCE).unwrap();
+    entered.recv_timeout(patience()).unwrap();
     let first = gate.heard.lock().unwrap().len();
     assert!(commands.send(Command::Stop));
     drop(let_go);
@@ -234,7 +233,7 @@ fn a_panic_in_one_command_loses_neither_it_nor_those_behind_it() {
         assert!(commands.send(Command::Subscribe(topic.into())));
     }
     let thread = std::thread::spawn(move || Reader::new(parts).run());
-    let until = Instant::now() + PATIENCE;
+    let until = deadline();
     let has_all = || {
         let links = transport.links.lock().unwrap();
         let last = links.last().filter(|_| links.len() > 1);
