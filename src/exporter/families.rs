@@ -96,6 +96,12 @@ const STATE: &[Declared] = &[Declared {
     help: "For how long it has been in its present state, as fanfare status shows it.",
 }];
 
+const TWIN: &[Declared] = &[Declared {
+    name: "twin",
+    kind: Kind::Gauge,
+    help: "Whether another address, connected as this one is, leads to a publisher with the same id (1).",
+}];
+
 const HEARD: &[Declared] = &[Declared {
     name: "heard_seconds",
     kind: Kind::Gauge,
@@ -140,6 +146,12 @@ static A_LINK_STATE: Family = family(
     "fanfare_agent_publisher_",
     &["publisher"],
     STATE,
+);
+static A_TWIN: Family = family(
+    "Each publisher",
+    "fanfare_agent_publisher_",
+    &["publisher"],
+    TWIN,
 );
 static A_MALFORMED: Family = family(
     "Each publisher",
@@ -319,6 +331,7 @@ pub static AGENT: &[&Family] = &[
     &A_PROCESS,
     &A_LINK,
     &A_LINK_STATE,
+    &A_TWIN,
     &A_MALFORMED,
     &A_RECOVERY,
     &A_HEARD,
@@ -374,6 +387,8 @@ pub fn agent(report: &AgentReport) -> Vec<Group> {
         groups.push(Group::new(&A_LINK, &[uri], &publisher.counters.0));
         let since = publisher.since_seconds;
         groups.push(Group::one(&A_LINK_STATE, &[uri], since));
+        let twin = u64::from(publisher.twin.is_some());
+        groups.push(Group::one(&A_TWIN, &[uri], twin));
         groups.push(Group::new(&A_RECOVERY, &[uri], &publisher.recovery.0));
         let ages = [
             (&A_HEARD, publisher.heard_seconds),
