@@ -111,7 +111,7 @@ const HEARD: &[Declared] = &[Declared {
 const PROVED: &[Declared] = &[Declared {
     name: "proved_seconds",
     kind: Kind::Gauge,
-    help: "Seconds since the moment as of which everything the publisher sent is proved to be here.",
+    help: "Seconds since the moment as of which everything the publisher sent is proved to be here; until that is proved for the first time, since it is followed.",
 }];
 
 const SUBSCRIBERS: &[Declared] = &[Declared {
@@ -392,7 +392,10 @@ pub fn agent(report: &AgentReport) -> Vec<Group> {
         groups.push(Group::new(&A_RECOVERY, &[uri], &publisher.recovery.0));
         let ages = [
             (&A_HEARD, publisher.heard_seconds),
-            (&A_PROVED, publisher.proved_seconds),
+            (
+                &A_PROVED,
+                publisher.proved_seconds.or(publisher.unproved_seconds),
+            ),
         ];
         let ages = ages
             .into_iter()
@@ -442,7 +445,10 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
         groups.push(Group::new(&P_PEER_RECOVERY, &[uri], &peer.recovery.0));
         let ages = [
             (&P_PEER_HEARD, peer.heard_seconds),
-            (&P_PEER_PROVED, peer.proved_seconds),
+            (
+                &P_PEER_PROVED,
+                peer.proved_seconds.or(peer.unproved_seconds),
+            ),
         ];
         let ages = ages
             .into_iter()

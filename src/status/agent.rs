@@ -81,6 +81,9 @@ pub struct PublisherReport {
     pub heard_seconds: Option<u64>,
     /// Seconds since the moment as of which everything is proved to be here.
     pub proved_seconds: Option<u64>,
+    /// Seconds that it is followed, until there is a first proof; none of a legacy publisher, which
+    /// gives none.
+    pub unproved_seconds: Option<u64>,
     /// What its reader counts.
     pub counters: Counted,
     /// What the recovery of what was missed counts; nothing where that is off.
@@ -161,6 +164,9 @@ impl AgentReport {
             let standing = followed.map(|followed| followed.standing());
             let standing = standing.unwrap_or_default();
             let recovery = followed.map(|followed| followed.metrics.each());
+            let proves = source.metrics.legacy.get() == 0;
+            let unproved = followed.filter(|_| proves);
+            let unproved = unproved.and_then(|followed| followed.unproved());
             PublisherReport {
                 uri: source.uri.clone(),
                 state,
@@ -176,6 +182,7 @@ impl AgentReport {
                 }),
                 heard_seconds: age(standing.hello_at),
                 proved_seconds: age(standing.proved),
+                unproved_seconds: age(unproved),
                 recovery: Counted(recovery.unwrap_or_default()),
                 counters: Counted(source.metrics.each()),
                 malformed: source.malformed.iter().map(|metric| metric.get()).collect(),
