@@ -120,7 +120,8 @@ enum Command {
         /// The files; later ones win, as with the daemons' --config
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Whose configuration it is; by default the publisher's when a file's name says so
+        /// Whose configuration it is; by default the publisher's where a file is called publisher.toml, else
+        /// the agent's
         #[arg(long = "for", value_name = "DAEMON")]
         daemon: Option<Daemon>,
     },
