@@ -29,7 +29,7 @@ use crate::control::Request;
     after_help = "\
 Exit status: 0 when it is done; 1 when the daemon refused or what was named is not there; 2 for a \
 fault of a configuration or of the command line; 3 when the daemon could not be asked: it does not \
-run, or you may not; 4 when `status` found that the daemon is not ready."
+run, you may not, or it is too busy; 4 when `status` found that the daemon is not ready."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
