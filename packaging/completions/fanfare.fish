@@ -111,7 +111,7 @@ complete -c fanfare -n "__fish_fanfare_using_subcommand publisher; and __fish_se
 complete -c fanfare -n "__fish_fanfare_using_subcommand publisher; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help'
 complete -c fanfare -n "__fish_fanfare_using_subcommand publisher; and __fish_seen_subcommand_from help" -f -a "status" -d 'How it is: journal, workers, subscribers of each topic'
 complete -c fanfare -n "__fish_fanfare_using_subcommand publisher; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c fanfare -n "__fish_fanfare_using_subcommand check-config" -l for -d 'Whose configuration it is; by default the publisher\'s when a file\'s name says so' -r -f -a "agent\t''
+complete -c fanfare -n "__fish_fanfare_using_subcommand check-config" -l for -d 'Whose configuration it is; by default the publisher\'s where a file is called publisher.toml, else the agent\'s' -r -f -a "agent\t''
 publisher\t''"
 complete -c fanfare -n "__fish_fanfare_using_subcommand check-config" -s h -l help -d 'Print help'
 complete -c fanfare -n "__fish_fanfare_using_subcommand keygen" -l node -d 'The pair of the node of this name, NAME.key and NAME.key_secret' -r

@@ -81,7 +81,7 @@ pub(super) const HELLO_INTERVAL: Spec = key(
     "1.0",
     Kind::Seconds(0.05, 60.0),
     "How soon after an event a publisher says hello at the latest. A lost last event is found\n\
-     only by the hello after it. The same on agents and publishers.",
+     only by the hello after it.",
 );
 
 pub(super) const MAX_IDLE_TIME: Spec = key(

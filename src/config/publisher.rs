@@ -127,12 +127,16 @@ settings! {
         nb_store: String = key(
             r#""embedded""#,
             Kind::Choice(&["embedded", "memory"]),
-            "The northbound store: where monitored tables and the publishers' leases are.",
+            "The northbound store: where monitored tables and the publishers' leases are. embedded: a file\n\
+             of state_dir, nb.redb, which no other process can open while this service runs. memory: gone\n\
+             with the process.",
         ),
         monitor_tables: Vec<String> = key(
             "[]",
             Kind::Tables,
-            "Tables of the northbound store whose changes are found by polling and published.",
+            "Tables of the northbound store whose changes are found by polling and published. The embedded\n\
+             store is open as long as this service runs: others can write to it only while it is stopped.\n\
+             A table without any row at the start ends no row that is published, until it has one.",
         ),
         publisher_timeout: Duration = key(
             "300",

@@ -96,6 +96,12 @@ const STATE: &[Declared] = &[Declared {
     help: "For how long it has been in its present state, as fanfare status shows it.",
 }];
 
+const TWIN: &[Declared] = &[Declared {
+    name: "twin",
+    kind: Kind::Gauge,
+    help: "Whether another address, connected as this one is, leads to a publisher with the same id (1).",
+}];
+
 const HEARD: &[Declared] = &[Declared {
     name: "heard_seconds",
     kind: Kind::Gauge,
@@ -105,7 +111,7 @@ const HEARD: &[Declared] = &[Declared {
 const PROVED: &[Declared] = &[Declared {
     name: "proved_seconds",
     kind: Kind::Gauge,
-    help: "Seconds since the moment as of which everything the publisher sent is proved to be here.",
+    help: "Seconds since the moment as of which everything the publisher sent is proved to be here; until that is proved for the first time, since it is followed.",
 }];
 
 const SUBSCRIBERS: &[Declared] = &[Declared {
@@ -140,6 +146,12 @@ static A_LINK_STATE: Family = family(
     "fanfare_agent_publisher_",
     &["publisher"],
     STATE,
+);
+static A_TWIN: Family = family(
+    "Each publisher",
+    "fanfare_agent_publisher_",
+    &["publisher"],
+    TWIN,
 );
 static A_MALFORMED: Family = family(
     "Each publisher",
@@ -319,6 +331,7 @@ pub static AGENT: &[&Family] = &[
     &A_PROCESS,
     &A_LINK,
     &A_LINK_STATE,
+    &A_TWIN,
     &A_MALFORMED,
     &A_RECOVERY,
     &A_HEARD,
@@ -374,10 +387,15 @@ pub fn agent(report: &AgentReport) -> Vec<Group> {
         groups.push(Group::new(&A_LINK, &[uri], &publisher.counters.0));
         let since = publisher.since_seconds;
         groups.push(Group::one(&A_LINK_STATE, &[uri], since));
+        let twin = u64::from(publisher.twin.is_some());
+        groups.push(Group::one(&A_TWIN, &[uri], twin));
         groups.push(Group::new(&A_RECOVERY, &[uri], &publisher.recovery.0));
         let ages = [
             (&A_HEARD, publisher.heard_seconds),
-            (&A_PROVED, publisher.proved_seconds),
+            (
+                &A_PROVED,
+                publisher.proved_seconds.or(publisher.unproved_seconds),
+            ),
         ];
         let ages = ages
             .into_iter()
@@ -427,7 +445,10 @@ pub fn service(report: &ServiceReport) -> Vec<Group> {
         groups.push(Group::new(&P_PEER_RECOVERY, &[uri], &peer.recovery.0));
         let ages = [
             (&P_PEER_HEARD, peer.heard_seconds),
-            (&P_PEER_PROVED, peer.proved_seconds),
+            (
+                &P_PEER_PROVED,
+                peer.proved_seconds.or(peer.unproved_seconds),
+            ),
         ];
         let ages = ages
             .into_iter()

@@ -33,6 +33,7 @@ crate::metrics! {
         rows_unsure_total: Counter = "Rows that were listed but could not be read twice; taken as unchanged.",
         changes_published_total: Counter = "Differences handed on to be published.",
         monitored_rows: Gauge = "Rows in the monitored tables.",
+        tables_doubted: Gauge = "Monitored tables without any row since the start, of which rows are published; none is ended for that.",
         publishers_removed_total: Counter = "Rows of publishers that were gone; removed.",
         publishers_malformed: Gauge = "Rows of table publisher that make no sense; left alone.",
         lease_renewals_total: Counter = "Renewals of this publisher's lease.",

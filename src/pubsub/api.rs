@@ -276,7 +276,7 @@ crate::metrics! {
         messages_malformed_total: Counter = "Messages that are no event; dropped.",
         connects_total: Counter = "Connections made.",
         connects_failed_total: Counter = "Attempts to connect that failed.",
-        refusals_total: Counter = "Handshakes that the peer refused or that broke the protocol; of workers, connections of users who may not use the socket.",
+        refusals_total: Counter = "Handshakes that the peer refused or broke off, or that broke the protocol; of workers, connections of users who may not use the socket.",
         disconnects_total: Counter = "Connections lost.",
         silences_total: Counter = "Connections given up because nothing was heard.",
         live: Gauge = "Whether the publisher is connected (1) or not (0).",

@@ -67,6 +67,8 @@ pub struct PublisherReport {
     pub since_seconds: u64,
     /// Who it is, 32 hexadecimal digits; none before its first hello.
     pub publisher_id: Option<String>,
+    /// Another address, connected as this one is, that leads to a publisher with the same id.
+    pub twin: Option<String>,
     /// The number of its unbroken life.
     pub incarnation: Option<u64>,
     /// Its last seq as of its last hello.
@@ -79,6 +81,9 @@ pub struct PublisherReport {
     pub heard_seconds: Option<u64>,
     /// Seconds since the moment as of which everything is proved to be here.
     pub proved_seconds: Option<u64>,
+    /// Seconds that it is followed, until there is a first proof; none of a legacy publisher, which
+    /// gives none.
+    pub unproved_seconds: Option<u64>,
     /// What its reader counts.
     pub counters: Counted,
     /// What the recovery of what was missed counts; nothing where that is off.
@@ -144,16 +149,29 @@ impl AgentReport {
         };
         let followed: BTreeMap<_, _> = agent.followed().into_iter().collect();
         let age = |at: Option<Instant>| Some(now.saturating_duration_since(at?).as_secs());
-        let publishers = agent.sources().into_iter().map(|source| {
+        let sources = agent.sources();
+        let connected: Vec<_> = sources
+            .iter()
+            .filter(|source| source.metrics.live.get() == 1)
+            .filter_map(|source| {
+                let life = followed.get(&source.uri)?.standing().life?;
+                Some((source.uri.as_str(), life.publisher))
+            })
+            .collect();
+        let publishers = sources.iter().map(|source| {
             let (state, since_seconds) = seen(view.vigil.publisher(&source.uri));
             let followed = followed.get(&source.uri);
             let standing = followed.map(|followed| followed.standing());
             let standing = standing.unwrap_or_default();
             let recovery = followed.map(|followed| followed.metrics.each());
+            let proves = source.metrics.legacy.get() == 0;
+            let unproved = followed.filter(|_| proves);
+            let unproved = unproved.and_then(|followed| followed.unproved());
             PublisherReport {
                 uri: source.uri.clone(),
                 state,
                 since_seconds,
+                twin: twin(&source.uri, &connected).map(str::to_owned),
                 publisher_id: standing.life.map(|life| id_text(&life.publisher)),
                 incarnation: standing.life.map(|life| life.incarnation),
                 seq: standing.life.map(|_| standing.head),
@@ -164,6 +182,7 @@ impl AgentReport {
                 }),
                 heard_seconds: age(standing.hello_at),
                 proved_seconds: age(standing.proved),
+                unproved_seconds: age(unproved),
                 recovery: Counted(recovery.unwrap_or_default()),
                 counters: Counted(source.metrics.each()),
                 malformed: source.malformed.iter().map(|metric| metric.get()).collect(),
@@ -210,6 +229,15 @@ impl AgentReport {
             process: Counted(Process::each(view.own)),
         }
     }
+}
+
+/// Another of the addresses that leads to the same publisher as `uri`, which is one of them.
+fn twin<'a>(uri: &str, connected: &[(&'a str, [u8; 16])]) -> Option<&'a str> {
+    let (_, id) = connected.iter().find(|(own, _)| *own == uri)?;
+    let other = connected
+        .iter()
+        .find(|(other, of)| *other != uri && of == id);
+    other.map(|(other, _)| *other)
 }
 
 impl PublisherReport {

@@ -77,6 +77,9 @@ pub struct PeerReport {
     pub heard_seconds: Option<u64>,
     /// Seconds since the moment as of which everything is proved to be here.
     pub proved_seconds: Option<u64>,
+    /// Seconds that it is followed, until there is a first proof; none of a legacy publisher, which
+    /// gives none.
+    pub unproved_seconds: Option<u64>,
     /// What its reader counts.
     pub counters: Counted,
     /// What the recovery of what was missed counts.
@@ -100,6 +103,8 @@ impl PeerReport {
         };
         let age = |at: Option<Instant>| Some(now.saturating_duration_since(at?).as_secs());
         let recovery = followed.map(|followed| followed.metrics.each());
+        let unproved = followed.filter(|_| metrics.legacy.get() == 0);
+        let unproved = unproved.and_then(|followed| followed.unproved());
         PeerReport {
             uri: peer.source.uri.clone(),
             state,
@@ -109,6 +114,7 @@ impl PeerReport {
             topics_behind: standing.behind as u64,
             heard_seconds: age(standing.hello_at),
             proved_seconds: age(standing.proved),
+            unproved_seconds: age(unproved),
             counters: Counted(metrics.each()),
             recovery: Counted(recovery.unwrap_or_default()),
         }

@@ -57,12 +57,43 @@ fn a_good_one_is_called_good() {
     check.arg("check-config").arg(&file);
     let mut process = Process::start(check);
     assert!(process.ends_within(LIMIT).success());
-    let ok = format!("{}: ok", file.display());
+    let ok = format!("{}: ok, for the agent", file.display());
     assert_eq!(process.out.all(), [ok]);
     assert!(
         !folder.path("rows.json").exists(),
         "checking changes nothing"
     );
+}
+
+/// That a file speaks of publishers does not make it the publisher's.
+#[test]
+fn an_agents_files_are_checked_as_an_agents() {
+    let folder = Folder::new();
+    let agent = folder.write("agent.toml", "security = \"none\"\n");
+    let common = folder.write("10-publishers.toml", "publishers_ips = [\"norm://x\"]\n");
+    let publisher = folder.write("publisher.toml", "security = \"none\"\n");
+    let check = |files: &[&std::path::Path], more: &[&str]| {
+        let mut check = Command::new(TOOL);
+        check.arg("check-config").args(files).args(more);
+        let mut process = Process::start(check);
+        let code = process.ends_within(LIMIT).code();
+        (code, process.out.all(), process.err.all().join("\n"))
+    };
+    let (code, _, why) = check(&[&agent, &common], &[]);
+    assert_eq!(code, Some(2));
+    assert!(why.contains("publishers_ips"), "{why}");
+    let both = folder.write("10-agent.toml", "security = \"none\"\n");
+    let (code, said, why) = check(&[&publisher, &both], &[]);
+    assert_eq!(code, Some(0), "{why}");
+    assert!(said[0].ends_with(": ok, for the publisher"), "{said:?}");
+    let (code, _, why) = check(&[&agent, &publisher], &[]);
+    assert_eq!(code, Some(2));
+    assert!(why.contains("--for agent"), "{why}");
+    let (code, said, why) = check(&[&both], &["--for", "publisher"]);
+    assert_eq!((code, said.len()), (Some(0), 1), "{why}");
+    let (code, said, why) = check(&[&both], &[]);
+    assert_eq!(code, Some(0), "{why}");
+    assert!(said[0].ends_with(": ok, for the agent"), "{said:?}");
 }
 
 #[test]

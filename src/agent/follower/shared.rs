@@ -17,10 +17,11 @@ const MAX_KEPT: usize = 64;
 const LONG_AGO: Duration = Duration::from_secs(100_000);
 
 /// One publisher, as seen from outside its reader.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Followed {
     /// What following it counts.
     pub metrics: RecoveryMetrics,
+    since: Instant,
     state: Mutex<FollowedState>,
 }
 
@@ -35,6 +36,14 @@ struct FollowedState {
 }
 
 impl Followed {
+    fn new(now: Instant) -> Self {
+        Followed {
+            metrics: RecoveryMetrics::default(),
+            since: now,
+            state: Mutex::default(),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, FollowedState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -42,6 +51,11 @@ impl Followed {
     /// Where it stands.
     pub fn standing(&self) -> Standing {
         self.state().standing
+    }
+
+    /// Since when it is followed, until it is proved for the first time that everything is here.
+    pub fn unproved(&self) -> Option<Instant> {
+        self.state().standing.proved.is_none().then_some(self.since)
     }
 
     /// How far it was followed a second ago or less; the rows are at least as new.
@@ -161,7 +175,7 @@ impl Shared {
 
     /// A publisher is followed from now on.
     pub(super) fn join(&self, uri: &str) -> Arc<Followed> {
-        let followed = Arc::new(Followed::default());
+        let followed = Arc::new(Followed::new(Instant::now()));
         self.publishers()
             .insert(uri.to_owned(), Arc::clone(&followed));
         followed

@@ -162,12 +162,18 @@ impl Live {
     pub fn reload(&mut self) {
         self.notifier.reloading();
         let known = Known::new(&self.modules);
-        let taken = match load_agent(&self.sources, &known) {
-            Ok(new) => self.take(new),
+        let (taken, told) = match load_agent(&self.sources, &known) {
+            Ok(new) => match self.take(new) {
+                true => (true, ""),
+                false => (
+                    false,
+                    "; the new configuration is not wholly in force, see fanfare status",
+                ),
+            },
             Err(faults) => {
                 daemon::list(&faults);
                 log::error!("the configuration is refused; the old one stays in force");
-                false
+                (false, "; the new configuration is refused")
             }
         };
         self.own.metrics.reloaded(taken);
@@ -176,13 +182,7 @@ impl Live {
         self.told_status = self.line();
         if self.told_ready || self.config.ready == Ready::Started || self.health.is_ready() {
             self.told_ready = true;
-            let refused = if taken {
-                ""
-            } else {
-                "; the new configuration is refused"
-            };
-            self.notifier
-                .ready(&format!("{}{refused}", self.told_status));
+            self.notifier.ready(&format!("{}{told}", self.told_status));
         }
     }
 

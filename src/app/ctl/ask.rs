@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::app::logging::tell;
 use crate::config::{AGENT_KEYS, Key, Known, PUBLISHER_KEYS, Sources, load_agent, load_publisher};
-use crate::control::{Client, ClientError, Request, socket_path};
+use crate::control::{Client, ClientError, Code, Request, socket_path};
 use crate::handler::registry::Registry;
 
 /// Exit status when the daemon refused or what was named is not there.
@@ -105,16 +105,32 @@ pub fn failed(error: &ClientError, wanted: Wanted) -> ExitCode {
             "only its user and members of its group may: {}",
             advice(path)
         )),
-        ClientError::Refused(_) => return ExitCode::from(REFUSED),
-        ClientError::Version { .. } | ClientError::Broken { .. } => {}
+        ClientError::Refused(refusal) if refusal.code == Code::Forbidden => tell(format_args!(
+            "try with sudo, or have socket_users of the {daemon} name this user, and restart it"
+        )),
+        ClientError::Refused(_) | ClientError::Version { .. } | ClientError::Broken { .. } => {}
     }
-    ExitCode::from(UNREACHABLE)
+    ExitCode::from(status(error))
+}
+
+/// A refusal is the daemon's answer, but for those that keep from asking.
+fn status(error: &ClientError) -> u8 {
+    match error {
+        ClientError::Refused(refusal) => match refusal.code {
+            Code::Forbidden | Code::Busy => UNREACHABLE,
+            _ => REFUSED,
+        },
+        _ => UNREACHABLE,
+    }
 }
 
 /// How to be let in.
 fn advice(path: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
-    let group = std::fs::metadata(path).ok().map(|found| found.gid());
+    // Who may not look into the folder sees whose it is, which is the socket's group too.
+    let found = std::fs::metadata(path);
+    let found = found.or_else(|_| std::fs::metadata(path.parent().unwrap_or(path)));
+    let group = found.ok().map(|found| found.gid());
     let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
     let name = groups.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -158,4 +174,27 @@ pub fn put(text: &str) -> bool {
     out.write_all(text.as_bytes())
         .and_then(|()| out.flush())
         .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Refusal;
+
+    #[test]
+    fn what_keeps_from_asking_is_no_answer() {
+        let refused = |code| status(&Refusal::new(code, "why").into());
+        for code in [Code::Forbidden, Code::Busy] {
+            assert_eq!(refused(code), UNREACHABLE, "{code:?}");
+        }
+        for code in [
+            Code::NotFound,
+            Code::Invalid,
+            Code::Unsupported,
+            Code::Other,
+        ] {
+            assert_eq!(refused(code), REFUSED, "{code:?}");
+        }
+        assert_eq!(status(&ClientError::Down("/run/x".into())), UNREACHABLE);
+    }
 }

@@ -1,7 +1,7 @@
 //! `fanfare check-config`.
 
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::{CONFIG_FAULT, logging};
@@ -16,7 +16,13 @@ pub enum Daemon {
 
 /// Checks the files as one configuration and tells all faults.
 pub fn check_config(files: Vec<PathBuf>, daemon: Option<Daemon>) -> ExitCode {
-    let daemon = daemon.unwrap_or_else(|| guess(&files));
+    let Some(daemon) = daemon.or_else(|| guess(&files)) else {
+        logging::tell(format_args!(
+            "agent.toml and publisher.toml are not one configuration: say whose it is, --for agent or \
+             --for publisher"
+        ));
+        return ExitCode::from(CONFIG_FAULT);
+    };
     let names: Vec<String> = files
         .iter()
         .map(|file| file.display().to_string())
@@ -35,7 +41,12 @@ pub fn check_config(files: Vec<PathBuf>, daemon: Option<Daemon>) -> ExitCode {
         }
         return ExitCode::from(CONFIG_FAULT);
     }
-    match writeln!(io::stdout(), "{}: ok", names.join(", ")) {
+    let daemon = match daemon {
+        Daemon::Agent => "agent",
+        Daemon::Publisher => "publisher",
+    };
+    let names = names.join(", ");
+    match writeln!(io::stdout(), "{names}: ok, for the {daemon}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
@@ -71,13 +82,34 @@ fn sorted(mut warnings: Vec<String>, keys: Vec<KeyFault>) -> (Vec<String>, Vec<S
     (warnings, faults)
 }
 
-fn guess(files: &[PathBuf]) -> Daemon {
-    let named = |file: &PathBuf| {
-        let name = file.file_name().map(Path::new).map(Path::display);
-        name.is_some_and(|name| name.to_string().contains("publisher"))
+/// Whose configuration it is by the names of its files: only those of the packages say so. Others are
+/// common to both daemons, or anything.
+fn guess(files: &[PathBuf]) -> Option<Daemon> {
+    let has = |wanted: &str| {
+        let mut names = files.iter().filter_map(|file| file.file_name());
+        names.any(|name| name == wanted)
     };
-    match files.iter().any(named) {
-        true => Daemon::Publisher,
-        false => Daemon::Agent,
+    match (has("agent.toml"), has("publisher.toml")) {
+        (true, true) => None,
+        (false, true) => Some(Daemon::Publisher),
+        _ => Some(Daemon::Agent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_packaged_names_say_whose_it_is() {
+        let of = |files: &[&str]| guess(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
+        let agent = "/etc/fanfare/agent.toml";
+        for beside in ["conf.d/10-publishers.toml", "/publisher.toml.d/a.toml"] {
+            assert_eq!(of(&[agent, beside]), Some(Daemon::Agent));
+            assert_eq!(of(&[beside]), Some(Daemon::Agent));
+        }
+        let publisher = "/etc/fanfare/publisher.toml";
+        assert_eq!(of(&[publisher, "10-agent.toml"]), Some(Daemon::Publisher));
+        assert_eq!(of(&[publisher, agent]), None);
     }
 }

@@ -29,7 +29,7 @@ use crate::control::Request;
     after_help = "\
 Exit status: 0 when it is done; 1 when the daemon refused or what was named is not there; 2 for a \
 fault of a configuration or of the command line; 3 when the daemon could not be asked: it does not \
-run, or you may not; 4 when `status` found that the daemon is not ready."
+run, you may not, or it is too busy; 4 when `status` found that the daemon is not ready."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -120,7 +120,8 @@ enum Command {
         /// The files; later ones win, as with the daemons' --config
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Whose configuration it is; by default the publisher's when a file's name says so
+        /// Whose configuration it is; by default the publisher's where a file is called publisher.toml, else
+        /// the agent's
         #[arg(long = "for", value_name = "DAEMON")]
         daemon: Option<Daemon>,
     },

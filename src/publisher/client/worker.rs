@@ -108,7 +108,9 @@ impl Worker {
             match signal {
                 Signal::Up => self.connected(),
                 Signal::Down => self.lost("the connection was lost"),
-                Signal::ConnectFailed(why) | Signal::Refused(why) => self.lost(&why),
+                Signal::ConnectFailed(why) | Signal::BrokenOff(why) | Signal::Refused(why) => {
+                    self.lost(&why);
+                }
                 // Only of sockets that are bound.
                 Signal::TurnedAway(_) => {}
             }

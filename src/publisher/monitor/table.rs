@@ -88,6 +88,8 @@ impl Change {
 pub struct TableMonitor {
     /// What is published; `None` until the first look, when nothing was known before.
     known: Option<BTreeMap<String, String>>,
+    /// Whether the store has shown rows of it, or never had to. See [`TableMonitor::doubts`].
+    believed: bool,
 }
 
 impl TableMonitor {
@@ -95,7 +97,18 @@ impl TableMonitor {
     /// that after a restart only real differences are. With `None` nobody knows, and the first look
     /// is taken as published.
     pub fn new(known: Option<BTreeMap<String, String>>) -> Self {
-        TableMonitor { known }
+        TableMonitor {
+            known,
+            believed: false,
+        }
+    }
+
+    /// Whether a look is not believed: it finds nothing at all, though rows are published, and no look
+    /// before has found any. Then the store is more likely another one, such as the empty one of a new
+    /// disk, than all rows are gone; and to end them would empty the table on every node.
+    pub fn doubts(&self, look: &Rows) -> bool {
+        let found = look.rows.keys().any(|key| !key.is_empty()) || !look.unsure.is_empty();
+        !self.believed && !found && !self.is_empty()
     }
 
     /// How many rows are known.
@@ -109,12 +122,17 @@ impl TableMonitor {
     }
 
     /// What changed since the last look, in the order of keys, deletes last. A failed look changes
-    /// nothing: the next one finds what it would have found. Rows without a key are left out, for
-    /// an event cannot name them.
+    /// nothing, nor does one that is not believed: the next one finds what it would have found. Rows
+    /// without a key are left out, for an event cannot name them.
     pub fn observe(&mut self, look: Result<Rows, &StoreError>) -> Vec<Change> {
-        let Ok(Rows { mut rows, unsure }) = look else {
+        let Ok(look) = look else {
             return Vec::new();
         };
+        if self.doubts(&look) {
+            return Vec::new();
+        }
+        self.believed = true;
+        let Rows { mut rows, unsure } = look;
         rows.remove("");
         let Some(known) = &mut self.known else {
             self.known = Some(rows);

@@ -70,6 +70,22 @@ fn differences_are_published_and_a_failing_store_never_ends_it() {
     });
 }
 
+/// The store of a new disk, or another one by mistake.
+#[test]
+fn an_empty_store_ends_no_row_that_is_published() {
+    let store = MemoryStore::new();
+    let known = BTreeMap::from([("old".into(), "1".into())]);
+    let (sender, events) = bounded(8);
+    let monitors = start(options(&["t"], Some(known)), &store, sender);
+    let metrics = &monitors.metrics;
+    until("it is looked at", || metrics.polls_total.get() >= 5);
+    until("it is doubted", || metrics.tables_doubted.get() == 1);
+    assert!(events.is_empty(), "{:?}", next(&events));
+    store.set("t", "new", "1").unwrap();
+    assert_eq!(next(&events), ["create t new 1", "delete t old -"]);
+    until("it is believed", || metrics.tables_doubted.get() == 0);
+}
+
 #[test]
 fn stale_publishers_are_removed_and_the_own_lease_is_kept_while_nobody_takes_events() {
     let store = MemoryStore::new();

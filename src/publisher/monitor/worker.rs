@@ -126,6 +126,7 @@ impl Worker {
     /// Looks at everything once.
     fn poll(&mut self) -> Result<(), Ended> {
         self.remove_stale();
+        let mut doubted = 0;
         for place in 0..self.monitors.len() {
             // Between two tables, since each may take its time.
             if self.stop.is_stopped() {
@@ -143,9 +144,20 @@ impl Worker {
                 Ok(rows) => {
                     self.metrics.rows_unsure_total.add(rows.unsure.len() as u64);
                     let known = &mut self.options.known;
-                    monitor
-                        .get_or_insert_with(|| TableMonitor::new(known(&table)))
-                        .observe(Ok(rows))
+                    let monitor = monitor.get_or_insert_with(|| TableMonitor::new(known(&table)));
+                    if monitor.doubts(&rows) {
+                        doubted += 1;
+                        if let Some(permit) = self.limit.permit(Instant::now()) {
+                            log::error!(
+                                "table {}: the northbound store has no row of it, and {} are published: \
+                                 they stay until it has one; is it the store that belongs to this \
+                                 state_dir?{permit}",
+                                printable::name(&table, 100),
+                                monitor.len()
+                            );
+                        }
+                    }
+                    monitor.observe(Ok(rows))
                 }
                 Err(error) => {
                     self.metrics.polls_failed_total.inc();
@@ -162,6 +174,7 @@ impl Worker {
             .map(|(_, m)| m.as_ref().map_or(0, TableMonitor::len))
             .sum();
         self.metrics.monitored_rows.set(rows as u64);
+        self.metrics.tables_doubted.set(doubted);
         Ok(())
     }
 

@@ -46,6 +46,8 @@ pub enum Signal {
     Up,
     /// The attempt failed; libzmq or the system says why.
     ConnectFailed(String),
+    /// The peer ended the connection in the middle of the handshake, and nothing says why.
+    BrokenOff(String),
     /// The peer refused us or does not speak the protocol.
     Refused(String),
     /// The connection is lost.

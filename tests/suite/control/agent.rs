@@ -203,32 +203,41 @@ fn an_agent_that_is_not_there_is_told_of() {
     assert!(why.contains("systemctl start fanfare-agent"), "{why}");
 }
 
-/// Nor is one that belongs to others: here it is asked by a user of no group.
+/// Nor is one that belongs to others: here it is asked by a user of no group, who may not look into the
+/// folder either.
 #[test]
 fn an_agent_of_others_says_whom_to_be() {
     if !has_root() {
         return;
     }
-    let (port, folder) = (Port::free(), Folder::new());
-    let _publisher = Publisher::bind(&port.uri());
-    let _agent = folder.agent(&[&port.uri()], &[], "socket_group = \"root\"");
-    up(&folder, "agent");
-    // The folder itself is the test's.
-    let open = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(folder.path(""), open).unwrap();
-    let tool_there = folder.path("fanfare");
-    std::fs::copy(TOOL, &tool_there).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
-        .arg(&tool_there)
-        .args(["status", "--socket"])
-        .arg(socket(&folder, "agent"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(3), "{output:?}");
-    let why = String::from_utf8(output.stderr).unwrap();
-    assert!(why.contains("no permission to use"), "{why}");
-    assert!(why.contains("sudo"), "{why}");
+    // A group that is on every system, and one that nobody should join.
+    for (group, advice) in [
+        ("daemon", "join: usermod -aG daemon USER"),
+        ("root", "sudo"),
+    ] {
+        let (port, folder) = (Port::free(), Folder::new());
+        let _publisher = Publisher::bind(&port.uri());
+        let option = format!("socket_group = {group:?}");
+        let _agent = folder.agent(&[&port.uri()], &[], &option);
+        up(&folder, "agent");
+        // The folder itself is the test's.
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path(""), open).unwrap();
+        let tool_there = folder.path("fanfare");
+        std::fs::copy(TOOL, &tool_there).unwrap();
+        let output = Command::new("setpriv")
+            .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+            .arg(&tool_there)
+            .args(["status", "--socket"])
+            .arg(socket(&folder, "agent"))
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
+        let why = String::from_utf8(output.stderr).unwrap();
+        assert!(why.contains("no permission to use"), "{why}");
+        assert!(why.contains(advice), "{why}");
+        assert_eq!(why.contains("usermod"), group != "root", "{why}");
+    }
 }
 
 #[test]

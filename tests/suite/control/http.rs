@@ -32,6 +32,12 @@ fn probes_are_told_whether_and_why_not() {
     );
     assert_eq!(metrics(&http)[&name], 0);
     assert_eq!(metrics(&http)["fanfare_agent_ready"], 0);
+    // Nothing was ever proved of it, and an alert must see how long that lasts.
+    let proved = name.replace("live", "proved_seconds");
+    wait_for("a second has passed", || {
+        metrics(&http).get(&proved).is_some_and(|&age| age >= 1)
+    });
+    assert_eq!(metrics(&http)[&name.replace("live", "twin")], 0);
 
     let mut publisher = Publisher::bind(&port.uri());
     wait_for("the agent is ready", || {
@@ -40,6 +46,11 @@ fn probes_are_told_whether_and_why_not() {
     publisher.has_agent(&["D", "t1"]);
     publisher.set("t1", "k", "1");
     folder.has_key("t", "k");
+    // It says no hello, and nothing can be proved of such a one.
+    wait_for("it is taken for what it is", || {
+        let now = metrics(&http);
+        now[&name.replace("live", "legacy")] == 1 && !now.contains_key(&proved)
+    });
     let now = metrics(&http);
     assert_eq!(now[&name], 1);
     assert_eq!(now["fanfare_agent_ready"], 1);

@@ -7,9 +7,11 @@ use serde_json::Value;
 
 use crate::rig::config::{AGENT, Folder};
 use crate::rig::control::{report, reports, up};
+use crate::rig::manager::Manager;
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
+use crate::rig::wait_for;
 
 /// Writes the agent's configuration anew and tells the agent.
 fn reload(folder: &Folder, agent: &Process, config: &str) {
@@ -145,9 +147,9 @@ fn what_a_reload_could_not_do_is_done_by_the_next() {
     let (a, b, folder) = (Port::free(), Port::free(), Folder::new());
     let mut first = Publisher::bind(&a.uri());
     let mut second = Publisher::bind(&b.uri());
-    let agent_options = "legacy_detect = 0.2\n";
+    let (agent_options, manager) = ("legacy_detect = 0.2\n", Manager::new());
     let config = folder.agent_config(&[&a.uri()], &["t1"], agent_options);
-    let agent = Process::start(folder.command(AGENT, &config));
+    let agent = manager.start(folder.command(AGENT, &config), None);
     first.has_agent(&["D", "t1"]);
     first.set("t1", "k", "1");
     folder.has_key("t", "k");
@@ -169,6 +171,15 @@ fn what_a_reload_could_not_do_is_done_by_the_next() {
     assert_eq!(now["ready"], false, "{now:#}");
     assert!(why.contains("not done by the last reload") && why.contains(&b.uri()));
     assert_eq!(names(&now, "publishers", "uri"), [a.uri()]);
+    // To the manager it is not what a faulty file is, of which nothing is taken.
+    let told = |what: &str| {
+        let told = manager.told();
+        told.iter().filter(|line| line.contains(what)).count()
+    };
+    wait_for("the manager is told so", || {
+        told("; the new configuration is not wholly in force") == 1
+    });
+    assert_eq!(told("refused"), 0, "{:#?}", manager.told());
     reload(&folder, &agent, &with_second);
     let now = reports(&folder, "it is followed", |report| {
         reloads(report) == (1, 1) && report["ready"] == true
@@ -196,6 +207,21 @@ fn what_a_reload_could_not_do_is_done_by_the_next() {
     assert_eq!(now["handlers"].as_array().unwrap().len(), 2);
     second.set("t1", "k2", "1");
     folder.has_key("t", "k2");
+}
+
+/// A faulty one is refused, and the manager told so.
+#[test]
+fn a_faulty_configuration_is_said_to_be_refused() {
+    let (port, folder, manager) = (Port::free(), Folder::new(), Manager::new());
+    let config = folder.agent_config(&[&port.uri()], &["t1"], "");
+    let agent = manager.start(folder.command(AGENT, &config), None);
+    manager.hears("READY=1", 1);
+    reload(&folder, &agent, &format!("no_such_key = 1\n{config}"));
+    wait_for("the manager is told so", || {
+        let told = manager.told();
+        let refused = |line: &&String| line.contains("; the new configuration is refused");
+        told.iter().filter(refused).count() == 1
+    });
 }
 
 fn names_why(report: &Value) -> String {

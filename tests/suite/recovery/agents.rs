@@ -2,8 +2,11 @@
 
 use fanfare::event::hello::{Hello, topic_hash};
 use fanfare::event::{Event, Stamp, codec};
+use serde_json::Value;
 
+use crate::rig::PATIENCE;
 use crate::rig::cluster::Cluster;
+use crate::rig::control::report;
 use crate::rig::load::rows;
 use crate::rig::node::Node;
 use crate::rig::port::Port;
@@ -94,10 +97,25 @@ fn a_lower_incarnation_is_not_believed() {
 #[test]
 fn two_addresses_with_one_id_are_reported() {
     let id = "publisher_id = \"0123456789abcdef0123456789abcdef\"\n";
-    let (first, second) = (Cluster::running(id), Cluster::running(id));
+    let (first, mut second) = (Cluster::running(id), Cluster::running(id));
     first.publish("t1", 0..10, 10);
     let mut node = Node::started(&[&first.uri(), &second.uri()], &["t1"], "");
     node.has(&rows(10, 10));
     node.says("another address leads to a publisher with the same id");
+    let uris = [first.uri(), second.uri()];
+    let twins = |node: &Node| -> Vec<Value> {
+        let report = report(&node.folder);
+        let publishers = report["publishers"].as_array().unwrap().iter();
+        let of = |uri: &String| publishers.clone().find(|each| each["uri"] == *uri).unwrap();
+        uris.iter().map(|uri| of(uri)["twin"].clone()).collect()
+    };
+    crate::rig::wait_for("each is shown as the other's twin", || {
+        twins(&node) == [uris[1].as_str(), uris[0].as_str()]
+    });
+    // It is over as soon as the one of them is gone.
+    second.host.stop(PATIENCE);
+    crate::rig::wait_for("nobody has a twin", || {
+        twins(&node).iter().all(Value::is_null)
+    });
     assert!(node.stop().recovery("twins_total") > 0);
 }

@@ -89,6 +89,8 @@ fn others_do_not_use_the_control_sockets() {
                 !allowed,
                 "{said}"
             );
+            let could_ask = output.status.code() != Some(3);
+            assert_eq!(could_ask, allowed, "{output:?}");
             // Root is never shut out.
             let own = Command::new(TOOL).args(&arguments).output().unwrap();
             assert!(

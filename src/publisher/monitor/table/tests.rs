@@ -51,6 +51,24 @@ fn where_nothing_was_known_the_first_look_is_silent() {
     assert_eq!(monitor.observe(look(&[("a", "2")])).len(), 1);
 }
 
+/// As with the empty store of a new disk, beside a journal that was brought back.
+#[test]
+fn a_table_that_is_empty_from_the_start_ends_nothing() {
+    let mut monitor = TableMonitor::new(Some(map(&[("a", "1"), ("b", "1")])));
+    for _ in 0..2 {
+        let empty = look(&[("", "x")]).unwrap();
+        assert!(monitor.doubts(&empty));
+        assert!(monitor.observe(Ok(empty)).is_empty());
+        assert_eq!(monitor.len(), 2);
+    }
+    // What it says is believed from the first row on, also that there is none.
+    let ended = |key: &str| Change::Delete { key: key.into() };
+    assert_eq!(monitor.observe(look(&[("b", "1")])), [ended("a")]);
+    assert_eq!(monitor.observe(look(&[])), [ended("b")]);
+    // Where nothing is published there is nothing to lose.
+    assert!(!TableMonitor::new(Some(map(&[]))).doubts(&Rows::default()));
+}
+
 #[test]
 fn a_row_is_absent_only_if_a_second_look_agrees() {
     let store = MemoryStore::new();
@@ -139,7 +157,7 @@ proptest! {
     fn changes_lead_to_what_is_seen(start in tables(), looks in vec(looks(), 1..8)) {
         let error = StoreError::Retry { what: String::new(), why: String::new() };
         let mut monitor = TableMonitor::new(Some(start.clone()));
-        let mut published = start;
+        let (mut published, mut believed) = (start, false);
         for look in looks {
             let before = published.clone();
             let (seen, unsure) = match &look {
@@ -167,6 +185,10 @@ proptest! {
                     }
                 }
             }
+            let nothing = seen.as_ref().is_some_and(|rows| rows.is_empty()) && unsure.is_empty();
+            let doubted = nothing && !believed && !before.is_empty();
+            believed |= seen.is_some() && !doubted;
+            let seen = seen.filter(|_| !doubted);
             let mut expected = seen.unwrap_or_else(|| before.clone());
             for key in unsure {
                 if let Some(value) = before.get(&key) {

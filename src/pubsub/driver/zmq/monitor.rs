@@ -3,6 +3,7 @@
 //! It is read by the thread that owns the socket, whenever that is awake, and with a narrow mask:
 //! a monitor that is not read freezes the I/O thread (design §11, 7).
 
+use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -136,6 +137,20 @@ fn read(frame: &[u8]) -> Option<(u32, u32)> {
     Some((event, u32::from_ne_bytes(*value.first_chunk::<4>()?)))
 }
 
+/// A peer that ended the connection is told from one that was silent for too long: that one may only be
+/// slow, or hang.
+fn broken_off(errno: i32) -> Signal {
+    let error = io::Error::from_raw_os_error(errno);
+    let why = match errno {
+        0 => BROKEN_OFF.into(),
+        _ => format!("{BROKEN_OFF}: {error}"),
+    };
+    match error.kind() {
+        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Signal::BrokenOff(why),
+        _ => Signal::ConnectFailed(why),
+    }
+}
+
 /// What an event means to the side that connects.
 fn signal(event: u32, value: u32) -> Option<Signal> {
     match event {
@@ -146,13 +161,7 @@ fn signal(event: u32, value: u32) -> Option<Signal> {
         zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL => Some(Signal::Refused(format!(
             "the peer does not speak our protocol ({value:#x})"
         ))),
-        BROKE_OFF => Some(Signal::ConnectFailed(match value {
-            0 => BROKEN_OFF.into(),
-            errno => format!(
-                "{BROKEN_OFF}: {}",
-                std::io::Error::from_raw_os_error(errno as i32)
-            ),
-        })),
+        BROKE_OFF => Some(broken_off(value as i32)),
         NOT_CONNECTED => Some(Signal::ConnectFailed("no connection".into())),
         LOST => Some(Signal::Down),
         _ => None,

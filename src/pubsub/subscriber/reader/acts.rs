@@ -124,6 +124,15 @@ impl Reader {
                     }
                     Input::ConnectFailed
                 }
+                Signal::BrokenOff(why) => {
+                    // A side that does not accept the other's key, or whether there are any, says no more.
+                    metrics.connects_failed_total.inc();
+                    metrics.refusals_total.inc();
+                    if let Some(permit) = self.lines.permit(Instant::now()) {
+                        log::warn!("{}: not connected: {why}{permit}", self.parts.source.uri);
+                    }
+                    Input::ConnectFailed
+                }
                 Signal::TurnedAway(count) => {
                     metrics.refusals_total.add(count);
                     if let Some(permit) = self.lines.permit(Instant::now()) {
