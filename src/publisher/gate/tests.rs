@@ -535,11 +535,11 @@ fn a_subscription_that_is_too_long_ends_its_connection() {
             for (_, prefix, _) in rig.judge(|_, _| true) {
                 assert!(prefix.len() <= 241, "{} bytes are seen", prefix.len());
             }
-            unruly += rig.publisher.peers().unruly;
+            unruly += rig.peers().peers().unruly;
             rig.publisher.send_payload(&topic, b"x").unwrap();
             unruly >= longer.len() as u64 && client.poll(zmq::POLLIN, 2).unwrap() > 0
         });
-        let nodes = rig.publisher.unruly();
+        let nodes = rig.peers().unruly();
         assert!(nodes.iter().any(|node| **node == *"n1"), "{nodes:?}");
         for (length, peer) in &longer {
             let heard = peer.poll(zmq::POLLIN, 0).unwrap();
@@ -592,15 +592,15 @@ fn subscriptions_of_all_are_bounded() {
         };
         let one = asks(&rig, &first.1, "a");
         within("the first has all", || look(&mut rig).0 == 40);
-        assert_eq!(rig.publisher.peers().greedy, 0);
+        assert_eq!(rig.peers().peers().greedy, 0);
         let two = asks(&rig, &second.1, "b");
         let mut greedy = 0;
         within("the second is ended", || {
             look(&mut rig);
-            greedy += rig.publisher.peers().greedy;
+            greedy += rig.peers().peers().greedy;
             greedy > 0
         });
-        assert!(rig.publisher.unruly().is_empty(), "it may come at once");
+        assert!(rig.peers().unruly().is_empty(), "it may come at once");
         rig.publisher.send_payload("a39", b"x").unwrap();
         assert!(one.poll(zmq::POLLIN, 5_000).unwrap() > 0, "it goes on");
         drop(one);

@@ -78,12 +78,12 @@ fn an_empty_store_ends_no_row_that_is_published() {
     let (sender, events) = bounded(8);
     let monitors = start(options(&["t"], Some(known)), &store, sender);
     let metrics = &monitors.metrics;
-    until("it is looked at", || metrics.polls_total.get() >= 5);
-    until("it is doubted", || metrics.tables_doubted.get() == 1);
+    within("it is looked at", || metrics.polls_total.get() >= 5);
+    within("it is doubted", || metrics.tables_doubted.get() == 1);
     assert!(events.is_empty(), "{:?}", next(&events));
     store.set("t", "new", "1").unwrap();
     assert_eq!(next(&events), ["create t new 1", "delete t old -"]);
-    until("it is believed", || metrics.tables_doubted.get() == 0);
+    within("it is believed", || metrics.tables_doubted.get() == 0);
 }
 
 #[test]
