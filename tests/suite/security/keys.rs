@@ -77,7 +77,7 @@ fn mend(why: &str, key: &str) {
 
 /// Not only that there is a command: it is run, and the file is good.
 /// Makes a file of a key one that is refused.
-type Spoil = Box<dyn Fn(&Path)>;
+type Spoil<'a> = Box<dyn Fn(&Path) + 'a>;
 
 #[test]
 fn the_command_that_a_refusal_names_mends_the_file() {
@@ -94,7 +94,7 @@ fn the_command_that_a_refusal_names_mends_the_file() {
         fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
     };
     let odd = "~".repeat(40);
-    let spoil: [(&str, Spoil); 8] = [
+    let spoil: [(&str, Spoil<'_>); 8] = [
         ("gone", Box::new(|path| fs::remove_file(path).unwrap())),
         ("text", Box::new(|path| write(path, "?"))),
         ("short", Box::new(|path| write(path, "secret:short"))),
