@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::rig::config::{AGENT, Folder, PUBLISHER, TOOL};
+use crate::rig::port::Port;
 use crate::rig::process::Process;
 use crate::rig::wait_for;
 
@@ -144,6 +145,43 @@ fn the_flag_wins_over_rust_log_which_wins_over_the_configuration() {
             .args(["--log-level", "debug"]);
     });
     assert!(started(&log) && debug(&log), "{log}");
+}
+
+/// Each start says so, not only the first one, nor only a check of the file.
+#[test]
+fn each_start_without_security_warns() {
+    let folder = Folder::new();
+    let port = Port::free();
+    let agent = "security = \"none\"\npublishers_ips = []\n";
+    let publisher = format!(
+        "security = \"none\"\npublisher_bind_address = \"127.0.0.1\"\npublisher_port = {}\n\
+         publisher_multiproc_socket = {:?}\n",
+        port.number,
+        folder.path("publisher.sock"),
+    );
+    for (program, config, up) in [
+        (AGENT, agent, "started"),
+        (PUBLISHER, &publisher, "sends on"),
+    ] {
+        for start in 1..=2 {
+            let mut daemon = Process::start(folder.command(program, config));
+            daemon
+                .err
+                .find("it has started", |line| line.contains(up).then_some(()));
+            daemon.signal(Signal::TERM);
+            assert!(daemon.ends_within(LIMIT).success(), "{}", daemon.errors());
+            let said = daemon.err.all();
+            let warns = |line: &&String| {
+                line.contains("WARN")
+                    && line.contains("security = \"none\": events travel in plain text")
+            };
+            assert_eq!(
+                said.iter().filter(warns).count(),
+                1,
+                "start {start}: {said:#?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -12,13 +12,15 @@ mod strangers;
 mod users;
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::rig::config::TOOL;
 use crate::rig::load::rows;
 use crate::rig::site::Site;
-use crate::rig::{PATIENCE, wait_for};
+use crate::rig::stranger::{Stranger, refusals};
+use crate::rig::{PATIENCE, until, wait_for};
 
 /// Events, rows from before, and what was missed reach whoever has the right keys.
 #[test]
@@ -45,7 +47,8 @@ fn the_right_keys_open_both_ports() {
     assert_eq!(said.count("gate_refused_total"), 0, "{}", said.0);
 }
 
-/// A node is authorised while everything runs, cut off, and let in again.
+/// A node is authorised while everything runs, cut off, and let in again. Sockets that hold on to what they
+/// have are cut off at both ports: an agent ends its line to the one when it has lost the other.
 #[test]
 fn nodes_come_and_go_without_a_restart() {
     let mut site = Site::new(&["n1"]);
@@ -69,11 +72,31 @@ fn nodes_come_and_go_without_a_restart() {
     );
     site.authorise("n2", short);
     second.has(&rows(50, 100));
+    let server = site.publisher_key();
+    let keys = (&server.as_bytes()[..], &site.secret("n1"));
+    let held = [
+        (zmq::SUB, site.cluster.uri()),
+        (zmq::DEALER, site.sync_uri.clone()),
+    ]
+    .map(|(kind, uri)| Stranger::connect(kind, &uri, Some(keys)));
+    held.iter().for_each(Stranger::hears);
+    let before = refusals(&site);
 
     std::fs::remove_file(site.authorized().join("n1.key")).unwrap();
     first.says("handshake broke off");
+    held.iter().for_each(Stranger::is_refused);
+    // They come again, and are not let in: what they were sent before has come by then.
+    wait_for("they are refused at both ports", || {
+        let [_, events, sync] = refusals(&site);
+        events > before[1] && sync > before[2]
+    });
+    for stranger in &held {
+        stranger.forgets();
+        stranger.asks();
+    }
     site.cluster.publish("t1", 50..80, 100);
     second.has(&rows(80, 100));
+    held.iter().for_each(Stranger::heard_nothing);
     let table = first.rows().remove("t").unwrap();
     assert_eq!(table, rows(50, 100));
 
@@ -81,6 +104,10 @@ fn nodes_come_and_go_without_a_restart() {
     site.authorise("n1", &key);
     site.cluster.host.process().signal(Signal::HUP);
     first.has(&rows(80, 100));
+    for stranger in &held {
+        stranger.hears();
+    }
+    drop(held);
     site.cluster.publish("t1", 80..90, 100);
     first.has(&rows(90, 100));
     second.has(&rows(90, 100));
@@ -94,6 +121,48 @@ fn nodes_come_and_go_without_a_restart() {
     let said = site.stop();
     assert_eq!(said.count("gate_cuts_total"), 1, "{}", said.0);
     assert!(said.count("gate_refused_total") >= 2, "{}", said.0);
+}
+
+/// How often the service looks at the directory by itself.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Two looks that follow each other faster than that: only a signal does it.
+#[test]
+fn at_a_signal_the_keys_are_read_at_once() {
+    let mut site = Site::new(&["n1"]);
+    let reads = |site: &Site| {
+        let report = site.report();
+        report["parts"]["gate"]["gate_reads_total"]
+            .as_u64()
+            .unwrap()
+    };
+    let (mut files, authorized) = (0, site.authorized());
+    // Whatever is in it.
+    let mut change = || {
+        files += 1;
+        let file = authorized.join(format!("other{files}.key"));
+        std::fs::write(file, "no key").unwrap();
+    };
+    // On a machine that is busy the test itself may be too slow to see it.
+    until("two looks within less than it is looked by itself", || {
+        let before = reads(&site);
+        change();
+        let mut unread = Instant::now();
+        wait_for("the directory is looked at", || {
+            let asked = Instant::now();
+            let read = reads(&site) > before;
+            if !read {
+                unread = asked;
+            }
+            read
+        });
+        let before = reads(&site);
+        change();
+        site.cluster.host.process().signal(Signal::HUP);
+        wait_for("it is looked at again", || reads(&site) > before);
+        (unread.elapsed() < LOOK).then_some(())
+    });
+    site.stop();
 }
 
 /// What a key file must be is said, with the exit status of a configuration that must be mended.

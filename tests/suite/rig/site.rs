@@ -18,6 +18,8 @@ pub struct Site {
     folder: Folder,
     pub cluster: Cluster,
     pub sync_uri: String,
+    /// What a publisher with its keys is told.
+    secured: String,
 }
 
 impl Site {
@@ -33,15 +35,17 @@ impl Site {
         std::fs::create_dir(&authorized).unwrap();
         let made = run(&[&"keygen", &"--publisher", &"--dir", &keys]);
         assert!(made.status.success(), "{made:?}");
-        let cluster = Cluster::new(&format!(
-            "security = \"curve\"\npublisher_key = {:?}\nauthorized_keys = {:?}\n{more}",
+        let secured = format!(
+            "security = \"curve\"\npublisher_key = {:?}\nauthorized_keys = {:?}\n",
             keys.join("publisher.key_secret"),
             authorized
-        ));
+        );
+        let cluster = Cluster::new(&format!("{secured}{more}"));
         let mut site = Site {
             folder,
             sync_uri: cluster.sync_uri(),
             cluster,
+            secured,
         };
         for node in nodes {
             let key = site.keygen(node);
@@ -49,6 +53,11 @@ impl Site {
         }
         site.cluster.host.start();
         site
+    }
+
+    /// Another running publisher, with the same keys.
+    pub fn other(&self) -> Cluster {
+        Cluster::running(&self.secured)
     }
 
     pub fn keys(&self) -> PathBuf {

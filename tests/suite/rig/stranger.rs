@@ -74,16 +74,22 @@ impl Stranger {
             socket.set_subscribe(b"").unwrap();
         }
         socket.connect(uri).unwrap();
-        if kind == zmq::DEALER {
+        let stranger = Stranger { socket, monitor };
+        stranger.asks();
+        stranger
+    }
+
+    /// Asks for rows, where that is what its kind does.
+    pub fn asks(&self) {
+        if self.socket.get_socket_type().unwrap() == zmq::DEALER {
             let mut out = Vec::new();
             let snapshot = Request::Snapshot {
                 topic: "t1".into(),
                 chunk: None,
             };
             request::encode(1, &snapshot, &mut out);
-            socket.send(out, 0).unwrap();
+            self.socket.send(out, 0).unwrap();
         }
-        Stranger { socket, monitor }
     }
 
     #[track_caller]
@@ -91,6 +97,24 @@ impl Stranger {
         wait_for("a stranger is refused", || {
             self.monitor.recv_multipart(zmq::DONTWAIT).is_ok()
         });
+    }
+
+    /// Waits until it hears something, and asks again meanwhile: what was asked on a connection that is made to
+    /// come again is lost.
+    #[track_caller]
+    pub fn hears(&self) {
+        wait_for("a stranger hears something", || {
+            let hears = self.socket.poll(zmq::POLLIN, 100).unwrap() > 0;
+            if !hears {
+                self.asks();
+            }
+            hears
+        });
+    }
+
+    /// Throws away what it has heard.
+    pub fn forgets(&self) {
+        while self.socket.recv_multipart(zmq::DONTWAIT).is_ok() {}
     }
 
     #[track_caller]

@@ -1,6 +1,7 @@
 //! Grants: a node has its own topics and no others, whatever it asks for.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use fanfare::sync::{Answer, Refusal, Request, answer, request};
 use rustix::process::Signal;
@@ -13,7 +14,7 @@ use crate::rig::load::rows;
 use crate::rig::node::Node;
 use crate::rig::site::Site;
 use crate::rig::stranger::taken_over;
-use crate::rig::{at_most, until, wait_for};
+use crate::rig::{PATIENCE, at_most, try_within, until, wait_for};
 
 /// Each of two tenants has a node.
 const GRANTS: &str = "[[grant]]\nnodes = [\"n1\"]\ntopics = [\"t1\"]\n\
@@ -82,7 +83,8 @@ fn ask(socket: &zmq::Socket, tag: u64, what: &Request) -> Answer {
 
 #[test]
 fn one_tenant_does_not_read_another() {
-    let mut site = Site::with(&["n1", "n2"], GRANTS);
+    let all = "[[grant]]\nnodes = [\"n3\"]\ntopics = [\"*\"]\n";
+    let mut site = Site::with(&["n1", "n2", "n3"], &format!("{GRANTS}{all}"));
     site.cluster.publish("t1", 0..50, 100);
     let honest = site.node_with("n1", &["t1"]);
     honest.has(&rows(50, 100));
@@ -177,16 +179,37 @@ fn one_tenant_does_not_read_another() {
         panic!("no rows");
     };
     assert_eq!(rows.len(), 20);
+    // Which topics there are is told to those only who may have all of them.
+    let topics = Request::Topics {
+        after: String::new(),
+    };
+    assert!(refused(ask(&line, 8, &topics)));
+    assert!(refused(ask(&own, 2, &topics)));
+    let line = taken_over(&site, "n3", zmq::DEALER, &site.sync_uri);
+    let Answer::Topics { topics, more, .. } = ask(&line, 1, &topics) else {
+        panic!("no topics");
+    };
+    assert_eq!(
+        (topics, more),
+        (["D", "t1", "t2"].map(String::from).into(), false)
+    );
 
     let report = site.report();
-    let first = json!("n2");
+    let (first, second) = (json!("n2"), json!("n1"));
     let listed = report["refused"].as_array().unwrap();
     let of = |topic: &str| {
-        let mut found = listed.iter().filter(|entry| entry["topic"] == topic);
+        let mut found = listed
+            .iter()
+            .filter(|entry| entry["topic"] == topic && entry["node"] == first);
         found.next().cloned().unwrap_or(Value::Null)
     };
+    // The other asked for nothing that it may not have but the names of all topics.
+    let beside = |entry: &&Value| entry["node"] != first;
+    let beside: Vec<&Value> = listed.iter().filter(beside).collect();
     assert!(
-        listed.iter().all(|entry| entry["node"] == first),
+        beside
+            .iter()
+            .all(|entry| entry["node"] == second && entry["topic"] == "(everything)"),
         "{report:#}"
     );
     assert!(of("t1")["subscriptions"].as_u64() >= Some(2), "{report:#}");
@@ -195,6 +218,7 @@ fn one_tenant_does_not_read_another() {
         of("(everything)")["subscriptions"].as_u64() >= Some(2),
         "{report:#}"
     );
+    assert_eq!(of("(everything)")["requests"], 1, "{report:#}");
     let socket = site.cluster.host.folder.path("run/publisher-control.sock");
     let shown = run(&[&"publisher", &"status", &"--socket", &socket]);
     let shown = String::from_utf8(shown.stdout).unwrap();
@@ -361,43 +385,57 @@ fn grants_are_not_put_in_force_where_nobody_proves_who_it_is() {
     assert_eq!(of_publisher(&said, "grants_changed_total"), 0, "{said}");
 }
 
-/// Agents are not held up by having to be let in: the first rows come as fast as without grants.
+/// More than that nobody waits for its first rows because it has to be let in.
+const LEAVE: Duration = Duration::from_millis(500);
+
+/// The best of a few tries each, so that it is not the machine that is measured.
 #[test]
-fn leave_costs_a_joining_agent_no_time() {
-    let mut times = Vec::new();
-    for grants in ["", GRANTS] {
-        let mut site = Site::with(&["n1"], grants);
+fn leave_costs_a_joining_agent_less_than_half_a_second() {
+    let mut times = [Vec::new(), Vec::new()];
+    let mut sites = ["", GRANTS].map(|grants| Site::with(&["n1"], grants));
+    for site in &sites {
         site.cluster.publish("t1", 0..50, 100);
-        let begun = std::time::Instant::now();
-        let mut node = site.node_with("n1", &["t1"]);
-        node.has(&rows(50, 100));
-        times.push(begun.elapsed());
-        // What follows at once comes by subscription, and nothing of it is missed.
-        site.cluster.publish("t1", 50..100, 100);
-        node.has(&rows(100, 100));
-        let counted = node.stop();
-        assert_eq!(counted.of(" publisher tcp", "connects_total"), 1);
-        site.cluster.host.process().signal(Signal::HUP);
-        site.stop();
+    }
+    for round in 1..=3 {
+        for (site, times) in sites.iter().zip(&mut times) {
+            let begun = Instant::now();
+            let mut node = site.node_with("n1", &["t1"]);
+            node.has(&rows(50 * round, 1_000));
+            times.push(begun.elapsed());
+            // What follows at once comes by subscription, and nothing of it is missed.
+            site.cluster
+                .publish("t1", 50 * round..50 * (round + 1), 1_000);
+            node.has(&rows(50 * (round + 1), 1_000));
+            let counted = node.stop();
+            assert_eq!(counted.of(" publisher tcp", "connects_total"), 1);
+        }
     }
     println!(
         "until the first rows: {:?} without grants, {:?} with",
         times[0], times[1]
     );
+    let [without, with] = times.map(|times| times.into_iter().min().unwrap());
     assert!(
-        times[1] < times[0] * 2 + at_most(std::time::Duration::from_secs(1)),
-        "{times:?}"
+        with < without + at_most(LEAVE),
+        "{with:?}, {without:?} without grants"
     );
+    for site in &mut sites {
+        site.stop();
+    }
 }
 
 /// Nobody who comes and goes, and nobody who does what no agent does, keeps others from what they may
-/// have.
+/// have, or is given it.
 #[test]
-fn a_crowd_is_let_in_beside_one_that_misbehaves() {
+fn a_crowd_is_let_in_beside_some_that_misbehave() {
+    const ROUNDS: usize = 8;
     // A node has few connections.
     let crowd: Vec<String> = (0..16).map(|number| format!("c{number}")).collect();
-    let names: Vec<&str> = crowd.iter().map(String::as_str).chain(["n2"]).collect();
+    // All but the last of these misbehave, each once: it is kept out then.
+    let others: Vec<String> = (0..=ROUNDS).map(|number| format!("m{number}")).collect();
+    let names: Vec<&str> = crowd.iter().chain(&others).map(String::as_str).collect();
     let grants = GRANTS.replace("[\"n1\"]", &format!("{crowd:?}"));
+    let grants = grants.replace("[\"n2\"]", &format!("{others:?}"));
     let mut site = Site::with(&names, &grants);
     let uri = site.cluster.uri();
     let client = |number: usize| {
@@ -406,49 +444,56 @@ fn a_crowd_is_let_in_beside_one_that_misbehaves() {
         client.set_subscribe(b"t1").unwrap();
         client
     };
-    let mut unruly = Vec::new();
+    let subscribes = |node: &String| {
+        let socket = taken_over(&site, node, zmq::XSUB, &uri);
+        socket.send("\u{1}t1\0", 0).unwrap();
+        socket
+    };
+    let others: Vec<zmq::Socket> = others.iter().map(subscribes).collect();
+    wait_for("all of these have asked for what they may not have", || {
+        let counted = site.report()["parts"]["grants"].clone();
+        counted["grants_refused_subscriptions_total"].as_u64() > Some(ROUNDS as u64)
+    });
     let mut clients: Vec<zmq::Socket> = Vec::new();
-    for round in 0..8usize {
-        unruly.push(taken_over(&site, "n2", zmq::XSUB, &uri));
-        for socket in &unruly {
-            // It has no peer while it is kept out.
-            socket
-                .send("no subscription", zmq::DONTWAIT)
-                .unwrap_or_default();
-        }
+    for (round, misbehaves) in others[..ROUNDS].iter().enumerate() {
+        misbehaves.send("no subscription", 0).unwrap();
         // Half of them go before or while they are let in.
         let new: Vec<zmq::Socket> = (0..20).map(|n| client(20 * round + n)).collect();
-        std::thread::sleep(std::time::Duration::from_millis(10 * round as u64));
+        std::thread::sleep(Duration::from_millis(10 * round as u64));
         clients.extend(new.into_iter().step_by(2));
     }
     let mut number = 0;
     let mut waiting: Vec<usize> = (0..clients.len()).collect();
-    wait_for("all hear what they may", || {
+    let all = try_within(PATIENCE, || {
         site.cluster.publish("t1", number..number + 1, 10);
         number += 1;
         waiting.retain(|&n| clients[n].poll(zmq::POLLIN, 2).unwrap() == 0);
-        waiting.is_empty()
+        waiting.is_empty().then_some(())
     });
     let parts = site.report()["parts"].clone();
+    assert!(
+        all.is_some(),
+        "{waiting:?} do not hear what they may: {parts:#}"
+    );
     println!(
         "{} of them made to come again",
         parts["service"]["connections_unclear_total"]
     );
-    assert!(
-        parts["service"]["connections_unruly_total"].as_u64() > Some(0),
+    assert_eq!(
+        parts["service"]["connections_unruly_total"], ROUNDS,
         "{parts:#}"
     );
     assert!(
         parts["gate"]["gate_kept_out_total"].as_u64() > Some(0),
         "{parts:#}"
     );
-    for socket in &unruly {
+    for socket in &others {
         assert_eq!(socket.poll(zmq::POLLIN, 0).unwrap(), 0);
     }
     let said = site.stop();
     assert!(
         said.0
-            .contains("node n2 sent a message that is no subscription"),
+            .contains("node m0 sent a message that is no subscription"),
         "{}",
         said.0
     );

@@ -110,7 +110,8 @@ impl Shared {
 #[test]
 fn frames_recorded_from_an_earlier_incarnation_are_worth_nothing() {
     let mut site = Site::new(&["n1", "n2"]);
-    let middle = Middle::before(&site.cluster.uri());
+    let direct = site.cluster.uri();
+    let middle = Middle::before(&direct);
     // Nobody is told of a way around it.
     site.cluster.host.stop(PATIENCE);
     site.cluster.host.more += &format!("publisher_uri = {:?}\n", middle.port.uri());
@@ -182,7 +183,14 @@ fn frames_recorded_from_an_earlier_incarnation_are_worth_nothing() {
     assert_eq!(count("messages_malformed_total"), 0);
     assert_eq!(counted.recovery("new_incarnations_total"), 1);
     assert_eq!(counted.recovery("lower_incarnations_total"), 0);
-    beside.stop();
+    // The peer beside has lost the publisher once, as all have, and noticed nothing else. It has heard of the
+    // other way to it, too.
+    let counted = beside.stop();
+    let count = |of: &str, name| counted.of(&format!(" {of} {direct}:"), name);
+    assert_eq!(count("publisher", "connects_total"), 2);
+    assert_eq!(count("publisher", "messages_malformed_total"), 0);
+    assert_eq!(count("recovery", "new_incarnations_total"), 1);
+    assert_eq!(count("recovery", "lower_incarnations_total"), 0);
     let said = site.stop();
     assert!(said.count("handshakes_refused_total") > 0, "{}", said.0);
 }

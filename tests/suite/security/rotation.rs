@@ -7,7 +7,8 @@ use std::time::Duration;
 use fanfare::security::file;
 use fanfare::security::key::{PublicKey, SecretKey};
 
-use crate::rig::control::run;
+use super::spoofed::{At, Impostor};
+use crate::rig::control::{report, run};
 use crate::rig::load::{Load, rows};
 use crate::rig::node::Node;
 use crate::rig::site::Site;
@@ -69,6 +70,62 @@ fn restart(node: &mut Node, first: bool, from: &str, to: &str) {
     node.start();
 }
 
+/// Whose keys a node is told that it trusts.
+fn trusts(keys: &[&Path]) -> String {
+    format!("\"*\" = {keys:?}")
+}
+
+/// The service is started again with the secret key that belongs to `new`.
+#[track_caller]
+fn has_key(site: &mut Site, old: &Path, new: &Path) {
+    site.cluster.host.stop(PATIENCE);
+    let host = &mut site.cluster.host;
+    let secret = |public: &Path| format!("{:?}", public.with_extension("key_secret"));
+    assert!(host.more.contains(&secret(old)), "{}", host.more);
+    host.more = host.more.replace(&secret(old), &secret(new));
+    host.start();
+}
+
+/// The connections that a node has made, and those that failed.
+fn connections(node: &Node) -> [u64; 2] {
+    let counted = report(&node.folder)["publishers"][0]["counters"].clone();
+    let count = |name: &str| counted[name].as_u64().unwrap();
+    let failed = count("connects_failed_total") + count("refusals_total");
+    [count("connects_total"), failed]
+}
+
+/// Ends the service, and has somebody with its old key at its addresses: the nodes, which have everything,
+/// do not speak to it. One that still trusts this key would.
+#[track_caller]
+fn is_worth_nothing(
+    old: &Path,
+    site: &mut Site,
+    nodes: impl IntoIterator<Item = Node>,
+    mut late: Node,
+) {
+    site.cluster.host.stop(PATIENCE);
+    let secret: SecretKey = file::read_secret(&old.with_extension("key_secret")).unwrap();
+    let thief = Impostor::at(&site.cluster.uri(), &site.sync_uri, Some(&secret));
+    for mut node in nodes {
+        let [connects, before] = connections(&node);
+        thief.is_refused(At::Events, 3);
+        wait_for("this one comes, and is gone again", || {
+            connections(&node)[1] >= before + 2
+        });
+        thief.is_refused(At::Events, 1);
+        let counted = node.stop();
+        let count = |name| counted.of(" publisher tcp", name);
+        assert_eq!(count("connects_total"), connects);
+        assert_eq!(count("messages_malformed_total"), 0);
+        assert_eq!(counted.recovery("new_incarnations_total"), 0);
+        assert_eq!(counted.recovery("snapshots_total"), 0);
+        assert_eq!(counted.resyncs(), 1);
+    }
+    late.start();
+    thief.is_trusted();
+    late.stop();
+}
+
 #[test]
 fn the_key_of_a_publisher_is_changed_under_load() {
     let mut site = Site::new(&["n1", "n2"]);
@@ -81,7 +138,6 @@ fn the_key_of_a_publisher_is_changed_under_load() {
     // 1. A new pair.
     keygen(&["--publisher"], &folder);
     // 2. Each node trusts both.
-    let trusts = |keys: &[&Path]| format!("\"*\" = {keys:?}");
     let before = format!("\"*\" = {old:?}");
     let both = trusts(&[&old, &new]);
     for node in &mut nodes {
@@ -90,12 +146,7 @@ fn the_key_of_a_publisher_is_changed_under_load() {
         goes_on(&load);
     }
     // 3. The publisher has the new one.
-    site.cluster.host.stop(PATIENCE);
-    let host = &mut site.cluster.host;
-    let secret = |public: &Path| format!("{:?}", public.with_extension("key_secret"));
-    assert!(host.more.contains(&secret(&old)), "{}", host.more);
-    host.more = host.more.replace(&secret(&old), &secret(&new));
-    host.start();
+    has_key(&mut site, &old, &new);
     goes_on(&load);
     // One that knows nothing of it is kept out, as an impostor would be.
     let mut late = site.node("n2");
@@ -114,16 +165,53 @@ fn the_key_of_a_publisher_is_changed_under_load() {
     let count = load.stop();
     assert!(count >= 300, "only {count} events");
     let expected = rows(count, KEYS);
-    for mut node in nodes {
+    for node in &nodes {
         node.has(&expected);
-        let counted = node.stop();
-        assert_eq!(counted.resyncs(), 1);
-        assert_eq!(counted.recovery("snapshots_total"), 0);
     }
     assert!(!late.rows().contains_key("t"));
     let counted = late.stop();
     assert_eq!(counted.of(" publisher tcp", "connects_total"), 0);
-    site.stop();
+    is_worth_nothing(&old, &mut site, nodes, late);
+}
+
+/// The steps in the order for a key that was stolen: the nodes are out meanwhile, and fetch what they missed.
+#[test]
+fn the_stolen_key_of_a_publisher_is_changed_under_load() {
+    let mut site = Site::new(&["n1", "n2", "n3"]);
+    let (old, folder) = (site.keys().join("publisher.key"), site.keys().join("new"));
+    let new = folder.join("publisher.key");
+    let mut nodes = [site.node("n1"), site.node("n2")];
+    let load = load(&site);
+    goes_on(&load);
+    for node in &nodes {
+        reaches(&load, node);
+    }
+
+    // 1. A new pair.
+    keygen(&["--publisher"], &folder);
+    // 3. The publisher has the new one.
+    has_key(&mut site, &old, &new);
+    for node in &nodes {
+        let before = connections(node);
+        wait_for("it is not let in", || connections(node)[1] >= before[1] + 2);
+        assert_eq!(connections(node)[0], before[0]);
+    }
+    goes_on(&load);
+    // 2 and 4. Each node trusts that one alone.
+    let before = format!("\"*\" = {old:?}");
+    for node in &mut nodes {
+        restart(node, true, &before, &trusts(&[&new]));
+        goes_on(&load);
+    }
+
+    let count = load.stop();
+    assert!(count >= 250, "only {count} events");
+    let expected = rows(count, KEYS);
+    for node in &nodes {
+        node.has(&expected);
+    }
+    let late = site.idle("n3");
+    is_worth_nothing(&old, &mut site, nodes, late);
 }
 
 #[test]

@@ -115,11 +115,16 @@ fn impostors_are_not_heard() {
         assert!(told.is_err(), "a subscription reached an impostor");
     }
     let counted = node.stop();
+    let count = |uri: &str, name: &str| counted.of(&format!(" publisher {uri}:"), name);
     for uri in &publishers[1..] {
-        let count = |name: &str| counted.of(&format!(" publisher {uri}:"), name);
-        assert!(count("refusals_total") > 0);
-        assert_eq!(count("connects_total"), 0);
+        assert!(count(uri, "refusals_total") > 0);
+        assert_eq!(count(uri, "connects_total"), 0);
     }
+    // The publisher beside them notices nothing.
+    assert_eq!(count(publishers[0], "connects_total"), 1);
+    assert_eq!(counted.of(" publisher tcp", "messages_malformed_total"), 0);
+    assert_eq!(counted.recovery("new_incarnations_total"), 0);
+    assert_eq!(counted.resyncs(), 1);
     site.stop();
 }
 

@@ -1,7 +1,7 @@
 //! Unix sockets: who is not among the users who may use them is refused, whatever mode and group say.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::rig::cluster::Cluster;
@@ -43,6 +43,26 @@ fn open(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
+/// A group that there is on every system, and that nobody is in here.
+const GROUP: &str = "daemon";
+
+/// A socket's mode lets in its owner and [`GROUP`], and nobody else.
+#[track_caller]
+fn is_for_the_group(socket: &Path) {
+    let groups = std::fs::read_to_string("/etc/group").unwrap();
+    let own = groups
+        .lines()
+        .find_map(|line| line.strip_prefix(&format!("{GROUP}:x:")));
+    let number: u32 = own.unwrap().split(':').next().unwrap().parse().unwrap();
+    let found = std::fs::metadata(socket).unwrap();
+    assert_eq!(
+        (found.mode() & 0o7777, found.uid(), found.gid()),
+        (0o660, 0, number),
+        "{}",
+        socket.display()
+    );
+}
+
 /// Opens a socket and the folders above it to everybody.
 fn expose(socket: &Path) {
     open(socket, 0o777);
@@ -61,9 +81,10 @@ fn others_do_not_use_the_control_sockets() {
     }
     let tool = Tool::new();
     for (users, allowed) in [("[\"0\"]", false), ("[\"nobody\"]", true), ("[]", true)] {
-        let mut cluster = Cluster::running(&format!("socket_users = {users}\n"));
+        let whose = format!("socket_users = {users}\nsocket_group = {GROUP:?}\n");
+        let mut cluster = Cluster::running(&whose);
         let uri = cluster.uri();
-        let mut node = Node::started(&[&uri], &["t1"], &format!("socket_users = {users}\n"));
+        let mut node = Node::started(&[&uri], &["t1"], &whose);
         let sockets = [
             node.folder.path("run").join("agent-control.sock"),
             cluster
@@ -77,6 +98,7 @@ fn others_do_not_use_the_control_sockets() {
             .zip([&["status"][..], &["publisher", "status"]])
         {
             wait_for("the socket is there", || socket.exists());
+            is_for_the_group(socket);
             expose(socket);
             let mut arguments = words.to_vec();
             arguments.extend(["--socket", socket.to_str().unwrap()]);
@@ -98,6 +120,17 @@ fn others_do_not_use_the_control_sockets() {
                 "{own:?}"
             );
         }
+        let forbidden = [
+            crate::rig::control::report(&node.folder)["control"].clone(),
+            cluster.host.report()["parts"]["control"].clone(),
+        ];
+        for counted in forbidden {
+            assert_eq!(
+                counted["clients_forbidden_total"],
+                u64::from(!allowed),
+                "{counted:#}"
+            );
+        }
         let logged = |lines: &str| lines.contains("user 65534 is not in socket_users: refused");
         let counted = node.stop().lines.join("\n");
         assert_eq!(logged(&counted), !allowed, "{counted}");
@@ -113,7 +146,9 @@ fn others_do_not_publish() {
     }
     let tool = Tool::new();
     for (users, allowed) in [("[\"root\"]", false), ("[\"65534\"]", true)] {
-        let mut cluster = Cluster::running(&format!("socket_users = {users}\n"));
+        let mut cluster = Cluster::running(&format!(
+            "socket_users = {users}\nsocket_group = {GROUP:?}\n"
+        ));
         let socket = cluster.host.socket();
         // Its mode is as the service makes it by then.
         let heard = format!("{}: connected", socket.display());
@@ -121,13 +156,14 @@ fn others_do_not_publish() {
         lines.find("the workers' socket is there", |line| {
             line.contains(&heard).then_some(())
         });
-        for entry in std::fs::read_dir(socket.parent().unwrap()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.to_str().unwrap().contains(".sock")
-                && !path.to_str().unwrap().ends_with(".lock")
-            {
-                expose(&path);
-            }
+        let entries = std::fs::read_dir(socket.parent().unwrap()).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let is_socket = |path: &PathBuf| path.metadata().unwrap().file_type().is_socket();
+        let sockets: Vec<PathBuf> = paths.filter(is_socket).collect();
+        assert_eq!(sockets.len(), 2, "events and requests: {sockets:?}");
+        for path in &sockets {
+            is_for_the_group(path);
+            expose(path);
         }
         let socket = socket.to_str().unwrap();
         let event = [
@@ -283,6 +319,14 @@ fn others_do_not_attach_to_a_handlers_socket() {
     assert!(
         output.status.success() && !said.contains("may not"),
         "{output:?}"
+    );
+    let report = crate::rig::control::report(&node.folder);
+    let own = report["handlers"].as_array().unwrap().iter();
+    let mut own = own.filter(|handler| handler["name"] == "socket");
+    assert_eq!(
+        own.next().unwrap()["own"]["clients_forbidden_total"],
+        1,
+        "{report:#}"
     );
     let lines = node.stop().lines.join("\n");
     assert!(

@@ -3,6 +3,7 @@
 use fanfare::sync::{MAX_REQUEST, Request, request};
 
 use super::Siege;
+use crate::rig::peer::python;
 use crate::rig::site::Site;
 use crate::rig::stranger::{client, watch_for};
 use crate::rig::{until, wait_for};
@@ -135,4 +136,39 @@ fn a_flood_at_the_sync_service() {
         "{}",
         said.0
     );
+}
+
+/// One message of ever more frames, empty ones and large ones, at both ports; by hand, since libzmq sends no
+/// message before it is whole.
+#[test]
+fn endless_multipart_with_keys() {
+    let taken = ["n3", "n4", "n5", "n6"];
+    let mut site = Site::new(&["n1", "n2", "n7", taken[0], taken[1], taken[2], taken[3]]);
+    let (honest, newcomer) = (vec![site.node("n1"), site.node("n2")], site.idle("n7"));
+    let ports = [
+        (site.cluster.host.port.number, "SUB"),
+        (site.cluster.sync.number, "DEALER"),
+    ];
+    let keys = site.keys();
+    let mut siege = Siege::begin("endless multipart with keys", &mut site.cluster, honest);
+    let each = ports
+        .iter()
+        .flat_map(|port| [0, 900].map(|size| (port, size)));
+    for (((port, kind), size), node) in each.zip(taken) {
+        let mut endless = python("endless.py");
+        endless.args([&port.to_string(), *kind]).arg(&keys);
+        let said = endless.args([node, &size.to_string()]).output().unwrap();
+        let told = String::from_utf8_lossy(&said.stdout).into_owned();
+        eprintln!("{kind}, frames of {size}: {told}");
+        assert!(
+            said.status.success() && told.contains("cut off"),
+            "{said:?}"
+        );
+        siege.goes_on();
+    }
+    siege.ends(newcomer);
+    let said = site.stop();
+    assert_eq!(said.count("gate_refused_total"), 0, "{}", said.0);
+    assert_eq!(said.count("connections_unruly_total"), 2, "{}", said.0);
+    assert_eq!(said.count("sync_connections_unruly_total"), 2, "{}", said.0);
 }
