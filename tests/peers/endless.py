@@ -96,8 +96,11 @@ class Client:
         return struct.pack(">Q", self.number)
 
     def take(self, length):
-        taken = self.stream.recv(length, socket.MSG_WAITALL)
-        assert len(taken) == length, "it is not let in"
+        taken = b""
+        while len(taken) < length:
+            more = self.stream.recv(length - len(taken))
+            assert more, "it is not let in"
+            taken += more
         return taken
 
     def command(self, body):
