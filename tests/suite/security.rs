@@ -177,7 +177,7 @@ fn a_key_that_others_can_read_starts_nothing() {
     assert_eq!(status.code(), Some(2));
     let said = node.process().errors();
     assert!(
-        said.contains(&format!("chmod 600 {}", secret.display())),
+        said.contains(&format!("chmod 0600 {}", secret.display())),
         "{said}"
     );
 }

@@ -132,7 +132,7 @@ fn a_hole_is_seen() {
 
 fn replies() -> impl Strategy<Value = Reply> {
     let reason = "[a-zß ]{0,60}";
-    let code = (6u8..).prop_map(Code::Other).boxed();
+    let code = (7u8..).prop_map(Code::Other).boxed();
     let code = prop_oneof![Just(Code::Older), Just(Code::TooLarge), code];
     let refusal = (any::<u64>(), code, reason).prop_map(|(number, code, reason)| Refusal {
         number,

@@ -7,6 +7,7 @@ pub mod control;
 pub mod counted;
 pub mod dealer;
 pub mod host;
+pub mod impostor;
 pub mod listener;
 pub mod load;
 pub mod logs;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fanfare::security::file;
 use fanfare::security::key::{PublicKey, SecretKey};
 
-use super::spoofed::{At, Impostor};
 use crate::rig::control::{report, run};
+use crate::rig::impostor::{At, Impostor};
 use crate::rig::load::{Load, rows};
 use crate::rig::node::Node;
 use crate::rig::site::Site;
