@@ -8,7 +8,7 @@ use zmq::{Message, Socket};
 
 use crate::publisher::submit::{Answer, SubmitError};
 use crate::pubsub::PubSubError;
-use crate::pubsub::driver::zmq::monitor::Monitor;
+use crate::pubsub::driver::zmq::monitor::{self, Monitor};
 use crate::pubsub::driver::zmq::{failed, ffi, wait};
 use crate::pubsub::subscriber::Signal;
 
@@ -93,9 +93,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        if let Err(error) = ffi::stop_monitor(&mut self.socket) {
-            log::error!("cannot end the monitor of {}: {error}", self.uri);
-        }
+        monitor::end(&mut self.socket, &self.uri);
     }
 }
 

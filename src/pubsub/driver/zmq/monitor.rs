@@ -12,7 +12,8 @@ use crate::pubsub::api::PubSubError;
 use crate::pubsub::subscriber::Signal;
 
 const CONNECTED: u32 = zmq_sys::ZMQ_EVENT_CONNECTED;
-const CONNECTED_WITH_HANDSHAKE: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+/// The handshake is done. On the side that is connected to it is not said whose.
+pub(super) const CONNECTED_WITH_HANDSHAKE: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
 pub(super) const REFUSED: u32 = BREACH | zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
 /// A peer broke the rules, in the handshake or at any time after it.
 pub(super) const BREACH: u32 = zmq_sys::ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL;

@@ -8,6 +8,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use rustix::io::Errno;
+
 use super::filter::{self, Step};
 
 // Of the system; the library that Rust itself is linked with has them.
@@ -149,9 +151,13 @@ const DISCARDS: usize = 1_024;
 /// Has the system do so with what comes on a tcp socket, and on the connections that it takes from then on;
 /// on ipc nothing is done.
 pub fn filter(fd: RawFd, port: Option<u16>, program: &[Step]) -> io::Result<()> {
-    match found(fd, None, port).filter(|found| found.tcp) {
-        Some(found) => attach(found.fd, program),
-        None => Ok(()),
+    let Some(found) = found(fd, None, port).filter(|found| found.tcp) else {
+        return Ok(());
+    };
+    match attach(found.fd, program) {
+        // It has ended just now.
+        Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => Ok(()),
+        other => other,
     }
 }
 

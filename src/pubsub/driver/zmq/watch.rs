@@ -5,9 +5,9 @@
 //! that is open only if it was admitted after the last one with that descriptor had ended
 //! ([`Watch::is_over`]). libzmq reports the end of a connection before it lets go of anything of it. Which
 //! admission was whose is known once something came with its number; of one that ends before, it may be any
-//! up to the latest. Only of one that breaks off in the middle of the handshake nothing can be late: libzmq
-//! says so in the same breath as that it has ended. A breach of the rules may come after the handshake too;
-//! and whoever is refused stays connected for a while.
+//! up to the latest. Only of one that has not got through its handshake nothing can be late: where nobody did since
+//! it came, or where libzmq says in the same breath that a handshake broke off and that it has ended. A breach
+//! of the rules may come after the handshake too; and whoever is refused stays connected for a while.
 //!
 //! # How a connection is ended
 //!
@@ -38,7 +38,8 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::monitor::{
-    ACCEPTED, BREACH, BROKE_OFF, LISTENING, LOST, Monitor, NOT_ACCEPTED, REFUSED,
+    ACCEPTED, BREACH, BROKE_OFF, CONNECTED_WITH_HANDSHAKE, LISTENING, LOST, Monitor, NOT_ACCEPTED,
+    REFUSED,
 };
 use super::sender::Sender;
 use super::unended::pace;
@@ -101,7 +102,8 @@ impl Watch {
         port: Option<u16>,
         known: bool,
     ) -> Result<Self, PubSubError> {
-        let mask = LISTENING | ACCEPTED | NOT_ACCEPTED | REFUSED | BROKE_OFF | LOST;
+        let told = LISTENING | ACCEPTED | CONNECTED_WITH_HANDSHAKE | LOST;
+        let mask = told | NOT_ACCEPTED | REFUSED | BROKE_OFF;
         let now = Instant::now();
         let exile = || Exile {
             outcasts: Outcasts::default(),
@@ -140,6 +142,7 @@ impl Watch {
                         self.places.came(fd);
                         came.push(fd);
                     }
+                    CONNECTED_WITH_HANDSHAKE => self.places.is_ready(),
                     LOST => {
                         came.retain(|other| *other != fd);
                         asked.retain(|(other, _)| *other != fd);
@@ -179,7 +182,8 @@ impl Watch {
     }
 
     fn went(&mut self, fd: RawFd) {
-        let latest = (self.before != BROKE_OFF).then(admission::latest);
+        let none = self.before == BROKE_OFF || self.places.is_unready(fd);
+        let latest = (!none).then(admission::latest);
         let place = self.places.went(fd, latest);
         self.gone.push(fd);
         let failed = matches!(self.before, BROKE_OFF | BREACH);

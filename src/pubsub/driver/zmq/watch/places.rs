@@ -51,6 +51,8 @@ pub struct Place {
     pub spoke: bool,
     /// Whose it is, once it has sent something; `None` where nobody admits.
     node: Option<Arc<str>>,
+    /// How many handshakes had been done when it came.
+    ready: u64,
     /// The number under which it was admitted, once it has sent something; 0 where nobody admits.
     number: u64,
     /// Whether it was ended here; libzmq has yet to find out.
@@ -100,6 +102,8 @@ pub struct Places {
     /// The highest number of admission when the last connection with a descriptor had ended.
     over: HashMap<RawFd, u64>,
     comers: u64,
+    /// Handshakes that were done.
+    ready: u64,
     /// Whether somebody came since it was looked for those that are too many; and whether there were some then,
     /// who may not have been ended.
     fresh: bool,
@@ -116,6 +120,7 @@ impl Places {
             address: None,
             spoke: false,
             node: None,
+            ready: self.ready,
             number: 0,
             ended: false,
             late: None,
@@ -124,6 +129,17 @@ impl Places {
             moved: None,
         };
         self.open.insert(fd, place);
+    }
+
+    /// A handshake is done; of one of those that are open.
+    pub fn is_ready(&mut self) {
+        self.ready += 1;
+    }
+
+    /// Whether this connection has certainly not got through its handshake: nobody has since it came.
+    pub fn is_unready(&self, fd: RawFd) -> bool {
+        let place = self.open.get(&fd);
+        place.is_some_and(|place| place.ready == self.ready)
     }
 
     /// Where a connection comes from.
@@ -283,6 +299,20 @@ mod tests {
         assert_eq!(places.spoke(&sender), (Standing::Open, false));
         places.went(7, Some(9));
         assert!(places.is_over(7, 5) && !places.is_over(7, 6));
+    }
+
+    #[test]
+    fn of_whom_a_handshake_was_is_known_where_only_one_is_open() {
+        let mut places = Places::default();
+        assert!(
+            !places.is_unready(7),
+            "it may have come before it was watched"
+        );
+        places.came(7);
+        assert!(places.is_unready(7));
+        places.is_ready();
+        places.came(8);
+        assert!(!places.is_unready(7) && places.is_unready(8));
     }
 
     #[test]
