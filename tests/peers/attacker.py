@@ -5,7 +5,7 @@
 It comes from an address of its own of the loopback, or from so many as the variable ADDRESSES says.
 
 With the folder of the publisher's key and of the pair of a node that was taken over, the attack is that
-node's; what nobody can do without keys begins at the handshake then.
+node's.
 
 Says "attacking" once it has begun, and then now and then how much it has done, and how often it was cut off.
 """
@@ -17,7 +17,7 @@ import struct
 import sys
 import time
 
-import zmq
+import curve
 
 MORE, LONG = 1, 2
 
@@ -59,32 +59,9 @@ def frame(flags, body):
     return bytes([flags | LONG]) + struct.pack(">Q", len(body)) + body
 
 
-def key(folder, name):
-    """What a key's file says."""
-    with open(os.path.join(folder, name)) as file:
-        return file.read().strip().split(":", 1)[1].encode()
-
-
-class Taken:
-    """A node with keys that was taken over: what libzmq can be made to send."""
-
-    def __init__(self, folder, node):
-        self.server = key(folder, "publisher.key")
-        self.pair = key(folder, node + ".key"), key(folder, node + ".key_secret")
-        self.context = zmq.Context()
-
-    def connect(self, port, kind):
-        stream = self.context.socket(zmq.XSUB if kind == b"SUB" else zmq.DEALER)
-        stream.linger = 0
-        stream.sndtimeo = 100
-        stream.curve_serverkey = self.server
-        stream.curve_publickey, stream.curve_secretkey = self.pair
-        stream.connect(f"tcp://{ADDRESSES[0]}:0;127.0.0.1:{port}")
-        return stream
-
-
 class Attack:
     def __init__(self, events, sync, taken):
+        # The folder of keys and the node's name, or nothing.
         self.taken = taken
         self.ports = [(events, b"SUB"), (sync, b"DEALER")]
         self.done = 0
@@ -109,19 +86,13 @@ class Attack:
             self.cut += 1
         stream.close()
 
-    def all_of(self, port, kind, messages):
-        """By a node with keys: each is a message, whether or not it is let in."""
-        stream = self.taken.connect(port, kind)
-        for number, message in enumerate(messages):
-            try:
-                stream.send(message)
-            except zmq.Again:
-                pass
-            if number % 100 == 0:
-                # libzmq takes what it cannot send for sent: as fast as a connection would take it.
-                time.sleep(0.001)
-            self.tell()
-        stream.close()
+    def admitted(self, port, kind):
+        """A connection on which messages may be sent, and how they are written."""
+        if not self.taken:
+            return handshake(port, kind), frame
+        client = curve.Client(port, kind, *self.taken, ADDRESSES[0])
+        client.stream.settimeout(2)
+        return client.stream, client.frame
 
     def garbage(self):
         start = random.choice([b"", b"\xff", greeting(), greeting(b"CURVE")])
@@ -152,41 +123,26 @@ class Attack:
             time.sleep(0.05)
 
     def bombs(self):
-        events, kind = self.ports[0]
-        # libzmq cannot itself let go of one that is much longer: it would recurse as often.
-        long = b"\x01" + b"x" * ((8 << 10) if self.taken else (1 << 20))
+        long = b"\x01" + b"x" * (1 << 20)
         many = (b"\x01" + os.urandom(random.choice([16, 36, 240])) for _ in range(100_000))
-        if self.taken:
-            self.all_of(events, kind, [long])
-            self.all_of(events, kind, many)
-            return
-        self.until_cut(handshake(events, kind), [frame(0, long)])
-        self.until_cut(handshake(events, kind), (frame(0, one) for one in many))
+        for messages in [long], many:
+            stream, written = self.admitted(*self.ports[0])
+            self.until_cut(stream, (written(0, message) for message in messages))
 
     def flood(self):
-        sync, kind = self.ports[1]
         asked = b"\x01\x03" + bytes(8) + b"\x02t1\0"
-        if self.taken:
-            self.all_of(sync, kind, (asked if n % 10 else os.urandom(50) for n in range(10_000)))
-            return
-        pieces = (frame(0, asked if n % 10 else os.urandom(50)) * 20 for n in range(500))
-        self.until_cut(handshake(sync, kind), pieces)
-
-    def begun(self):
-        """A connection that may send messages; with keys, one in the middle of the handshake."""
-        if not self.taken:
-            return handshake(*self.port())
-        stream = connect(self.port()[0])
-        stream.sendall(greeting(b"CURVE"))
-        return stream
+        stream, written = self.admitted(*self.ports[1])
+        some = lambda: b"".join(written(0, asked if n % 10 else os.urandom(50)) for n in range(20))
+        self.until_cut(stream, (some() for _ in range(500)))
 
     def endless(self):
-        stream = self.begun()
-        piece = frame(MORE, bytes(random.choice([0, 900]))) * 64
-        self.until_cut(stream, (piece for _ in range(10_000)))
+        stream, written = self.admitted(*self.port())
+        body = bytes(random.choice([0, 900]))
+        some = lambda: b"".join(written(MORE, body) for _ in range(64))
+        self.until_cut(stream, (some() for _ in range(10_000)))
 
     def oversize(self):
-        stream = self.begun()
+        stream, _ = self.admitted(*self.port())
         length = random.choice([4 << 20, 1 << 32, 1 << 63, (1 << 64) - 1])
         stream.sendall(bytes([LONG]) + struct.pack(">Q", length))
         self.until_cut(stream, (bytes(65536) for _ in range(1_000)))
@@ -194,8 +150,7 @@ class Attack:
 
 def main():
     kind, events, sync = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-    taken = Taken(*sys.argv[4:6]) if len(sys.argv) > 4 else None
-    attack = Attack(events, sync, taken)
+    attack = Attack(events, sync, sys.argv[4:6])
     while True:
         try:
             getattr(attack, kind)()
