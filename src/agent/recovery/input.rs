@@ -61,13 +61,13 @@ pub enum Input {
     Wanted(Arc<str>),
     /// It is no longer.
     Unwanted(Arc<str>),
-    /// An answer to [`Action::Ask`].
+    /// An answer to [`super::Action::Ask`].
     Answer(u64, Answer),
     /// What came in place of an answer is none: whatever is under way will not be answered.
     Lost,
     /// What was told, or was to be done, may be lost in part: nothing is known of any topic. A new
     /// connection is made.
     Anew,
-    /// Time has passed; see [`Recovery::deadline`].
+    /// Time has passed; see [`super::Recovery::deadline`].
     Tick,
 }
