@@ -10,21 +10,24 @@ use crate::rig::config::{Folder, Rows, summary};
 use crate::rig::peer::{Publisher, Subscriber};
 use crate::rig::port::Port;
 use crate::rig::tape::Tape;
-use crate::rig::{until, wait_for};
+use crate::rig::{slowness, until, wait_for};
 
-/// Per topic.
-const EVENTS: u64 = 10_000;
+/// Per topic, fewer where the programs are slower.
+fn events() -> u64 {
+    10_000 / u64::from(slowness())
+}
+
 /// `t10` shares a prefix with `t1`, which a legacy publisher cannot tell apart.
 const TOPICS: [&str; 3] = ["t1", "t10", "t2"];
 
 fn series(spec: &str) -> Value {
-    json!({"op": "series", "topics": TOPICS, "count": 3 * EVENTS, "spec": spec})
+    json!({"op": "series", "topics": TOPICS, "count": 3 * events(), "spec": spec})
 }
 
 /// The numbers of the events on `topic`.
 fn numbers(topic: &str) -> impl Iterator<Item = u64> {
     let place = TOPICS.iter().position(|known| *known == topic).unwrap();
-    (0..EVENTS).map(move |n| 3 * n + place as u64)
+    (0..events()).map(move |n| 3 * n + place as u64)
 }
 
 #[test]
@@ -52,8 +55,8 @@ fn python_to_agent_in_order_and_of_the_right_topics() {
     }
     let source = source(&agent, &port.uri());
     let counts = &source.metrics;
-    assert_eq!(counts.events_foreign_total.get(), 2 * EVENTS, "t10 came");
-    assert_eq!(counts.events_received_total.get(), 4 * EVENTS + 1);
+    assert_eq!(counts.events_foreign_total.get(), 2 * events(), "t10 came");
+    assert_eq!(counts.events_received_total.get(), 4 * events() + 1);
     assert_eq!(counts.messages_malformed_total.get(), 0);
     assert_eq!(counts.connects_total.get(), 1);
     assert_eq!(tape.begins().len(), 1);
@@ -171,7 +174,7 @@ fn python_to_a_real_agent_whose_file_is_as_expected() {
     assert!(agent.ends_within(Duration::from_secs(2)).success());
     assert_eq!(folder.rows(), Some(rows));
     let of = |name| summary(&agent, &format!("publisher {}:", port.uri()), name);
-    assert_eq!(of("events_foreign_total"), EVENTS);
+    assert_eq!(of("events_foreign_total"), events());
     assert_eq!(of("connects_total"), 1);
     assert_eq!(of("messages_malformed_total"), 0);
 }
@@ -194,7 +197,7 @@ fn fanfare_publisher_to_python_in_order_with_exact_topics() {
         std::thread::sleep(Duration::from_millis(10));
         (bare.count() > 0 && exact.count() > 0).then_some(())
     });
-    for n in 0..3 * EVENTS {
+    for n in 0..3 * events() {
         let topic = TOPICS[(n % 3) as usize];
         write(json!({"table": "lport", "key": format!("k{n}"), "value": {"n": n}, "topic": topic}));
     }
@@ -206,13 +209,13 @@ fn fanfare_publisher_to_python_in_order_with_exact_topics() {
             subscriber.received().last().is_some_and(last)
         });
         let received = subscriber.received();
-        let events: Vec<&Value> = received
+        let heard: Vec<&Value> = received
             .iter()
             .filter(|message| message["event"]["table"] == "lport")
             .collect();
-        assert_eq!(events.len() as u64, topics.len() as u64 * EVENTS + 1);
+        assert_eq!(heard.len() as u64, topics.len() as u64 * events() + 1);
         for topic in topics {
-            let of_topic = events
+            let of_topic = heard
                 .iter()
                 .filter(|message| message["event"]["topic"] == *topic);
             let of_topic: Vec<_> = of_topic.collect();
@@ -234,7 +237,7 @@ fn fanfare_publisher_to_python_in_order_with_exact_topics() {
                 assert_eq!(message, wanted);
             }
         }
-        let mut last = events.last().unwrap()["event"].clone();
+        let mut last = heard.last().unwrap()["event"].clone();
         last.as_object_mut().unwrap().remove("stamp");
         assert_eq!(
             last,
