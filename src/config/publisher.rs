@@ -211,7 +211,7 @@ settings! {
             "1000",
             Kind::Count(1, 1_000_000, "requests per second"),
             "How many requests for what was missed one agent may make in a second; beyond, it is told to\n\
-             come again later.",
+             come again later. Without keys all agents of one address may make 16 times as many.",
         ),
         authoritative: bool = key(
             "false",

@@ -1,15 +1,22 @@
-//! How many requests a client may make in a second, and how many more before its connection is ended: pure.
+//! How many requests a client may make in a second, and how many more before its connection is ended; and the
+//! same of all who come from one address, where that is all that is known of them: pure.
+//!
+//! libzmq hands over what has come in turn, one of each connection. So somebody with a thousand connections
+//! would have asked a thousand times as much as one may before any of them had; what is not read yet waits in
+//! memory meanwhile.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::admission::Client;
 use crate::util::bucket::Bucket;
 
-/// Clients that are kept in mind. One that is forgotten begins anew.
-const CLIENTS: usize = 16_384;
+/// Clients, and addresses, that are kept in mind. One that is forgotten begins anew.
+const MOST: usize = 16_384;
 
-/// A client's allowance fills up within this.
+/// An allowance fills up within this.
 const FULL: Duration = Duration::from_secs(PATIENCE as u64);
 
 /// Requests beyond its pace that a client may make, in seconds of it, and how many at least. An agent
@@ -17,8 +24,13 @@ const FULL: Duration = Duration::from_secs(PATIENCE as u64);
 const PATIENCE: f64 = 4.0;
 const PATIENCE_AT_LEAST: f64 = 1_000.0;
 
+/// An address may ask as much as so many clients, and the same once more. Agents that are told to come again
+/// make four requests each half second, so this is enough for 3,000 of them behind one address, all of which
+/// are in the middle of a repair.
+const CLIENTS: f64 = 16.0;
+
 /// What becomes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Permit {
     /// It is looked at.
     Go,
@@ -28,6 +40,13 @@ pub(super) enum Permit {
     Flood,
 }
 
+/// Requests per second, and how many may come beyond these.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    rate: f64,
+    patience: f64,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Allowance {
     requests: Bucket,
@@ -35,53 +54,97 @@ struct Allowance {
     patience: Bucket,
 }
 
-/// The allowances of clients that have asked lately.
-#[derive(Debug)]
-pub(super) struct Pace {
-    rate: f64,
-    clients: HashMap<Client, Allowance>,
-}
-
-impl Pace {
-    /// So many requests per second.
-    pub(super) fn new(rate: u32) -> Self {
-        Pace {
-            rate: f64::from(rate.max(1)),
-            clients: HashMap::new(),
+impl Allowance {
+    fn full(limits: Limits, now: Instant) -> Self {
+        Allowance {
+            requests: Bucket::full(limits.rate, now),
+            patience: Bucket::full(limits.patience, now),
         }
     }
 
-    /// Whether `client` may make a request now, of whatever kind.
-    pub(super) fn permit(&mut self, client: &[u8], now: Instant) -> Permit {
-        if !self.clients.contains_key(client) && self.clients.len() >= CLIENTS {
-            self.tick(now);
-            if self.clients.len() >= CLIENTS {
-                // More have asked within a second than are kept: each has asked little.
-                self.clients.clear();
-            }
-        }
-        let (rate, patience) = (self.rate, (PATIENCE * self.rate).max(PATIENCE_AT_LEAST));
-        let full = || Allowance {
-            requests: Bucket::full(rate, now),
-            patience: Bucket::full(patience, now),
-        };
-        let own = match self.clients.get_mut(client) {
-            Some(own) => own,
-            None => self.clients.entry(client.into()).or_insert_with(full),
-        };
-        if own.requests.take(rate, rate, now) {
+    fn permit(&mut self, limits: Limits, now: Instant) -> Permit {
+        let Limits { rate, patience } = limits;
+        if self.requests.take(rate, rate, now) {
             Permit::Go
-        } else if own.patience.take(patience, rate, now) {
+        } else if self.patience.take(patience, rate, now) {
             Permit::Hurried
         } else {
             Permit::Flood
         }
     }
 
-    /// Forgets the clients whose allowance is full again.
+    fn is_full(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.requests.counted()) >= FULL
+    }
+}
+
+/// The allowances of clients that have asked lately, and of their addresses.
+#[derive(Debug)]
+pub(super) struct Pace {
+    client: Limits,
+    address: Limits,
+    clients: HashMap<Client, Allowance>,
+    addresses: HashMap<IpAddr, Allowance>,
+}
+
+impl Pace {
+    /// So many requests per second of one client.
+    pub(super) fn new(rate: u32) -> Self {
+        let rate = f64::from(rate.max(1));
+        Pace {
+            client: Limits {
+                rate,
+                patience: (PATIENCE * rate).max(PATIENCE_AT_LEAST),
+            },
+            address: Limits {
+                rate: CLIENTS * rate,
+                patience: (CLIENTS * rate).max(PATIENCE_AT_LEAST),
+            },
+            clients: HashMap::new(),
+            addresses: HashMap::new(),
+        }
+    }
+
+    /// Whether `client` may make a request now, of whatever kind; from this address, where whoever is there
+    /// counts as one.
+    pub(super) fn permit(
+        &mut self,
+        client: &[u8],
+        address: Option<IpAddr>,
+        now: Instant,
+    ) -> Permit {
+        if !self.clients.contains_key(client) {
+            make_room(&mut self.clients, now);
+            let full = Allowance::full(self.client, now);
+            self.clients.insert(client.into(), full);
+        }
+        let own = self.clients.get_mut(client);
+        let own = own.map_or(Permit::Go, |own| own.permit(self.client, now));
+        let Some(address) = address else { return own };
+        if !self.addresses.contains_key(&address) {
+            make_room(&mut self.addresses, now);
+        }
+        let full = Allowance::full(self.address, now);
+        let all = self.addresses.entry(address).or_insert(full);
+        own.max(all.permit(self.address, now))
+    }
+
+    /// Forgets those whose allowance is full again.
     pub(super) fn tick(&mut self, now: Instant) {
-        let lately = |own: &Allowance| now.saturating_duration_since(own.requests.counted()) < FULL;
-        self.clients.retain(|_, own| lately(own));
+        self.clients.retain(|_, own| !own.is_full(now));
+        self.addresses.retain(|_, all| !all.is_full(now));
+    }
+}
+
+/// For one more.
+fn make_room<K: Eq + Hash>(all: &mut HashMap<K, Allowance>, now: Instant) {
+    if all.len() < MOST {
+        return;
+    }
+    all.retain(|_, own| !own.is_full(now));
+    if all.len() >= MOST {
+        // More have asked within a few seconds than are kept: each has asked little.
+        all.clear();
     }
 }
 
@@ -94,13 +157,13 @@ mod tests {
         let mut pace = Pace::new(10);
         let start = Instant::now();
         for _ in 0..10 {
-            assert_eq!(pace.permit(b"a", start), Permit::Go);
+            assert_eq!(pace.permit(b"a", None, start), Permit::Go);
         }
-        assert_eq!(pace.permit(b"a", start), Permit::Hurried);
-        assert_eq!(pace.permit(b"b", start), Permit::Go);
+        assert_eq!(pace.permit(b"a", None, start), Permit::Hurried);
+        assert_eq!(pace.permit(b"b", None, start), Permit::Go);
         let later = start + Duration::from_millis(250);
         let all = [Permit::Go, Permit::Go, Permit::Hurried];
-        assert_eq!([(); 3].map(|()| pace.permit(b"a", later)), all);
+        assert_eq!([(); 3].map(|()| pace.permit(b"a", None, later)), all);
         pace.tick(later + FULL);
         assert!(pace.clients.is_empty());
     }
@@ -111,23 +174,58 @@ mod tests {
         let mut now = Instant::now();
         // It is told so for a while.
         let mut hurried = 0;
-        while pace.permit(b"a", now) != Permit::Flood {
+        while pace.permit(b"a", None, now) != Permit::Flood {
             hurried += 1;
             now += Duration::from_millis(2);
             assert!(hurried < 2_000);
         }
         assert!(hurried >= 1_000, "{hurried}");
         now += Duration::from_secs(1);
-        assert_eq!(pace.permit(b"a", now), Permit::Go, "after a pause");
+        assert_eq!(pace.permit(b"a", None, now), Permit::Go, "after a pause");
     }
 
     #[test]
-    fn clients_are_bounded() {
+    fn many_connections_of_one_address_are_one_flood() {
+        let mut pace = Pace::new(10);
+        let (start, there) = (Instant::now(), IpAddr::from([10, 0, 0, 1]));
+        let mut permit =
+            |client: u32, there| pace.permit(&client.to_be_bytes(), Some(there), start);
+        // None of them asks for more than it may.
+        let all: Vec<Permit> = (0..2_000).map(|client| permit(client, there)).collect();
+        let count = |wanted| all.iter().filter(|got| **got == wanted).count();
+        assert_eq!((count(Permit::Go), count(Permit::Hurried)), (160, 1_000));
+        assert!(all.is_sorted(), "told to come again, then ended");
+        assert_eq!(
+            permit(0, [10, 0, 0, 2].into()),
+            Permit::Go,
+            "another address"
+        );
+    }
+
+    /// Each in the middle of a repair, and told to come again.
+    #[test]
+    fn thousands_of_agents_behind_one_address_are_no_flood() {
+        let (mut pace, start) = (Pace::new(1_000), Instant::now());
+        let there = Some(IpAddr::from([10, 0, 0, 1]));
+        for half in 0..20 {
+            let now = start + Duration::from_millis(500 * half);
+            for request in 0..4 * 3_000u32 {
+                let agent = (request % 3_000).to_be_bytes();
+                assert_ne!(pace.permit(&agent, there, now), Permit::Flood, "{half}");
+            }
+        }
+    }
+
+    #[test]
+    fn clients_and_addresses_are_bounded() {
         let mut pace = Pace::new(10);
         let start = Instant::now();
-        for client in 0..3 * CLIENTS {
-            assert_eq!(pace.permit(&client.to_be_bytes(), start), Permit::Go);
-            assert!(pace.clients.len() <= CLIENTS);
+        for client in 0..3 * MOST as u32 {
+            let there = Some(IpAddr::from(client.to_be_bytes()));
+            assert_eq!(pace.permit(&client.to_be_bytes(), there, start), Permit::Go);
+            assert!(pace.clients.len() <= MOST && pace.addresses.len() <= MOST);
         }
+        pace.tick(start + FULL);
+        assert!(pace.clients.is_empty() && pace.addresses.is_empty());
     }
 }

@@ -58,7 +58,8 @@ impl Parts {
             return false;
         }
         self.door.asked(client, sender);
-        match self.pace.permit(owner(sender, client), now) {
+        let (owner, address) = (owner(sender, client), unknown(sender));
+        match self.pace.permit(owner, address, now) {
             Permit::Go => return true,
             Permit::Hurried => self.desk.hurried(client, request::tag(payload)),
             Permit::Flood => {
@@ -224,7 +225,8 @@ impl Server {
         let fd = sender.fd.to_be_bytes();
         let now = Instant::now();
         metrics.sync_refused_total.inc();
-        match pace.permit(node.map_or(&fd[..], str::as_bytes), now) {
+        let owner = node.map_or(&fd[..], str::as_bytes);
+        match pace.permit(owner, unknown(&sender), now) {
             Permit::Flood => door.spurn(&sender),
             Permit::Go | Permit::Hurried => self.complain(error),
         }
@@ -345,6 +347,11 @@ impl Server {
 /// asks; where nobody is known, the connection's.
 fn owner<'a>(sender: &'a Peer, client: &'a [u8]) -> &'a [u8] {
     sender.node.as_deref().map_or(client, str::as_bytes)
+}
+
+/// Where somebody asks from of whom nothing else is known.
+fn unknown(sender: &Peer) -> Option<IpAddr> {
+    sender.address.filter(|_| sender.node.is_none())
 }
 
 /// The furthest position that who asks says it has.
