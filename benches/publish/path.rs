@@ -261,7 +261,6 @@ pub fn serve(folder: &Path, durability: Durability) -> Middle {
         heard: crossbeam_channel::never(),
         sync_endpoint: String::new(),
         cuts: Default::default(),
-        bans: Default::default(),
         permits: Default::default(),
         rules: Rules {
             version_field: None,

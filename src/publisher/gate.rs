@@ -12,14 +12,14 @@ mod server;
 mod tests;
 mod zap;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::metrics::Metric;
 use crate::pubsub::PubSubError;
 use crate::pubsub::driver::zmq::{failed, ffi};
+use crate::security::admitted::Admitted;
 use crate::util::pulse::Pulse;
 use crate::util::thread::{Ending, Handle, Thread};
 use crate::util::waker::{self, Commands};
@@ -32,7 +32,7 @@ crate::metrics! {
     pub struct GateMetrics {
         gate_admitted_total: Counter = "Connections admitted.",
         gate_refused_total: Counter = "Connections refused because their key is not authorised.",
-        gate_kept_out_total: Counter = "Connections refused because their node had sent what no subscriber sends, within a minute.",
+        gate_kept_out_total: Counter = "Connections refused because their node had sent what no agent sends, within a minute.",
         gate_hurried_total: Counter = "Connections refused because their node had made too many in a short time.",
         gate_malformed_total: Counter = "Questions about connections that could not be read; refused.",
         gate_cuts_total: Counter = "Times all connections were ended because a node is authorised no longer.",
@@ -69,31 +69,6 @@ impl Cuts {
     }
 }
 
-/// Nodes that are not admitted for a while, whatever key they have. The default keeps nobody out.
-#[derive(Debug, Clone, Default)]
-pub struct Bans(Arc<Mutex<HashMap<String, Instant>>>);
-
-/// How long a node stays out.
-const BAN: Duration = Duration::from_secs(60);
-
-impl Bans {
-    fn until(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps a node out from now on, for a minute.
-    pub fn keep_out(&self, node: &str, now: Instant) {
-        let mut until = self.until();
-        // No more than there are nodes.
-        until.retain(|_, until| *until > now);
-        until.insert(node.to_owned(), now + BAN);
-    }
-
-    fn has(&self, node: &str, now: Instant) -> bool {
-        self.until().get(node).is_some_and(|until| *until > now)
-    }
-}
-
 /// How the gate behaves.
 #[derive(Debug, Clone)]
 pub struct GateOptions {
@@ -103,8 +78,8 @@ pub struct GateOptions {
     pub pending: PathBuf,
     /// The shortest time between two cuts.
     pub cut_every: Duration,
-    /// Who is kept out for a while.
-    pub bans: Bans,
+    /// Shared with the sockets that it guards.
+    pub admitted: Admitted,
 }
 
 #[derive(Debug)]

@@ -137,7 +137,7 @@ impl Requests {
         let watch = match access.is_limited() {
             true => {
                 let rules = PeerRules::default();
-                Some(Watch::of(context, &socket, rules, None, true)?)
+                Some(Watch::of(context, &socket, rules, None, None)?)
             }
             false => None,
         };

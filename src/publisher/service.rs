@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::audience::Audience;
-use super::gate::{Bans, Cuts};
+use super::gate::Cuts;
 use super::group::Rules;
 use super::history::History;
 use super::peers::{Heard, PeersMetrics};
@@ -62,7 +62,7 @@ crate::metrics! {
         connections_greedy_total: Counter = "Connections ended because of too many subscriptions.",
         connections_unruly_total: Counter = "Connections ended because they sent what no subscriber sends, or more changes of subscriptions than any makes.",
         connections_stuck_total: Counter = "Connections ended because nothing of what was sent to them had arrived for 8 s.",
-        connections_kept_out_total: Counter = "Connections ended because their address is kept out; most that ask for one do not get as far.",
+        connections_kept_out_total: Counter = "Connections ended because their address or node is kept out; most that ask for one do not get as far.",
         addresses_kept_out_total: Counter = "Times an address was kept out for a minute, without keys: its handshakes failed, or it sent what no subscriber sends.",
         connections_unclear_total: Counter = "Connections ended because what they asked for could not be told from what others did; they come again.",
         subscriptions: Gauge = "Subscriptions of all subscribers.",
@@ -95,8 +95,6 @@ pub struct Parts {
     pub sync_endpoint: String,
     /// When connections are to be ended.
     pub cuts: Cuts,
-    /// Keeps nodes out that do what no agent does.
-    pub bans: Bans,
     /// Who may subscribe to what.
     pub permits: Arc<Permits>,
     /// How events become submissions.

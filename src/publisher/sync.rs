@@ -31,7 +31,7 @@ use super::permits::Permits;
 use super::reach::Reach;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PeerRules, PubSubError};
-use crate::security::key::SecretKey;
+use crate::security::party::ServerKey;
 use crate::util::pulse::Pulse;
 use crate::util::thread::{Ending, Handle, Thread};
 use crate::util::users::Users;
@@ -75,7 +75,7 @@ crate::metrics! {
         sync_connections_unclear_total: Counter = "Connections ended because they could not be told from those before them; they come again.",
         sync_connections_stuck_total: Counter = "Connections ended because nothing of what was sent to them had arrived for 8 s.",
         sync_connections_unread_total: Counter = "Connections ended because of all answers that had not arrived their owner had most, and others needed the room.",
-        sync_connections_kept_out_total: Counter = "Connections ended because their address is kept out; most that ask for one do not get as far.",
+        sync_connections_kept_out_total: Counter = "Connections ended because their address or node is kept out; most that ask for one do not get as far.",
         sync_addresses_kept_out_total: Counter = "Times an address was kept out for a minute, without keys: its handshakes failed, or it sent requests without end.",
         sync_clients_snapshot: Gauge = "Clients in the middle of a snapshot.",
         sync_clients_waiting: Gauge = "Clients told to come again for a snapshot.",
@@ -103,7 +103,7 @@ pub struct SyncOptions {
     /// Which users may, where not all of that group.
     pub socket_users: Users,
     /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
-    pub key: Option<SecretKey>,
+    pub key: Option<ServerKey>,
     /// When connections are to be ended.
     pub cuts: Cuts,
     /// Who may ask for which topics.

@@ -8,8 +8,7 @@ use crate::event::codec::{self, Malformed};
 use crate::event::topic::{self, TopicError};
 use crate::event::{Event, EventBatch};
 use crate::metrics::Metric;
-use crate::security::key::SecretKey;
-use crate::security::party::NodeKeys;
+use crate::security::party::{NodeKeys, ServerKey};
 use crate::util::pulse::Pulse;
 use crate::util::users::Users;
 
@@ -129,9 +128,6 @@ pub trait PeerControl {
     /// # Errors
     /// The address cannot be opened for another reason than that it is not yet free.
     fn cut(&mut self, connections: bool) -> Result<bool, PubSubError>;
-
-    /// The nodes that have sent what no subscriber sends since the last call.
-    fn unruly(&mut self) -> Vec<Arc<str>>;
 
     /// What became of peers since the last call, as far as the driver can tell.
     fn peers(&mut self) -> PeerCounts;
@@ -379,7 +375,7 @@ pub struct PublisherOptions {
     /// Which users may, where not all of that group.
     pub socket_users: Users,
     /// Secures tcp; nobody is admitted but by the ZAP handler of the process. `None`: plain text.
-    pub key: Option<SecretKey>,
+    pub key: Option<ServerKey>,
     /// What peers may do; kept where [`PublisherOptions::subscriptions`] is set.
     pub peers: PeerRules,
 }

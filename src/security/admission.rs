@@ -11,10 +11,10 @@ const MARK: char = '#';
 
 static LAST: AtomicU64 = AtomicU64::new(0);
 
-/// A user id for one more connection of the node `name`.
-pub fn user_id(name: &str) -> String {
+/// The number and the user id of one more connection of the node `name`.
+pub fn user_id(name: &str) -> (u64, String) {
     let number = LAST.fetch_add(1, Ordering::SeqCst) + 1;
-    format!("{name}{MARK}{number}")
+    (number, format!("{name}{MARK}{number}"))
 }
 
 /// The name and the number in a user id.
@@ -35,9 +35,9 @@ mod tests {
     #[test]
     fn every_connection_has_a_number() {
         let before = latest();
-        let (first, second) = (user_id("n1"), user_id("n1"));
-        let (name, number) = read(&first).unwrap();
-        assert!(name == "n1" && number > before);
+        let ((number, first), (_, second)) = (user_id("n1"), user_id("n1"));
+        assert_eq!(read(&first), Some(("n1", number)));
+        assert!(number > before);
         assert!(read(&second).unwrap().1 > number && latest() > number);
         for none in ["", "n1", "n1#", "#x", "n1#-1"] {
             assert_eq!(read(none), None, "{none}");

@@ -4,6 +4,7 @@
 //! its nodes by the files in one directory. Nothing here opens a socket.
 
 pub mod admission;
+pub mod admitted;
 pub mod authorized;
 pub mod file;
 pub mod grants;

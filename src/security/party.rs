@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use super::admitted::Admitted;
 use super::key::{PublicKey, SecretKey};
 
 /// The entry of `publisher_keys` for every publisher that has none of its own.
@@ -10,6 +11,25 @@ pub const ANY: &str = "*";
 
 /// Publishers whose turn is remembered; a discovered one may come and go under any address.
 const MAX_TURNS: usize = 1024;
+
+/// A publisher's: its own key, and who was admitted to its sockets.
+#[derive(Debug, Clone)]
+pub struct ServerKey {
+    /// Its own.
+    pub secret: SecretKey,
+    /// What the gate knows, too.
+    pub admitted: Admitted,
+}
+
+impl ServerKey {
+    /// Of sockets to which nobody was admitted yet.
+    pub fn new(secret: SecretKey) -> Self {
+        ServerKey {
+            secret,
+            admitted: Admitted::default(),
+        }
+    }
+}
 
 /// An agent's: its own key, and those of the publishers that it trusts.
 #[derive(Debug)]

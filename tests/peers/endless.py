@@ -4,7 +4,8 @@ by hand, and then sends one message of ever more frames.
     endless.py PORT KIND KEYS NODE SIZE
 
 KIND is that of its socket (SUB, DEALER), KEYS the folder of the publisher's key and of the node's pair, SIZE the
-length of a frame. It ends when it is cut off and says how much it has sent; one that is not fails.
+length of a frame. It ends when it is cut off, and is not let in again, and says how much it has sent; otherwise
+it fails.
 """
 
 import random
@@ -18,7 +19,7 @@ MORE = 1
 
 def main():
     port, kind, folder, node, size = sys.argv[1:6]
-    # Not that of others: whoever does harm before it has said anything is kept out by its address.
+    # Not that of others, from whom it could not be told before it has said anything.
     address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
     client = curve.Client(int(port), kind.encode(), folder, node, address)
     body, sent = bytes(int(size)), 0
@@ -36,7 +37,11 @@ def main():
             pass
     except ConnectionResetError:
         pass
-    print("cut off")
+    try:
+        curve.Client(int(port), kind.encode(), folder, node, address)
+        sys.exit("it is let in again")
+    except ConnectionError:
+        print("kept out")
 
 
 main()

@@ -13,7 +13,7 @@ use crate::agent::follower::ZmqSync;
 use crate::agent::recovery;
 use crate::config::{PublisherConfig, PublisherKeys};
 use crate::event::EventBatch;
-use crate::publisher::gate::{Bans, Cuts, Gate, GateOptions};
+use crate::publisher::gate::{Cuts, Gate, GateOptions};
 use crate::publisher::peers::{self, Heard, Peers};
 use crate::publisher::permits::Permits;
 use crate::publisher::reach::Reach;
@@ -25,8 +25,9 @@ use crate::pubsub::{
     Callback, LinkChange, PeerRules, PubSubApi, PublisherApi, PublisherOptions, Source,
     SubscriberApi, SubscriberOptions, registry,
 };
-use crate::security::key::SecretKey;
+use crate::security::admitted::Admitted;
 use crate::security::party::NodeKeys;
+use crate::security::party::ServerKey;
 use crate::security::pending;
 use crate::util::descriptors;
 use crate::util::rate::RateLimit;
@@ -66,7 +67,7 @@ pub(super) fn sync_service(
     config: &PublisherConfig,
     context: &zmq::Context,
     asks: Sender<Asked>,
-    (key, cuts): (Option<SecretKey>, Cuts),
+    (key, cuts): (Option<ServerKey>, Cuts),
     (permits, reach): (&Arc<Permits>, &Arc<Reach>),
 ) -> Result<Option<SyncService>, Box<dyn Error>> {
     let Some(endpoint) = &config.sync else {
@@ -98,14 +99,14 @@ pub(super) fn gate(
     config: &PublisherConfig,
     context: &zmq::Context,
     keys: Option<&PublisherKeys>,
-    bans: &Bans,
+    admitted: &Admitted,
 ) -> Result<Option<Gate>, Box<dyn Error>> {
     let Some(keys) = keys else { return Ok(None) };
     let options = GateOptions {
         authorized: keys.authorized.clone(),
         pending: config.state_dir.join(pending::FILE),
         cut_every: CUT_EVERY,
-        bans: bans.clone(),
+        admitted: admitted.clone(),
     };
     Ok(Some(Gate::start(context, options)?))
 }
@@ -114,7 +115,7 @@ pub(super) fn gate(
 pub(super) fn network(
     config: &PublisherConfig,
     context: &zmq::Context,
-    key: Option<SecretKey>,
+    key: Option<ServerKey>,
 ) -> Result<Box<dyn PublisherApi>, Box<dyn Error>> {
     let keeps_out = key.is_some() || !config.grants().is_open();
     let mut publisher = driver(&config.pub_sub_driver, context)?.publisher(&PublisherOptions {

@@ -12,10 +12,10 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 
 use super::ends::{self, gate, ingress, network, requests, sync_service};
 use super::state::{KnownRows, State, beside};
-use crate::config::{KeyFault, PublisherConfig};
+use crate::config::{KeyFault, PublisherConfig, PublisherKeys};
 use crate::event::EventBatch;
 use crate::metrics::Sample;
-use crate::publisher::gate::{Bans, Cuts, Gate, GateMetrics};
+use crate::publisher::gate::{Cuts, Gate, GateMetrics};
 use crate::publisher::group::Rules;
 use crate::publisher::history::History;
 use crate::publisher::lease::Identity;
@@ -29,6 +29,8 @@ use crate::publisher::sync::{Asked, SyncMetrics, SyncService};
 use crate::publisher::version::VersionField;
 use crate::pubsub::endpoint::Endpoint;
 use crate::pubsub::{PublisherApi, Source, SubscriberApi};
+use crate::security::admitted::Admitted;
+use crate::security::party::ServerKey;
 use crate::status::Part;
 use crate::store;
 use crate::store::publisher_row::id_text;
@@ -114,10 +116,11 @@ impl Wired {
 
         // Before anything is bound: libzmq asks nobody where there is nobody yet.
         let keys = config.keys().map_err(|faults| said(&faults))?;
-        let bans = Bans::default();
-        let gate = gate(config, context, keys.as_ref(), &bans)?;
+        let admitted = Admitted::default();
+        let gate = gate(config, context, keys.as_ref(), &admitted)?;
         let cuts = gate.as_ref().map_or_else(Cuts::default, Gate::cuts);
-        let (key, peer_keys) = keys.map(|keys| (keys.secret, keys.peers)).unzip();
+        let split = |PublisherKeys { secret, peers, .. }| (ServerKey { secret, admitted }, peers);
+        let (key, peer_keys) = keys.map(split).unzip();
 
         let proves = key.is_some() && matches!(config.bind, Endpoint::Tcp { .. });
         let permits = Arc::new(Permits::new(config.grants()));
@@ -126,7 +129,7 @@ impl Wired {
             config,
             publisher,
             state.history,
-            (bans, cuts.clone()),
+            cuts.clone(),
             Arc::clone(&permits),
         );
         // Before those that give it work.
@@ -305,7 +308,7 @@ fn parts(
     config: &PublisherConfig,
     publisher: Box<dyn PublisherApi>,
     history: History,
-    (bans, cuts): (Bans, Cuts),
+    cuts: Cuts,
     permits: Arc<Permits>,
 ) -> (Ways, service::Parts) {
     let (pushed_to, pushed) = bounded(PUSHED_WAITING);
@@ -332,7 +335,6 @@ fn parts(
         heard,
         sync_endpoint: config.sync_told(),
         cuts,
-        bans,
         permits,
         rules: Rules {
             version_field: version_field.map(VersionField::new),

@@ -83,7 +83,7 @@ impl Guard {
     pub(super) fn judge(&mut self, question: &Question<'_>, now: Instant) -> Verdict {
         let Question { key, address } = question;
         if let Some(name) = self.authorized.name(key) {
-            if self.options.bans.has(name, now) {
+            if self.options.admitted.is_out(name, now) {
                 self.metrics.gate_kept_out_total.inc();
                 // As an unknown one: it may come later.
                 return Verdict::Unknown;
@@ -102,7 +102,12 @@ impl Guard {
             }
             log::debug!("{name} connects from {address}");
             self.metrics.gate_admitted_total.inc();
-            return Verdict::Admitted(admission::user_id(name));
+            let (number, user_id) = admission::user_id(name);
+            // Without an address, on ipc, nobody is looked for.
+            if let Ok(address) = address.parse() {
+                self.options.admitted.came(name, number, address, now);
+            }
+            return Verdict::Admitted(user_id);
         }
         self.metrics.gate_refused_total.inc();
         let at = Moment::now().unix_micros / 1_000_000;
@@ -200,8 +205,8 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Bans;
     use super::*;
+    use crate::security::admitted::Admitted;
     use crate::security::key::PublicKey;
 
     #[test]
@@ -212,7 +217,7 @@ mod tests {
             authorized: folder.path().into(),
             pending: pending.clone(),
             cut_every: Duration::ZERO,
-            bans: Bans::default(),
+            admitted: Admitted::default(),
         };
         let mut guard = Guard::new(options, Cuts::default(), Arc::default());
         let start = Instant::now();

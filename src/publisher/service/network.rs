@@ -8,19 +8,17 @@ use super::ServiceMetrics;
 use crate::event::hello::{Hello, MAX_RECENT, topic_hash};
 use crate::event::topic::{HELLO, TopicFrame};
 use crate::publisher::audience::Audience;
-use crate::publisher::gate::{Bans, Cuts};
+use crate::publisher::gate::Cuts;
 use crate::publisher::heartbeat::Heartbeat;
 use crate::publisher::history::{History, Moment, RecordBuf};
 use crate::publisher::permits::Permits;
 use crate::pubsub::{PubSubError, PublisherApi, Subscription};
 use crate::security::grants::Grants;
-use crate::util::printable;
 use crate::util::rate::RateLimit;
 
 /// Who may be connected, and have what.
 pub(super) struct Rights {
     pub cuts: Cuts,
-    pub bans: Bans,
     pub permits: Arc<Permits>,
 }
 
@@ -51,7 +49,6 @@ pub(super) struct Network {
     /// Whether there are more subscriptions to be seen.
     more: bool,
     permits: Arc<Permits>,
-    bans: Bans,
     /// The grants in force here, and their number.
     grants: (u64, Arc<Grants>),
 }
@@ -64,11 +61,7 @@ impl Network {
         metrics: Arc<ServiceMetrics>,
         audience: Arc<Audience>,
         complaints: RateLimit,
-        Rights {
-            cuts,
-            bans,
-            permits,
-        }: Rights,
+        Rights { cuts, permits }: Rights,
     ) -> Self {
         Network {
             publisher,
@@ -88,7 +81,6 @@ impl Network {
             more: false,
             grants: permits.current(),
             permits,
-            bans,
         }
     }
 
@@ -174,27 +166,11 @@ impl Network {
         log::info!("{ended} connections ended, of nodes that may have other topics than before");
     }
 
-    /// Counts what became of peers, and keeps those out for a while who are no agents: what they send
-    /// makes others, who subscribe at that moment, come again.
+    /// Counts what became of peers.
     fn see_peers(&mut self, now: Instant) {
         let Some(control) = self.publisher.control() else {
             return;
         };
-        let unruly = control.unruly();
-        for node in &unruly {
-            self.bans.keep_out(node, now);
-            if let Some(permit) = self.peer_lines.permit(now) {
-                let node = printable::name(node, 64);
-                log::error!(
-                    "node {node} sent a message that is no subscription, more subscriptions than it may \
-                     have, or changes without end: kept out for a minute{permit}"
-                );
-            }
-        }
-        if !unruly.is_empty() {
-            let is_unruly = |node: &str| unruly.iter().any(|other| **other == *node);
-            control.end_connections(&mut { is_unruly });
-        }
         let peers = control.peers();
         let metrics = &self.metrics;
         metrics.connections.set(peers.open);

@@ -101,7 +101,6 @@ fn parts(selective: bool, failing: bool) -> (Parts, Rig) {
         heard: crossbeam_channel::never(),
         sync_endpoint: "tcp://*:8867".into(),
         cuts: Default::default(),
-        bans: Default::default(),
         permits: Default::default(),
         rules: Rules {
             version_field: None,

@@ -86,7 +86,6 @@ impl Worker {
                 complaints(),
                 Rights {
                     cuts: parts.cuts,
-                    bans: parts.bans,
                     permits: parts.permits,
                 },
             ),

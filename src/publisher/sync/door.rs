@@ -112,8 +112,8 @@ impl Door {
         give_up_lifeless(&mut socket)?;
         curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
         let port = bound_port(endpoint);
-        let known = options.key.is_some();
-        let watch = Watch::of(&self.context, &socket, options.peers, port, known)?;
+        let admitted = options.key.as_ref().map(|key| key.admitted.clone());
+        let watch = Watch::of(&self.context, &socket, options.peers, port, admitted)?;
         self.bound.fill(socket, Some(watch))
     }
 

@@ -493,7 +493,7 @@ fn a_crowd_is_let_in_beside_some_that_misbehave() {
     let said = site.stop();
     assert!(
         said.0
-            .contains("node m0 sent a message that is no subscription"),
+            .contains("node m0 is kept out for a minute: it sends what no agent sends"),
         "{}",
         said.0
     );

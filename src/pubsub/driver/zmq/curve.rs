@@ -7,7 +7,7 @@ use super::ffi;
 use crate::pubsub::api::PubSubError;
 use crate::pubsub::endpoint::Endpoint;
 use crate::security::key::{PublicKey, SecretKey};
-use crate::security::party::NodeKeys;
+use crate::security::party::{NodeKeys, ServerKey};
 
 /// The ZAP domain of every socket that is bound. Without one libzmq asks nobody.
 pub const DOMAIN: &str = "fanfare";
@@ -39,7 +39,7 @@ pub fn protects(endpoint: &Endpoint) -> bool {
 }
 
 /// Whether the peers of a socket that is bound to `endpoint`, with this key or none, are known by theirs.
-pub fn knows(key: Option<&SecretKey>, endpoint: &Endpoint) -> bool {
+pub fn knows(key: Option<&ServerKey>, endpoint: &Endpoint) -> bool {
     key.is_some() && protects(endpoint)
 }
 
@@ -83,7 +83,7 @@ pub fn connects(
 /// of this context admits; nobody at all where there is none.
 pub fn binds(
     socket: &mut Socket,
-    key: Option<&SecretKey>,
+    key: Option<&ServerKey>,
     endpoint: &Endpoint,
 ) -> Result<(), PubSubError> {
     let Some(key) = key else { return Ok(()) };
@@ -93,7 +93,7 @@ pub fn binds(
     let uri = endpoint.to_string();
     socket
         .set_curve_server(true)
-        .and_then(|()| socket.set_curve_secretkey(key.as_bytes()))
+        .and_then(|()| socket.set_curve_secretkey(key.secret.as_bytes()))
         .and_then(|()| socket.set_zap_domain(DOMAIN))
         .map_err(|error| cannot(&uri, error.to_string()))?;
     ffi::set_int(socket, ffi::ZAP_ENFORCE_DOMAIN, 1)

@@ -2,8 +2,6 @@
 
 mod subscriptions;
 
-use std::sync::Arc;
-
 use zmq::Socket;
 
 use super::bound::{Access, Bound};
@@ -28,7 +26,6 @@ pub struct ZmqPublisher {
     /// Whether libzmq's idea of who sent what was received is right; see [`subscriptions`].
     in_step: bool,
     counts: PeerCounts,
-    unruly: Vec<Arc<str>>,
     frame: Vec<u8>,
 }
 
@@ -54,7 +51,6 @@ impl ZmqPublisher {
             guarded: false,
             in_step: true,
             counts: PeerCounts::default(),
-            unruly: Vec::new(),
             frame: Vec::new(),
         }
     }
@@ -114,13 +110,13 @@ impl ZmqPublisher {
             self.options.key.as_ref(),
             &self.options.endpoint,
         )?;
-        let known = self.options.key.is_some();
+        let admitted = self.options.key.as_ref().map(|key| key.admitted.clone());
         let limited = self.options.socket_users.listed().is_some();
-        let watch = match self.tells_subscriptions() || known || limited {
+        let watch = match self.tells_subscriptions() || admitted.is_some() || limited {
             true => {
                 let port = bound_port(&self.options.endpoint);
                 let rules = self.options.peers;
-                Some(Watch::of(&self.context, &socket, rules, port, known)?)
+                Some(Watch::of(&self.context, &socket, rules, port, admitted)?)
             }
             false => None,
         };
@@ -201,10 +197,6 @@ impl PeerControl for ZmqPublisher {
         // Sent to nobody until it is open: agents find it missing and ask for it.
         self.prepare()?;
         self.bound.reopen()
-    }
-
-    fn unruly(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.unruly)
     }
 
     fn peers(&mut self) -> PeerCounts {

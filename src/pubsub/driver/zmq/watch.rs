@@ -28,6 +28,8 @@
 //! Where peers prove nothing, whoever was ended for harm comes again at once, and to end one takes time and
 //! memory. So its address is cast out for a while ([`Outcasts`]): its other connections are ended, and the
 //! system throws away what asks for new ones. Those that it had accepted before are ended here.
+//!
+//! Where peers have keys it is their node, which the gate refuses for a while ([`Admitted`]).
 
 mod outcasts;
 mod parting;
@@ -35,6 +37,7 @@ mod places;
 
 use std::net::IpAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::monitor::{
@@ -46,6 +49,8 @@ use super::unended::pace;
 use super::{filter, tcp};
 use crate::pubsub::api::{PeerCounts, PeerRules, PubSubError};
 use crate::security::admission;
+use crate::security::admitted::Admitted;
+use crate::util::printable;
 use crate::util::rate::RateLimit;
 
 use self::outcasts::Outcasts;
@@ -59,6 +64,10 @@ const UNREAD: Duration = Duration::from_secs(5);
 /// What libzmq gives as the reason of a handshake that broke off because nobody answers for the gate: `EFAULT`.
 const NOBODY_ADMITS: u32 = 14;
 
+/// Why somebody is kept out.
+const SENDS: &str = "it sends what no agent sends: no subscription, too many, or messages, changes or requests \
+                     without end";
+
 /// How often it is looked whose time is over.
 const LET_IN: Duration = Duration::from_secs(1);
 
@@ -68,7 +77,6 @@ struct Exile {
     /// The socket that listens, once it does.
     listener: Option<RawFd>,
     looked: Instant,
-    lines: RateLimit,
 }
 
 /// Watches a socket that is bound. To be looked at often, by the socket's owner.
@@ -78,7 +86,9 @@ pub struct Watch {
     rules: PeerRules,
     /// The port that it is bound to, on tcp.
     port: Option<u16>,
-    /// Unless peers prove who they are, or are not on tcp.
+    /// Where peers prove who they are.
+    admitted: Option<Admitted>,
+    /// Unless they do, or are not on tcp.
     exile: Option<Exile>,
     /// The event before this one. libzmq has one thread that tells of connections, so what it says in the
     /// same breath stands together.
@@ -90,17 +100,19 @@ pub struct Watch {
     measured: Instant,
     measuring: bool,
     complaints: RateLimit,
+    /// About who is kept out.
+    lines: RateLimit,
 }
 
 impl Watch {
     /// Watches `watched`, which is to be bound to `port`, until [`super::ffi::stop_monitor`] is called
-    /// on it. Whether its peers are `known` by keys decides how those who mean harm are kept out.
+    /// on it. Its peers have keys where there is somebody who knows those that were `admitted`.
     pub fn of(
         context: &zmq::Context,
         watched: &zmq::Socket,
         rules: PeerRules,
         port: Option<u16>,
-        known: bool,
+        admitted: Option<Admitted>,
     ) -> Result<Self, PubSubError> {
         let told = LISTENING | ACCEPTED | CONNECTED_WITH_HANDSHAKE | LOST;
         let mask = told | NOT_ACCEPTED | REFUSED | BROKE_OFF;
@@ -109,14 +121,14 @@ impl Watch {
             outcasts: Outcasts::default(),
             listener: None,
             looked: now,
-            lines: RateLimit::new(10, Duration::from_secs(60)),
         };
         Ok(Watch {
             monitor: Monitor::of(context, watched, mask)?,
             places: Places::default(),
             rules,
             port,
-            exile: (port.is_some() && !known).then(exile),
+            exile: (port.is_some() && admitted.is_none()).then(exile),
+            admitted,
             before: 0,
             counts: PeerCounts::default(),
             gone: Vec::new(),
@@ -124,6 +136,7 @@ impl Watch {
             measured: now,
             measuring: false,
             complaints: RateLimit::new(1, Duration::from_secs(3600)),
+            lines: RateLimit::new(10, Duration::from_secs(60)),
         })
     }
 
@@ -139,7 +152,7 @@ impl Watch {
                         // It may have come before the socket's own filter did; and what that says of others
                         // is of no use to it.
                         self.ignore_resets(fd);
-                        self.places.came(fd);
+                        self.places.came(fd, Instant::now());
                         came.push(fd);
                     }
                     CONNECTED_WITH_HANDSHAKE => self.places.is_ready(),
@@ -213,7 +226,7 @@ impl Watch {
         let Some(exile) = &mut self.exile else { return };
         if exile.outcasts.cast_out(address, now) {
             self.counts.cast_out += 1;
-            if let Some(permit) = exile.lines.permit(now) {
+            if let Some(permit) = self.lines.permit(now) {
                 let port = self.port.unwrap_or_default();
                 log::warn!("{address} is kept out of port {port} for a minute: {why}{permit}");
             }
@@ -230,7 +243,7 @@ impl Watch {
         };
         let mut out = exile.outcasts.all();
         while let Err(error) = tcp::filter(listener, self.port, &filter::program(&out)) {
-            if let Some(permit) = exile.lines.permit(Instant::now()) {
+            if let Some(permit) = self.lines.permit(Instant::now()) {
                 log::warn!(
                     "the system does not keep out {} addresses, the others are ended one by one: {error}{permit}",
                     out.len()
@@ -259,7 +272,7 @@ impl Watch {
             let bad = self.places.bad(now, tcp::traffic);
             self.measuring = !bad.complete;
             for fd in bad.endless {
-                self.counts.unruly += u64::from(self.banish(fd, None));
+                self.counts.unruly += u64::from(self.banish(fd, None, None));
             }
             for fd in bad.stuck {
                 self.counts.stuck += u64::from(self.cut(fd, None));
@@ -296,20 +309,55 @@ impl Watch {
         place.ended
     }
 
-    /// The same; and where its address is all that is known of it, keeps that out for a while.
-    fn banish(&mut self, fd: RawFd, address: Option<IpAddr>) -> bool {
+    /// The same, and keeps whoever that is out for a while: its node, or where its address is all that can be
+    /// known of it, that.
+    fn banish(&mut self, fd: RawFd, address: Option<IpAddr>, node: Option<Arc<str>>) -> bool {
         let own = self.places.open.get(&fd).and_then(|place| place.address);
+        let node = node.or_else(|| self.whose(fd));
         let ended = self.cut(fd, address);
-        if ended
-            && let Some(address) = address.or(own)
+        if !ended {
+            return false;
+        }
+        if let Some(node) = node {
+            self.keep_node_out(node, Instant::now());
+        } else if let Some(address) = address.or(own)
             && self.exile.is_some()
         {
-            self.cast_out(address, "it sends what no agent sends", Instant::now());
+            self.cast_out(address, SENDS, Instant::now());
             for fd in self.places.from(address) {
                 self.counts.kept_out += u64::from(self.cut(fd, Some(address)));
             }
         }
-        ended
+        true
+    }
+
+    /// The node that a connection is of, where that is certain.
+    fn whose(&self, fd: RawFd) -> Option<Arc<str>> {
+        let (admitted, place) = (self.admitted.as_ref()?, self.places.open.get(&fd)?);
+        if place.spoke {
+            return place.node.clone();
+        }
+        // It has sent more than any handshake is long; but who was not admitted is nobody's.
+        if self.places.is_unready(fd) {
+            return None;
+        }
+        let address = tcp::peer(fd, self.port)?;
+        admitted.whose(address, place.came, Instant::now())
+    }
+
+    fn keep_node_out(&mut self, node: Arc<str>, now: Instant) {
+        let Some(admitted) = &self.admitted else {
+            return;
+        };
+        if admitted.keep_out(Arc::clone(&node), now)
+            && let Some(permit) = self.lines.permit(now)
+        {
+            let name = printable::name(&node, 64);
+            log::error!("node {name} is kept out for a minute: {SENDS}{permit}");
+        }
+        for fd in self.places.of(&node) {
+            self.counts.kept_out += u64::from(self.cut(fd, None));
+        }
     }
 
     /// The connections that have ended since the last call.
@@ -326,6 +374,11 @@ impl Watch {
     /// A connection has sent something; how it stands. One that is too many of its node is ended; and one
     /// that cannot be told from the one before it, to come again.
     pub fn spoke(&mut self, sender: &Sender) -> Standing {
+        if let Some(admitted) = &self.admitted
+            && self.places.is_silent(sender.fd)
+        {
+            admitted.spoke(sender.number);
+        }
         match self.places.spoke(sender) {
             (Standing::Open, true) => {
                 self.counts.crowded += u64::from(self.end(sender));
@@ -349,10 +402,10 @@ impl Watch {
         self.cut(fd, None)
     }
 
-    /// The same, of one that does what no agent does: where nobody admits, its address is kept out for a
-    /// while.
+    /// The same, of one that does what no agent does: its node, or where nobody admits its address, is kept
+    /// out for a while.
     pub fn spurn(&mut self, sender: &Sender) -> bool {
-        self.banish(sender.fd, sender.address)
+        self.banish(sender.fd, sender.address, sender.node.clone())
     }
 
     /// What is counted here since the last call.

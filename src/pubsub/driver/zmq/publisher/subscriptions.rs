@@ -140,12 +140,7 @@ impl ZmqPublisher {
 
     /// Ends a connection that does what no subscriber does.
     fn spurn(&mut self, sender: &Sender) {
-        let ended = self.end_as(sender, Watch::spurn);
-        self.counts.unruly += ended;
-        // Once for each connection: it may have sent many.
-        if ended > 0 {
-            self.unruly.extend(sender.node.clone());
-        }
+        self.counts.unruly += self.end_as(sender, Watch::spurn);
     }
 
     /// Ends a connection; 1 when it did.
@@ -231,11 +226,7 @@ impl ZmqPublisher {
             return;
         }
         // It would come at once and ask for as much again, and to forget all of it takes time.
-        let ended = self.end_as(sender, Watch::spurn);
-        self.counts.greedy += ended;
-        if ended > 0 {
-            self.unruly.extend(sender.node.clone());
-        }
+        self.counts.greedy += self.end_as(sender, Watch::spurn);
     }
 
     /// Takes leave of connections that have ended.

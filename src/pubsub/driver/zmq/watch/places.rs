@@ -45,12 +45,14 @@ pub enum Standing {
 pub struct Place {
     /// Rises with each that comes.
     pub order: u64,
+    /// When it was seen first.
+    pub came: Instant,
     /// Where from, where that matters and as soon as it is certain.
     pub address: Option<IpAddr>,
     /// Whether it has sent anything.
     pub spoke: bool,
     /// Whose it is, once it has sent something; `None` where nobody admits.
-    node: Option<Arc<str>>,
+    pub node: Option<Arc<str>>,
     /// How many handshakes had been done when it came.
     ready: u64,
     /// The number under which it was admitted, once it has sent something; 0 where nobody admits.
@@ -112,11 +114,12 @@ pub struct Places {
 
 impl Places {
     /// A connection has come.
-    pub fn came(&mut self, fd: RawFd) {
+    pub fn came(&mut self, fd: RawFd, now: Instant) {
         self.comers += 1;
         self.fresh = true;
         let place = Place {
             order: self.comers,
+            came: now,
             address: None,
             spoke: false,
             node: None,
@@ -140,6 +143,11 @@ impl Places {
     pub fn is_unready(&self, fd: RawFd) -> bool {
         let place = self.open.get(&fd);
         place.is_some_and(|place| place.ready == self.ready)
+    }
+
+    /// Whether nothing is known to have come from whoever has this descriptor.
+    pub fn is_silent(&self, fd: RawFd) -> bool {
+        self.open.get(&fd).is_none_or(|place| !place.spoke)
     }
 
     /// Where a connection comes from.
@@ -238,6 +246,13 @@ impl Places {
         open.map(|(fd, _)| *fd).collect()
     }
 
+    /// The connections of a node that were not ended.
+    pub fn of(&self, node: &str) -> Vec<RawFd> {
+        let own = |place: &Place| place.node.as_deref() == Some(node) && !place.ended;
+        let open = self.open.iter().filter(|(_, place)| own(place));
+        open.map(|(fd, _)| *fd).collect()
+    }
+
     /// The connections that are too many by `rules`: of those that are silent the oldest, of all the
     /// newest. Those who were not ended are given `again` when that is asked for.
     pub fn crowd(&mut self, rules: &PeerRules, again: bool) -> Vec<RawFd> {
@@ -279,11 +294,11 @@ mod tests {
     #[test]
     fn what_is_late_is_not_taken_for_another_connection() {
         let mut places = Places::default();
-        places.came(7);
+        places.came(7, Instant::now());
         assert!(!places.is_over(7, 1));
         places.went(7, None);
         assert!(!places.is_over(7, 1), "it was never admitted");
-        places.came(7);
+        places.came(7, Instant::now());
         places.went(7, Some(3));
         // Number 3 may have been given to a connection that has not sent anything yet.
         for (number, over) in [(1, true), (3, true), (4, false)] {
@@ -291,7 +306,7 @@ mod tests {
             assert!(!places.is_over(8, number));
         }
         // Where it is known which one has ended, whoever has its descriptor by now is known to be another.
-        places.came(7);
+        places.came(7, Instant::now());
         let sender = Sender {
             number: 5,
             ..from(7, Some("n1"))
@@ -308,10 +323,10 @@ mod tests {
             !places.is_unready(7),
             "it may have come before it was watched"
         );
-        places.came(7);
+        places.came(7, Instant::now());
         assert!(places.is_unready(7));
         places.is_ready();
-        places.came(8);
+        places.came(8, Instant::now());
         assert!(!places.is_unready(7) && places.is_unready(8));
     }
 
@@ -322,11 +337,11 @@ mod tests {
             ..from(7, Some(node))
         };
         let mut places = Places::default();
-        places.came(7);
+        places.came(7, Instant::now());
         assert_eq!(places.spoke(&of(4, "n1")), (Standing::Open, false));
         places.went(7, Some(4));
         assert_eq!(places.spoke(&of(4, "n1")), (Standing::Over, false));
-        places.came(7);
+        places.came(7, Instant::now());
         // It may be of either.
         assert_eq!(places.spoke(&of(4, "n1")), (Standing::Over, true));
         assert!(places.nodes.is_empty() && !places.open[&7].spoke);
@@ -341,7 +356,7 @@ mod tests {
         let mut places = Places::default();
         for number in 0..100_000u64 {
             let fd = (number % 50) as RawFd;
-            places.came(fd);
+            places.came(fd, Instant::now());
             let admitted = number.is_multiple_of(3).then_some(number);
             places.went(fd, admitted);
         }
@@ -374,19 +389,19 @@ mod tests {
                 places.open.get_mut(fd).unwrap().ended = true;
             }
         };
-        (1..=3).for_each(|fd| places.came(fd));
+        (1..=3).for_each(|fd| places.came(fd, Instant::now()));
         cut(&mut places, &[], "there is room");
-        places.came(4);
+        places.came(4, Instant::now());
         cut(&mut places, &[1], "the oldest");
         cut(&mut places, &[], "ended once");
         places.went(1, Some(0));
         for fd in 2..=4 {
             assert_eq!(places.spoke(&from(fd, None)), (Standing::Open, false));
         }
-        (5..=7).for_each(|fd| places.came(fd));
+        (5..=7).for_each(|fd| places.came(fd, Instant::now()));
         cut(&mut places, &[], "there is room again");
         places.spoke(&from(5, None));
-        places.came(8);
+        places.came(8, Instant::now());
         cut(&mut places, &[8], "the newest, of all");
         assert_eq!(places.spoke(&from(8, None)).0, Standing::Ended);
         assert_eq!(places.spoke(&from(1, None)).0, Standing::Over);
@@ -397,17 +412,17 @@ mod tests {
         let mut places = Places::default();
         let all = NODE_CONNECTIONS as RawFd;
         for fd in 0..=all {
-            places.came(fd);
+            places.came(fd, Instant::now());
             let too_many = fd == all;
             assert_eq!(places.spoke(&from(fd, Some("n1"))).1, too_many, "{fd}");
             assert!(!places.spoke(&from(fd, Some("n1"))).1, "said once");
         }
-        places.came(100);
+        places.came(100, Instant::now());
         assert!(!places.spoke(&from(100, Some("n2"))).1, "another node");
         for fd in [0, 1] {
             places.went(fd, Some(0));
         }
-        places.came(0);
+        places.came(0, Instant::now());
         assert!(!places.spoke(&from(0, Some("n1"))).1, "it has room again");
         for fd in 0..=100 {
             places.went(fd, Some(0));
@@ -419,7 +434,7 @@ mod tests {
     fn many_connections_are_looked_at_in_turn() {
         let (mut places, now) = (Places::default(), Instant::now());
         let count = 2 * LOOKS + 1;
-        (0..count).for_each(|fd| places.came(fd as RawFd));
+        (0..count).for_each(|fd| places.came(fd as RawFd, Instant::now()));
         let asked = std::cell::RefCell::new(Vec::new());
         let traffic = |fd| {
             asked.borrow_mut().push(fd);
@@ -447,7 +462,7 @@ mod tests {
     #[test]
     fn who_has_not_said_anything_may_say_less() {
         let (mut places, start) = (Places::default(), Instant::now());
-        (1..=2).for_each(|fd| places.came(fd));
+        (1..=2).for_each(|fd| places.came(fd, Instant::now()));
         places.spoke(&from(1, None));
         let sent = std::cell::Cell::new(0);
         let mut endless = |bytes, seconds| {
@@ -470,7 +485,7 @@ mod tests {
     #[test]
     fn who_takes_nothing_is_ended_before_the_system_does_so() {
         let (mut places, start) = (Places::default(), Instant::now());
-        places.came(1);
+        places.came(1, Instant::now());
         let mut stuck = |arrived, waiting, seconds| {
             let traffic = |_| {
                 Some(Traffic {
