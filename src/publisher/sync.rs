@@ -191,7 +191,7 @@ impl SyncService {
             pulse: Arc::clone(&pulse),
             permits: Arc::clone(&options.permits),
             reach: Arc::clone(&options.reach),
-            pace: Pace::new(options.request_rate),
+            pace: Pace::new(options.request_rate, Instant::now()),
         });
         let thread = Thread::spawn("sync", move || server.run()).map_err(cannot)?;
         let told = Arc::clone(&commands);

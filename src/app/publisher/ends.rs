@@ -26,8 +26,7 @@ use crate::pubsub::{
     SubscriberApi, SubscriberOptions, registry,
 };
 use crate::security::admitted::Admitted;
-use crate::security::party::NodeKeys;
-use crate::security::party::ServerKey;
+use crate::security::party::{NodeKeys, ServerKey};
 use crate::security::pending;
 use crate::util::descriptors;
 use crate::util::rate::RateLimit;

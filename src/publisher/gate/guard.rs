@@ -103,7 +103,7 @@ impl Guard {
             log::debug!("{name} connects from {address}");
             self.metrics.gate_admitted_total.inc();
             let (number, user_id) = admission::user_id(name);
-            // Without an address, on ipc, nobody is looked for.
+            // Keys are asked for on tcp only, so there is one.
             if let Ok(address) = address.parse() {
                 self.options.admitted.came(name, number, address, now);
             }

@@ -3,7 +3,8 @@
 //!
 //! libzmq hands over what has come in turn, one of each connection. So somebody with a thousand connections
 //! would have asked a thousand times as much as one may before any of them had; what is not read yet waits in
-//! memory meanwhile.
+//! memory meanwhile. And where requests come faster than they are read, there must be an end to that however slow
+//! the reader is: so of addresses no time passes but when nothing waits.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -85,11 +86,13 @@ pub(super) struct Pace {
     address: Limits,
     clients: HashMap<Client, Allowance>,
     addresses: HashMap<IpAddr, Allowance>,
+    /// When nothing waited last.
+    idle: Instant,
 }
 
 impl Pace {
     /// So many requests per second of one client.
-    pub(super) fn new(rate: u32) -> Self {
+    pub(super) fn new(rate: u32, now: Instant) -> Self {
         let rate = f64::from(rate.max(1));
         Pace {
             client: Limits {
@@ -102,7 +105,13 @@ impl Pace {
             },
             clients: HashMap::new(),
             addresses: HashMap::new(),
+            idle: now,
         }
+    }
+
+    /// No request waits.
+    pub(super) fn idle(&mut self, now: Instant) {
+        self.idle = now;
     }
 
     /// Whether `client` may make a request now, of whatever kind; from this address, where whoever is there
@@ -122,17 +131,17 @@ impl Pace {
         let own = own.map_or(Permit::Go, |own| own.permit(self.client, now));
         let Some(address) = address else { return own };
         if !self.addresses.contains_key(&address) {
-            make_room(&mut self.addresses, now);
+            make_room(&mut self.addresses, self.idle);
         }
-        let full = Allowance::full(self.address, now);
+        let full = Allowance::full(self.address, self.idle);
         let all = self.addresses.entry(address).or_insert(full);
-        own.max(all.permit(self.address, now))
+        own.max(all.permit(self.address, self.idle))
     }
 
     /// Forgets those whose allowance is full again.
     pub(super) fn tick(&mut self, now: Instant) {
         self.clients.retain(|_, own| !own.is_full(now));
-        self.addresses.retain(|_, all| !all.is_full(now));
+        self.addresses.retain(|_, all| !all.is_full(self.idle));
     }
 }
 
@@ -154,8 +163,8 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own_pace() {
-        let mut pace = Pace::new(10);
         let start = Instant::now();
+        let mut pace = Pace::new(10, start);
         for _ in 0..10 {
             assert_eq!(pace.permit(b"a", None, start), Permit::Go);
         }
@@ -170,8 +179,8 @@ mod tests {
 
     #[test]
     fn who_does_not_listen_is_ended() {
-        let mut pace = Pace::new(10);
         let mut now = Instant::now();
+        let mut pace = Pace::new(10, now);
         // It is told so for a while.
         let mut hurried = 0;
         while pace.permit(b"a", None, now) != Permit::Flood {
@@ -186,8 +195,8 @@ mod tests {
 
     #[test]
     fn many_connections_of_one_address_are_one_flood() {
-        let mut pace = Pace::new(10);
         let (start, there) = (Instant::now(), IpAddr::from([10, 0, 0, 1]));
+        let mut pace = Pace::new(10, start);
         let mut permit =
             |client: u32, there| pace.permit(&client.to_be_bytes(), Some(there), start);
         // None of them asks for more than it may.
@@ -195,20 +204,25 @@ mod tests {
         let count = |wanted| all.iter().filter(|got| **got == wanted).count();
         assert_eq!((count(Permit::Go), count(Permit::Hurried)), (160, 1_000));
         assert!(all.is_sorted(), "told to come again, then ended");
-        assert_eq!(
-            permit(0, [10, 0, 0, 2].into()),
-            Permit::Go,
-            "another address"
-        );
+        assert_eq!(permit(0, [10, 0, 0, 2].into()), Permit::Go, "another");
+        // However long it takes to read them.
+        let late = start + Duration::from_secs(100);
+        assert_eq!(pace.permit(b"late", Some(there), late), Permit::Flood);
+        pace.tick(late);
+        assert_eq!(pace.permit(b"late", Some(there), late), Permit::Flood);
+        pace.idle(late);
+        assert_eq!(pace.permit(b"late", Some(there), late), Permit::Go);
     }
 
     /// Each in the middle of a repair, and told to come again.
     #[test]
     fn thousands_of_agents_behind_one_address_are_no_flood() {
-        let (mut pace, start) = (Pace::new(1_000), Instant::now());
+        let start = Instant::now();
+        let mut pace = Pace::new(1_000, start);
         let there = Some(IpAddr::from([10, 0, 0, 1]));
         for half in 0..20 {
             let now = start + Duration::from_millis(500 * half);
+            pace.idle(now);
             for request in 0..4 * 3_000u32 {
                 let agent = (request % 3_000).to_be_bytes();
                 assert_ne!(pace.permit(&agent, there, now), Permit::Flood, "{half}");
@@ -218,13 +232,14 @@ mod tests {
 
     #[test]
     fn clients_and_addresses_are_bounded() {
-        let mut pace = Pace::new(10);
         let start = Instant::now();
+        let mut pace = Pace::new(10, start);
         for client in 0..3 * MOST as u32 {
             let there = Some(IpAddr::from(client.to_be_bytes()));
             assert_eq!(pace.permit(&client.to_be_bytes(), there, start), Permit::Go);
             assert!(pace.clients.len() <= MOST && pace.addresses.len() <= MOST);
         }
+        pace.idle(start + FULL);
         pace.tick(start + FULL);
         assert!(pace.clients.is_empty() && pace.addresses.is_empty());
     }

@@ -115,6 +115,7 @@ impl Server {
                     };
             }
             if quiet {
+                self.parts.pace.idle(now);
                 self.wait(due.saturating_duration_since(now));
             }
         }

@@ -112,7 +112,7 @@ fn a_flood_over_many_connections_is_one() {
     let mut siege = Siege::begin("a flood over many connections", &mut cluster, honest);
     // What comes until then waits, and a program without optimisations reads a tenth as much; with all that is
     // sent it were 3 GB.
-    siege.room_kb = 512 << 10;
+    siege.room_kb = 1 << 20;
     let mut streams: Vec<_> = (0..CONNECTIONS)
         .map(|_| connect_from(&sync_uri, "DEALER", "", flood))
         .collect();
