@@ -7,6 +7,7 @@ use fanfare::event::Event;
 use crate::rig::cluster::Cluster;
 use crate::rig::load::flush;
 use crate::rig::node::Node;
+use crate::rig::slowness;
 
 const TOPICS: u64 = 2_000;
 
@@ -14,7 +15,8 @@ const TOPICS: u64 = 2_000;
 /// take for harm.
 #[test]
 fn loads_them_at_the_pace_of_the_service() {
-    let mut cluster = Cluster::running("sync_snapshot_rate = 500\n");
+    let rate = format!("sync_snapshot_rate = {}\n", 500 / slowness());
+    let mut cluster = Cluster::running(&rate);
     let topics: Vec<String> = (0..TOPICS).map(|number| format!("t{number}")).collect();
     let client = cluster.host.client();
     let mut expected = BTreeMap::new();
