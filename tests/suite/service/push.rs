@@ -61,7 +61,8 @@ fn what_was_sent_for_a_worker_survives_kill_9() {
     listener.has("load-300");
     host.kill();
     let told = listener.told();
-    assert!(worker.ask(json!({"op": "halt"}), "halted") > told.len() as u64);
+    // It goes on until it is told to halt; whether it has sent another since is a matter of a moment.
+    assert!(worker.ask(json!({"op": "halt"}), "halted") >= told.len() as u64);
     let start = host.start();
     let head = told.last().unwrap().stamp.seq;
     assert!(start.head >= head, "{} was sent, {start:?}", head);
