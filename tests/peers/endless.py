@@ -40,7 +40,8 @@ def main():
     try:
         curve.Client(int(port), kind.encode(), folder, node, address)
         sys.exit("it is let in again")
-    except ConnectionError:
+    except OSError:
+        # Who is refused may stay connected for as long as a handshake may take, without an answer.
         print("kept out")
 
 

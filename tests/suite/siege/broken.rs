@@ -151,9 +151,8 @@ fn who_claims_the_identity_of_another() {
     siege.goes_on();
     // One that goes on for ever is ended, though nothing of it is ever seen.
     let mut other = connect_as(&sync_uri, "DEALER", "me");
-    other
-        .set_write_timeout(Some(Duration::from_secs(1)))
-        .unwrap();
+    // A machine that stalls is no end.
+    other.set_write_timeout(Some(PATIENCE)).unwrap();
     let (bytes, mut sent) = (short(&[7; 200]).repeat(300), 0);
     while sent < 256 << 20 && other.write_all(&bytes).is_ok() {
         sent += bytes.len();
