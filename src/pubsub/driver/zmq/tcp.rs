@@ -120,8 +120,9 @@ pub fn end_connection(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> boo
 }
 
 /// Has the system throw away what has come on a tcp connection and was not read yet, and whatever else
-/// comes, and take nothing more to send; says whether it does. The other side sees the end of the
-/// connection, once it has taken what was on its way; libzmq does not yet.
+/// comes, and take nothing more to send; says whether it does, or the connection has ended while that was
+/// done. The other side sees the end of the connection, once it has taken what was on its way; libzmq does not
+/// yet.
 pub fn deafen(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
     let found = found(fd, peer, port).filter(|found| found.tcp && found.connected);
     let Some(Found { fd, .. }) =
@@ -130,7 +131,8 @@ pub fn deafen(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
         return false;
     };
     // Megabytes may wait, all of which libzmq would take in and forget again. No more than the system
-    // holds; and what libzmq makes of a message without its middle is of no interest any more.
+    // holds; and what libzmq makes of a message without its middle is of no interest any more: mostly it
+    // ends the connection for that, maybe before this has come to its end.
     let mut buffer = [0; 16 << 10];
     let flags = rustix::net::RecvFlags::DONTWAIT | rustix::net::RecvFlags::TRUNC;
     for _ in 0..DISCARDS {
@@ -142,7 +144,12 @@ pub fn deafen(fd: RawFd, peer: Option<IpAddr>, port: Option<u16>) -> bool {
             Err(_) => break,
         }
     }
-    rustix::net::shutdown(fd, rustix::net::Shutdown::Write).is_ok()
+    // Should somebody else have the number by then, bytes may have been taken from him: he ends as well, and
+    // comes again.
+    if let Err(error) = rustix::net::shutdown(fd, rustix::net::Shutdown::Write) {
+        log::debug!("a connection ended while it was ended: {error}");
+    }
+    true
 }
 
 /// Reads of 16 KiB that may be needed for what the system holds of one connection.
@@ -360,6 +367,44 @@ mod tests {
             );
             drop(client);
             assert_eq!(read(&mut server, SHORT), None, "nor is its end");
+        }
+    }
+
+    /// As libzmq does, of a message that has lost its middle.
+    #[test]
+    fn who_is_ended_by_somebody_else_meanwhile_is_ended() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let until = Instant::now() + LONG;
+        loop {
+            assert!(Instant::now() < until, "it was never in the midst of it");
+            let (mut client, server) = pair(&listener);
+            client.set_nonblocking(true).unwrap();
+            while client.write(&[7; 1 << 16]).is_ok() {}
+            let fd = server.as_raw_fd();
+            // SAFETY: the number is that of an open file until the end of the loop.
+            let own = unsafe { BorrowedFd::borrow_raw(fd) };
+            let unread = || rustix::io::ioctl_fionread(own);
+            let all = unread().unwrap();
+            let (meanwhile, deaf) = std::thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    let mut left = all;
+                    while left == all && Instant::now() < until {
+                        left = unread().unwrap();
+                    }
+                    // The number is kept, lest another test has it.
+                    let nothing = std::fs::File::open("/dev/null").unwrap();
+                    let mut server = rustix::fd::OwnedFd::from(server);
+                    rustix::io::dup2(&nothing, &mut server).unwrap();
+                    (left > 0, server)
+                });
+                let deaf = deafen(fd, None, Some(port));
+                (other.join().unwrap(), deaf)
+            });
+            assert!(deaf);
+            if meanwhile.0 {
+                return;
+            }
         }
     }
 
