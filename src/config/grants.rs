@@ -1,11 +1,13 @@
 //! `[[grant]]` tables: which nodes may have which topics.
 
-use figment::value::{Dict, Value};
+use figment::value::Value;
 
-use super::Faults;
 use super::fault::unknown_key;
-use super::layers::{Layer, Layers, Origin};
+use super::kind::Kind;
+use super::layers::Layers;
 use super::setting::{Setting, show};
+use super::tables::{self, Entry};
+use super::{Faults, Known};
 use crate::event::topic;
 use crate::security::file::is_name;
 use crate::security::grants::Grant;
@@ -26,44 +28,28 @@ impl Setting for Vec<Grant> {
     }
 }
 
-/// The grants of all sources. The tables of the files add up; a list from the environment or the
-/// command line replaces them all.
-pub(super) fn read(layers: &Layers, faults: &mut Faults) -> Vec<Grant> {
-    let mut grants = Vec::new();
-    let replaces = |layer: &Layer| {
-        !matches!(layer.origin, Origin::File(_)) && layer.values.contains_key(TABLE)
-    };
-    let start = layers.0.iter().rposition(replaces).unwrap_or(0);
-    for layer in layers.0.iter().skip(start) {
-        let tables = layer.values.get(TABLE).and_then(Value::as_array);
-        let tables = tables.into_iter().flatten();
-        let tables: Vec<&Dict> = tables.filter_map(Value::as_dict).collect();
-        for (index, values) in tables.iter().enumerate() {
-            let mut table = Table {
-                layer,
-                values,
-                index,
-                count: tables.len(),
-                faults: &mut *faults,
-            };
-            grants.extend(table.grant());
-        }
-    }
-    grants
+/// The grants of all sources.
+pub(super) fn read(layers: &Layers, known: &Known<'_>, faults: &mut Faults) -> Vec<Grant> {
+    let entries = tables::entries(layers, (TABLE, Kind::Grants), known, faults);
+    let grants = entries.into_iter().filter_map(|entry| {
+        let mut table = Table {
+            entry,
+            faults: &mut *faults,
+        };
+        table.grant()
+    });
+    grants.collect()
 }
 
-/// The table number `index` of the `count` in `layer`.
+/// One table.
 struct Table<'a> {
-    layer: &'a Layer,
-    values: &'a Dict,
-    index: usize,
-    count: usize,
+    entry: Entry<'a>,
     faults: &'a mut Faults,
 }
 
 impl Table<'_> {
     fn grant(&mut self) -> Option<Grant> {
-        for key in self.values.keys() {
+        for key in self.entry.values.keys() {
             if !KEYS.contains(&key.as_str()) {
                 self.fault(key, unknown_key(key, KEYS.iter().copied()));
             }
@@ -81,9 +67,8 @@ impl Table<'_> {
     }
 
     fn fault(&mut self, key: &str, why: impl std::fmt::Display) {
-        let at = self.layer.locate_in(TABLE, self.index, self.count, key);
-        let key = format!("{TABLE}#{}.{key}", self.index + 1);
-        self.faults.add(at, &key, why);
+        let (at, path) = (self.entry.locate(key), self.entry.path(key));
+        self.faults.add(at, &path, why);
     }
 
     /// The list under `key`, unless something is wrong with it. `check` is given each name without
@@ -94,7 +79,7 @@ impl Table<'_> {
         check: impl Fn(&str) -> Result<(), String>,
     ) -> Option<Vec<String>> {
         let wanted = r#"a list of names, such as ["a", "b-*"]"#;
-        let entries = match self.values.get(key) {
+        let entries = match self.entry.values.get(key) {
             None => {
                 self.fault(key, format_args!("must be set, to {wanted}"));
                 return None;

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use figment::value::{Dict, Value};
+use figment::value::Value;
 
 use super::kind::Kind;
-use super::layers::{Layer, Layers, Origin};
+use super::layers::Layers;
 use super::setting::Setting;
 use super::table::Table;
+use super::tables;
 use super::{Faults, Known};
 use crate::dispatch::{Actions, Delivery};
 use crate::handler::Settings;
@@ -75,9 +76,8 @@ impl Setting for Vec<HandlerConfig> {
     }
 }
 
-/// The handlers of all sources. The tables of the files add up; one of a later file takes the
-/// place of one of the same name. A list from the environment or the command line replaces them
-/// all. `warnings` tells of what may mend itself until the handlers are made.
+/// The handlers of all sources; one of a later file takes the place of one of the same name. `warnings` tells of
+/// what may mend itself until the handlers are made.
 pub(super) fn read(
     layers: &Layers,
     known: &Known<'_>,
@@ -85,42 +85,23 @@ pub(super) fn read(
     warnings: &mut Vec<String>,
 ) -> Vec<HandlerConfig> {
     let mut handlers: Vec<HandlerConfig> = Vec::new();
-    let replaces = |layer: &Layer| {
-        !matches!(layer.origin, Origin::File(_)) && layer.values.contains_key(TABLE)
-    };
-    let start = layers.0.iter().rposition(replaces).unwrap_or(0);
-    for layer in layers.0.iter().skip(start) {
-        let Some(value) = layer.values.get(TABLE) else {
+    // Of one source.
+    let mut names: Vec<String> = Vec::new();
+    for entry in tables::entries(layers, (TABLE, Kind::Handlers), known, faults) {
+        if entry.index == 0 {
+            names.clear();
+        }
+        let mut table = Table {
+            entry,
+            faults: &mut *faults,
+            warnings: &mut *warnings,
+        };
+        let Some(handler) = table.handler(known, &names) else {
             continue;
         };
-        // The value of the last source is checked where every key is; these add up, so all count.
-        let is_last = layers
-            .effective(TABLE)
-            .is_some_and(|(last, _)| std::ptr::eq(last, layer));
-        if !is_last {
-            for why in Kind::Handlers.check(value, known) {
-                faults.add(layer.locate(TABLE), TABLE, why);
-            }
-        }
-        let tables = value.as_array().into_iter().flatten();
-        let tables: Vec<&Dict> = tables.filter_map(Value::as_dict).collect();
-        let mut names: Vec<String> = Vec::new();
-        for (index, values) in tables.iter().enumerate() {
-            let mut table = Table {
-                layer,
-                values,
-                index,
-                count: tables.len(),
-                faults: &mut *faults,
-                warnings: &mut *warnings,
-            };
-            let Some(handler) = table.handler(known, &names) else {
-                continue;
-            };
-            names.push(handler.name.clone());
-            handlers.retain(|earlier| earlier.name != handler.name);
-            handlers.push(handler);
-        }
+        names.push(handler.name.clone());
+        handlers.retain(|earlier| earlier.name != handler.name);
+        handlers.push(handler);
     }
     handlers
 }

@@ -25,6 +25,7 @@ mod setting;
 mod sources;
 mod sync;
 mod table;
+mod tables;
 mod text;
 
 #[cfg(test)]

@@ -298,7 +298,7 @@ pub fn load_publisher(sources: &Sources, known: &Known<'_>) -> Result<PublisherC
     let mut faults = Faults::default();
     let layers = PUBLISHER.layers(sources, &mut faults);
     let mut config = PublisherConfig::read(&layers, known, &mut faults);
-    config.complete(&layers, &mut faults);
+    config.complete(&layers, known, &mut faults);
     faults.or(config)
 }
 
@@ -311,7 +311,7 @@ impl PublisherConfig {
     }
 
     /// What takes more than one key to see.
-    fn complete(&mut self, layers: &Layers, faults: &mut Faults) {
+    fn complete(&mut self, layers: &Layers, known: &Known<'_>, faults: &mut Faults) {
         let defaults = Defaults {
             transport: self.publisher_transport,
             port: self.publisher_port,
@@ -327,7 +327,7 @@ impl PublisherConfig {
             }
         }
         self.complete_sync(layers, faults);
-        self.grant = grants::read(layers, faults);
+        self.grant = grants::read(layers, known, faults);
         self.check_grants(layers, faults);
         let (peers, notes) = (&self.peers, &mut self.notes);
         self.followed = common::endpoints("peers", peers, &defaults, layers, faults, notes);

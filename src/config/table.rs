@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use figment::value::Dict;
-
 use super::fault::unknown_key;
 use super::handlers::{HANDLER_KEYS, HandlerConfig, TABLE};
 use super::kind::Kind;
-use super::layers::Layer;
 use super::setting::{Setting, show};
+use super::tables::Entry;
 use super::{Faults, Known};
 use crate::handler::{BuildError, Module, Settings};
 use crate::util::stop::StopToken;
@@ -21,12 +19,9 @@ const ACTIONS: Kind = Kind::Choice(&["all", "set", "delete"]);
 const TIME_LIMITS: Kind = Kind::Seconds(0.0, 86_400.0);
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// The table number `index` of the `count` in `layer`.
+/// One of them, with what is to be said of it.
 pub(super) struct Table<'a> {
-    pub layer: &'a Layer,
-    pub values: &'a Dict,
-    pub index: usize,
-    pub count: usize,
+    pub entry: Entry<'a>,
     pub faults: &'a mut Faults,
     pub warnings: &'a mut Vec<String>,
 }
@@ -57,19 +52,18 @@ impl Table<'_> {
     }
 
     fn fault(&mut self, key: &str, why: impl std::fmt::Display) {
-        let text = |key| self.values.get(key)?.as_str().filter(|text| is_name(text));
+        let text = |key| self.entry.values.get(key)?.as_str().filter(|text| is_name(text));
         let key_path = match text("name").or_else(|| text("module")) {
             Some(name) => format!("{TABLE}.{name}.{key}"),
-            None => format!("{TABLE}#{}.{key}", self.index + 1),
+            None => self.entry.path(key),
         };
-        let at = self.layer.locate_in(TABLE, self.index, self.count, key);
-        self.faults.add(at, &key_path, why);
+        self.faults.add(self.entry.locate(key), &key_path, why);
     }
 
     fn module<'k>(&mut self, known: &'k Known<'_>) -> Option<&'k Module> {
         let names: Vec<&str> = known.modules.names().collect();
         let names = names.join(", ");
-        match self.values.get("module") {
+        match self.entry.values.get("module") {
             None => self.fault("module", format_args!("must be set; known are {names}")),
             Some(value) => match value.as_str().map(|name| (name, known.modules.find(name))) {
                 Some((_, Some(module))) => return Some(module),
@@ -93,7 +87,7 @@ impl Table<'_> {
     }
 
     fn name(&mut self, module: Option<&Module>, names: &[String]) -> Option<String> {
-        let given = self.values.get("name");
+        let given = self.entry.values.get("name");
         let name = match given {
             None => module?.name,
             Some(value) => match value.as_str().filter(|name| is_name(name)) {
@@ -119,7 +113,7 @@ impl Table<'_> {
     }
 
     fn get<T: Setting>(&mut self, key: &str, kind: Kind, known: &Known<'_>) -> Option<T> {
-        let value = self.values.get(key)?;
+        let value = self.entry.values.get(key)?;
         let wrong = kind.check(value, known);
         for why in &wrong {
             self.fault(key, why);
@@ -129,7 +123,7 @@ impl Table<'_> {
 
     /// The module's own settings, checked by making the handler and letting it go.
     fn settings(&mut self, module: &Module, name: &str) -> Settings {
-        let mut own = self.values.clone();
+        let mut own = self.entry.values.clone();
         own.retain(|key, _| !HANDLER_KEYS.contains(&key.as_str()));
         let settings = Settings::new(own.clone());
         let unknown = own

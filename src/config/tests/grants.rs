@@ -87,3 +87,24 @@ topics = ["t*1", "\u0001hello", "*"]
         ["publisher.toml:1: grant: only on tcp do nodes prove who they are"]
     );
 }
+
+/// Otherwise nobody would notice that it is not there.
+#[test]
+fn what_is_no_list_of_tables_is_told_where_another_file_has_one() {
+    let good = "[[grant]]\nnodes = [\"*\"]\ntopics = [\"t1\"]\n";
+    for bad in ["[grant]\nnodes = [\"n1\"]\ntopics = [\"t2\"]\n", "grant = 7\n"] {
+        let case = Case {
+            files: &[("publisher.toml", bad), ("conf.d/a.toml", good)],
+            sets: &[CURVE],
+            ..Case::default()
+        };
+        let faults = case.publisher_faults();
+        let wanted = "a list of tables; write [[grant]] above each";
+        assert!(
+            faults.len() == 1
+                && faults[0].starts_with("publisher.toml:1: grant: ")
+                && faults[0].ends_with(wanted),
+            "{faults:?}"
+        );
+    }
+}
