@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Siege, count, nodes};
 use crate::rig::cluster::Cluster;
-use crate::rig::zmtp::{connect_from, short, stranger, tcp};
+use crate::rig::zmtp::{connect_from, greeting, short, stranger, tcp};
 use crate::rig::{PATIENCE, wait_for, within};
 
 /// How long a connection on the loopback may take; the system asks again after a second.
@@ -15,6 +15,10 @@ const SOON: Duration = Duration::from_millis(500);
 /// How long an address is kept out, and what a loaded machine may add.
 const TERM: Duration = Duration::from_secs(60);
 const LATE: Duration = Duration::from_secs(120);
+
+/// Handshakes that may fail, and how many do at a time.
+const FORGIVEN: u64 = 40;
+const FEW: u64 = 8;
 
 /// Connections of a flood that are open at a time.
 const CONNECTIONS: usize = 500;
@@ -32,26 +36,30 @@ fn who_does_harm_is_kept_out_for_a_minute_and_others_are_not() {
     let [garbage, greedy, flood, other] = std::array::from_fn(|_| stranger());
     let mut siege = Siege::begin("who is kept out", &mut cluster, honest);
 
-    // A few failures are forgiven.
+    // A few failures are forgiven. Each is seen before it fails, lest nobody knows whose it was; and it is the
+    // publisher that ends it: a stream that is dropped unread is reset, which is not heard of for long.
     let open = |siege: &Siege<'_>| count(siege.cluster, "service", "connections");
+    let cast_out = |siege: &Siege<'_>| count(siege.cluster, "service", "addresses_kept_out_total");
     let usual = open(&siege);
-    for round in 0..2 {
-        let streams: Vec<_> = (0..40)
-            .map(|_| tcp(&uri, garbage, PATIENCE).unwrap())
-            .collect();
-        wait_for("they are seen", || open(&siege) >= usual + 40);
-        assert_eq!(
-            count(siege.cluster, "service", "addresses_kept_out_total"),
-            0
-        );
-        for mut stream in streams {
-            stream.write_all(&[0x66; 100]).unwrap();
+    let fail = |siege: &Siege<'_>| {
+        let streams = (0..FEW).map_while(|_| tcp(&uri, garbage, SOON).ok());
+        let streams: Vec<_> = streams.collect();
+        let all = usual + streams.len() as u64;
+        wait_for("they are seen", || {
+            open(siege) >= all || cast_out(siege) > 0
+        });
+        for mut stream in &streams {
+            // Where it is kept out by now it has ended.
+            let _ = stream.write_all(&[&greeting("NULL"), &short(b"no command")[..]].concat());
         }
-        wait_for("they have failed", || open(&siege) <= usual);
-        let failures = 40 * (round + 1);
-        assert_eq!(gets_in(&uri, garbage), round == 0, "after {failures}");
-        wait_for("that is over", || open(&siege) <= usual);
-    }
+        wait_for("they have failed", || open(siege) <= usual);
+        cast_out(siege) > 0
+    };
+    assert!((0..FORGIVEN / FEW).all(|_| !fail(&siege)));
+    assert!(gets_in(&uri, garbage));
+    wait_for("that is over", || open(&siege) <= usual);
+    within(PATIENCE, "more are not", || fail(&siege).then_some(()));
+    assert!(!gets_in(&uri, garbage));
 
     let silent = connect_from(&uri, "SUB", "", greedy);
     let mut stream = connect_from(&uri, "SUB", "", greedy);
@@ -93,10 +101,7 @@ fn who_does_harm_is_kept_out_for_a_minute_and_others_are_not() {
         count(siege.cluster, "service", "connections_greedy_total"),
         1
     );
-    assert_eq!(
-        count(siege.cluster, "service", "addresses_kept_out_total"),
-        2
-    );
+    assert_eq!(cast_out(&siege), 2);
     assert!(count(siege.cluster, "service", "connections_kept_out_total") >= 1);
     siege.ends(newcomer);
     let said = cluster.stop();
