@@ -52,7 +52,13 @@ impl Table<'_> {
     }
 
     fn fault(&mut self, key: &str, why: impl std::fmt::Display) {
-        let text = |key| self.entry.values.get(key)?.as_str().filter(|text| is_name(text));
+        let text = |key| {
+            self.entry
+                .values
+                .get(key)?
+                .as_str()
+                .filter(|text| is_name(text))
+        };
         let key_path = match text("name").or_else(|| text("module")) {
             Some(name) => format!("{TABLE}.{name}.{key}"),
             None => self.entry.path(key),

@@ -22,8 +22,7 @@ pub(super) struct Entry<'a> {
 impl Entry<'_> {
     /// Where `key` of it stands.
     pub fn locate(&self, key: &str) -> String {
-        self.layer
-            .locate_in(self.list, self.index, self.count, key)
+        self.layer.locate_in(self.list, self.index, self.count, key)
     }
 
     /// What `key` of it is called where the table has no name.
@@ -39,9 +38,8 @@ pub(super) fn entries<'a>(
     known: &Known<'_>,
     faults: &mut Faults,
 ) -> Vec<Entry<'a>> {
-    let replaces = |layer: &Layer| {
-        !matches!(layer.origin, Origin::File(_)) && layer.values.contains_key(list)
-    };
+    let replaces =
+        |layer: &Layer| !matches!(layer.origin, Origin::File(_)) && layer.values.contains_key(list);
     let start = layers.0.iter().rposition(replaces).unwrap_or(0);
     let last = layers.effective(list).map(|(last, _)| last);
     let mut entries = Vec::new();

@@ -137,7 +137,7 @@ impl Requests {
         let watch = match access.is_limited() {
             true => {
                 let rules = PeerRules::default();
-                Some(Watch::of(context, &socket, rules, None, None)?)
+                Some(Watch::of(context, &socket, rules, (None, 0), None)?)
             }
             false => None,
         };

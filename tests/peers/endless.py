@@ -4,8 +4,8 @@ by hand, and then sends one message of ever more frames.
     endless.py PORT KIND KEYS NODE SIZE
 
 KIND is that of its socket (SUB, DEALER), KEYS the folder of the publisher's key and of the node's pair, SIZE the
-length of a frame. It ends when it is cut off, and is not let in again, and says how much it has sent; otherwise
-it fails.
+length of a frame. It ends when it is cut off, is not let in again, and is not heard on another connection that it
+had before, and says how much it has sent; otherwise it fails.
 """
 
 import random
@@ -21,6 +21,7 @@ def main():
     port, kind, folder, node, size = sys.argv[1:6]
     # Not that of others, from whom it could not be told before it has said anything.
     address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+    stored = curve.Client(int(port), kind.encode(), folder, node, address)
     client = curve.Client(int(port), kind.encode(), folder, node, address)
     body, sent = bytes(int(size)), 0
     try:
@@ -43,6 +44,13 @@ def main():
     except OSError:
         # Who is refused may stay connected for as long as a handshake may take, without an answer.
         print("kept out")
+    try:
+        stored.stream.sendall(stored.frame(0, b"\x01t1\0"))
+        while stored.stream.recv(4096):
+            pass
+    except ConnectionResetError:
+        pass
+    print("and not heard")
 
 
 main()

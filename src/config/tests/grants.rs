@@ -92,7 +92,10 @@ topics = ["t*1", "\u0001hello", "*"]
 #[test]
 fn what_is_no_list_of_tables_is_told_where_another_file_has_one() {
     let good = "[[grant]]\nnodes = [\"*\"]\ntopics = [\"t1\"]\n";
-    for bad in ["[grant]\nnodes = [\"n1\"]\ntopics = [\"t2\"]\n", "grant = 7\n"] {
+    for bad in [
+        "[grant]\nnodes = [\"n1\"]\ntopics = [\"t2\"]\n",
+        "grant = 7\n",
+    ] {
         let case = Case {
             files: &[("publisher.toml", bad), ("conf.d/a.toml", good)],
             sets: &[CURVE],

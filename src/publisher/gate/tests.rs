@@ -163,6 +163,12 @@ impl Rig {
         }
     }
 
+    /// Connections that were ended for harm, or for what their node did before they said anything.
+    fn ended(&mut self) -> u64 {
+        let peers = self.peers().peers();
+        peers.unruly + peers.kept_out
+    }
+
     /// Waits until someone was refused.
     #[track_caller]
     fn refuses(&mut self) {
@@ -322,6 +328,9 @@ fn nothing_is_made_for_connections_that_have_ended() {
         // Its memory goes a moment after.
         rig.pass();
         assert_eq!(rig.judge(|_, _| true), [], "round {round}");
+        let mut nothing = |_: &Subscription<'_>| panic!("round {round}");
+        // Who never comes to the end of what waits takes it for a flood.
+        while rig.peers().subscriptions(&mut nothing).unwrap() {}
         for n in 0..40 {
             let topic = format!("p{n}");
             rig.publisher.send_payload(&topic, b"x").unwrap();
@@ -442,7 +451,7 @@ fn a_subscription_is_not_made_for_somebody_else() {
     gate.look();
     within("all are known", || gate.metrics.gate_nodes.get() == 8);
     let may = |node: &str, prefix: &[u8]| node.starts_with("honest") && prefix == b"secret\0";
-    let mut unruly = 0;
+    let mut ended = 0;
     for round in 0..40 {
         let (honest, other) = &pairs[round as usize % 4];
         let thief = rig.bare(zmq::XSUB, &other.1);
@@ -466,12 +475,73 @@ fn a_subscription_is_not_made_for_somebody_else() {
         within("the honest one hears", || {
             rig.judge(may);
             rig.publisher.send_payload("secret", b"x").unwrap();
-            unruly += rig.peers().peers().unruly;
+            ended += rig.ended();
             client.poll(zmq::POLLIN, 2).unwrap() > 0
         });
         assert_eq!(thief.poll(zmq::POLLIN, 2).unwrap(), 0, "round {round}");
     }
-    assert!(unruly >= 10, "{unruly}");
+    assert!(ended >= 10, "{ended}");
+}
+
+/// A node with another connection, on which it has said nothing yet: nobody knows whose that is until it does.
+#[test]
+fn who_is_kept_out_is_not_heard_on_what_it_had_in_store() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let mut rig = Rig::with(&context, folder, GUARDED);
+    let ((public, own), honest) = (pair(), pair());
+    rig.authorise("n1.key", &public);
+    rig.authorise("n2.key", &honest.0);
+    gate.look();
+    within("both are known", || gate.metrics.gate_nodes.get() == 2);
+    let [bad, stored] = [(), ()].map(|()| rig.bare(zmq::XSUB, &own));
+    let client = rig.bare(zmq::XSUB, &honest.1);
+    within("all are there", || {
+        rig.judge(|_, _| true);
+        gate.metrics.gate_admitted_total.get() == 3 && rig.peers().peers().open == 3
+    });
+    bad.send("no subscription", 0).unwrap();
+    within("it is kept out", || {
+        rig.judge(|_, _| true);
+        rig.admitted.is_out("n1", Instant::now())
+    });
+    drop(bad);
+    for other in [&stored, &client] {
+        other.send(&b"\x01secret\0"[..], 0).unwrap();
+    }
+    let (mut ended, mut seen) = (0, Vec::new());
+    within("the other one is ended, and the honest one heard", || {
+        seen.extend(rig.judge(|_, _| true));
+        ended += rig.peers().peers().kept_out;
+        ended > 0 && !seen.is_empty()
+    });
+    assert_eq!(seen, [("n2".to_owned(), b"secret\0".to_vec(), true)]);
+    assert_eq!(ended, 1);
+}
+
+/// So that its end is known before what it has sent is heard.
+#[test]
+fn who_does_harm_and_hangs_up_is_kept_out() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let mut rig = Rig::with(&context, folder, GUARDED);
+    let (public, own) = pair();
+    rig.authorise("n1.key", &public);
+    gate.look();
+    within("it is known", || gate.metrics.gate_nodes.get() == 1);
+    let bad = rig.bare(zmq::XSUB, &own);
+    bad.send(&b"\x01anything\0"[..], 0).unwrap();
+    within("it is heard", || !rig.judge(|_, _| true).is_empty());
+    assert!(!rig.admitted.is_out("n1", Instant::now()));
+    bad.set_linger(20_000).unwrap();
+    bad.send("no subscription", 0).unwrap();
+    // Its context goes with it, once all was sent.
+    drop(bad);
+    within("it is kept out", || {
+        rig.judge(|_, _| true);
+        rig.admitted.is_out("n1", Instant::now())
+    });
+    assert_eq!(rig.peers().peers().unruly, 1);
 }
 
 /// Who asks for too much is cut off, and nobody else.
@@ -537,14 +607,14 @@ fn a_subscription_that_is_too_long_ends_its_connection() {
         // The longest there is, two that are longer, and almost a whole message.
         let client = asks(241, &honest.1);
         let longer = [242, 300, 900].map(|length| (length, asks(length, &other.1)));
-        let mut unruly = 0;
+        let mut ended = 0;
         within("the others are ended, and it hears", || {
             for (_, prefix, _) in rig.judge(|_, _| true) {
                 assert!(prefix.len() <= 241, "{} bytes are seen", prefix.len());
             }
-            unruly += rig.peers().peers().unruly;
+            ended += rig.ended();
             rig.publisher.send_payload(&topic, b"x").unwrap();
-            unruly >= longer.len() as u64 && client.poll(zmq::POLLIN, 2).unwrap() > 0
+            ended >= longer.len() as u64 && client.poll(zmq::POLLIN, 2).unwrap() > 0
         });
         let is_out = |node| rig.admitted.is_out(node, Instant::now());
         assert!(is_out("n2") && !is_out("n1"));

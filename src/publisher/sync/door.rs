@@ -28,6 +28,9 @@ const SEND_HWM: i32 = 16;
 /// good, where two claim the same identity: it takes nothing in from the second.
 const RECEIVE_HWM: i32 = 0;
 
+/// Up to twice the limit a request is answered with a reason; beyond, the connection is cut.
+const LONGEST: i64 = 2 * MAX_REQUEST as i64;
+
 pub(super) struct Door {
     context: zmq::Context,
     endpoint: Endpoint,
@@ -113,7 +116,8 @@ impl Door {
         curve::binds(&mut socket, options.key.as_ref(), endpoint)?;
         let port = bound_port(endpoint);
         let admitted = options.key.as_ref().map(|key| key.admitted.clone());
-        let watch = Watch::of(&self.context, &socket, options.peers, port, admitted)?;
+        let at = (port, LONGEST as u64);
+        let watch = Watch::of(&self.context, &socket, options.peers, at, admitted)?;
         self.bound.fill(socket, Some(watch))
     }
 
@@ -178,13 +182,19 @@ impl Door {
         self.unruly += u64::from(watch.is_some_and(|watch| watch.spurn(sender)));
     }
 
-    /// Looks at the connections, and ends those that are too many; what became of them since the last
-    /// call.
-    pub fn peers(&mut self) -> Result<PeerCounts, PubSubError> {
+    /// Keeps somebody like that out whose connection has ended or was ended.
+    pub fn shun(&mut self, sender: &Sender) {
+        let watch = self.bound.watch();
+        self.unruly += u64::from(watch.is_some_and(|watch| watch.shun(sender)));
+    }
+
+    /// Looks at the connections, and ends those that are too many or do harm; what became of them since the last
+    /// call, in which so many requests were received; and whether these were `all`.
+    pub fn police(&mut self, received: usize, all: bool) -> Result<PeerCounts, PubSubError> {
         let mut counts = PeerCounts::default();
         if let Some(watch) = self.bound.watch() {
             watch.look()?;
-            watch.thin_out(0, true);
+            watch.thin_out(received, all);
             counts = watch.take();
         }
         self.forget();
@@ -205,8 +215,7 @@ fn configure(socket: &zmq::Socket, uri: &str, options: &SyncOptions) -> zmq::Res
     socket.set_router_mandatory(true)?;
     socket.set_rcvhwm(RECEIVE_HWM)?;
     socket.set_rcvbuf(RECEIVE_BUFFER)?;
-    // Up to twice the limit a request is answered with a reason; beyond, the connection is cut.
-    socket.set_maxmsgsize(2 * MAX_REQUEST as i64)?;
+    socket.set_maxmsgsize(LONGEST)?;
     socket.set_handshake_ivl(5_000)?;
     socket.set_ipv6(uri.contains('['))?;
     socket.set_linger(i32::try_from(options.linger.as_millis()).unwrap_or(i32::MAX))

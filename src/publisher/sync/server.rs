@@ -52,19 +52,24 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Whether a request is to be answered; whoever asks too fast is told so or ended.
+    /// Whether a request is to be answered; whoever asks too fast is told so or ended. Who hangs up after it has
+    /// asked all the same.
     fn hears(&mut self, sender: &Peer, client: &[u8], payload: &[u8], now: Instant) -> bool {
-        if !self.door.hears(sender) {
-            return false;
+        let here = self.door.hears(sender);
+        if here {
+            self.door.asked(client, sender);
         }
-        self.door.asked(client, sender);
         let (owner, address) = (owner(sender, client), unknown(sender));
-        match self.pace.permit(owner, address, now) {
-            Permit::Go => return true,
-            Permit::Hurried => self.desk.hurried(client, request::tag(payload)),
-            Permit::Flood => {
+        match (self.pace.permit(owner, address, now), here) {
+            (Permit::Go, here) => return here,
+            (Permit::Hurried, true) => self.desk.hurried(client, request::tag(payload)),
+            (Permit::Hurried, false) => {}
+            (Permit::Flood, here) => {
                 self.metrics.sync_hurried_total.inc();
-                self.door.spurn(sender);
+                match here {
+                    true => self.door.spurn(sender),
+                    false => self.door.shun(sender),
+                }
             }
         }
         false
@@ -76,6 +81,8 @@ pub(super) struct Server {
     frames: Frames,
     refusals: RateLimit,
     beyond: RateLimit,
+    /// Requests since the connections were looked at.
+    received: usize,
 }
 
 impl Server {
@@ -85,6 +92,7 @@ impl Server {
             frames: Frames::new(),
             refusals: RateLimit::new(5, Duration::from_secs(60)),
             beyond: RateLimit::new(5, Duration::from_secs(60)),
+            received: 0,
         }
     }
 
@@ -100,13 +108,14 @@ impl Server {
                     quiet = true;
                     break;
                 }
+                self.received += 1;
             }
             self.act();
             let now = Instant::now();
             if now >= due {
                 self.parts.desk.tick(now);
                 self.parts.pace.tick(now);
-                self.guard(now);
+                self.guard(now, quiet);
                 due = now
                     + if self.parts.door.is_open() {
                         TICK
@@ -119,7 +128,7 @@ impl Server {
                 self.wait(due.saturating_duration_since(now));
             }
         }
-        self.count_refusals();
+        self.police(true);
     }
 
     /// Hears what the history says; `false` when it is time to end.
@@ -234,8 +243,8 @@ impl Server {
     }
 
     /// Keeps out who is to be kept out.
-    fn guard(&mut self, now: Instant) {
-        self.count_refusals();
+    fn guard(&mut self, now: Instant, quiet: bool) {
+        self.police(quiet);
         if let Err(error) = self.parts.door.obey()
             && let Some(permit) = self.refusals.permit(now)
         {
@@ -243,9 +252,11 @@ impl Server {
         }
     }
 
-    fn count_refusals(&mut self) {
+    /// Ends who does harm, and counts; whether every request that waited was received.
+    fn police(&mut self, all: bool) {
+        let received = std::mem::take(&mut self.received);
         let Parts { door, metrics, .. } = &mut self.parts;
-        match door.peers() {
+        match door.police(received, all) {
             Ok(peers) => {
                 metrics.sync_connections.set(peers.open);
                 metrics.sync_handshakes_refused_total.add(peers.refused);

@@ -161,7 +161,7 @@ fn endless_multipart_with_keys() {
         let told = String::from_utf8_lossy(&said.stdout).into_owned();
         eprintln!("{kind}, frames of {size}: {told}");
         assert!(
-            said.status.success() && told.contains("kept out"),
+            said.status.success() && told.contains("not heard"),
             "{said:?}"
         );
         siege.goes_on();
@@ -172,4 +172,12 @@ fn endless_multipart_with_keys() {
     assert_eq!(said.count("connections_unruly_total"), 2, "{}", said.0);
     assert_eq!(said.count("sync_connections_unruly_total"), 2, "{}", said.0);
     assert_eq!(said.count("gate_kept_out_total"), 4, "{}", said.0);
+    // What they had in store.
+    assert_eq!(said.count("connections_kept_out_total"), 2, "{}", said.0);
+    assert_eq!(
+        said.count("sync_connections_kept_out_total"),
+        2,
+        "{}",
+        said.0
+    );
 }

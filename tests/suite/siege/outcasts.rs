@@ -108,6 +108,40 @@ fn who_does_harm_is_kept_out_for_a_minute_and_others_are_not() {
     assert_eq!(said.count("sync_addresses_kept_out_total"), 1, "{}", said.0);
 }
 
+/// Each connection changes its mind no more often than one may, and its turn comes the later the more there are.
+#[test]
+fn changes_over_many_connections_are_one_flood() {
+    let mut cluster = Cluster::running("max_subscriptions = 1000\n");
+    let (honest, newcomer) = nodes(&cluster);
+    let (uri, flood) = (cluster.uri(), stranger());
+    let mut siege = Siege::begin("changes over many connections", &mut cluster, honest);
+    siege.room_kb = 512 << 10;
+    // With how much of the changes it has sent.
+    let mut streams: Vec<_> = (0..CONNECTIONS)
+        .map(|_| (connect_from(&uri, "SUB", "", flood), 0))
+        .collect();
+    for (stream, _) in &streams {
+        stream.set_nonblocking(true).unwrap();
+    }
+    let pair = [short(b"\x01a"), short(b"\x00a")].concat();
+    let (bytes, mut changes) = (pair.repeat(125), 0);
+    within(PATIENCE, "it is kept out", || {
+        for (stream, at) in &mut streams {
+            // Most of it waits in the system; one that was ended takes nothing.
+            let taken = stream.write(&bytes[*at..]).unwrap_or_default();
+            changes += taken / 4;
+            *at = (*at + taken) % bytes.len();
+        }
+        let out = count(siege.cluster, "service", "addresses_kept_out_total");
+        (out == 1).then_some(())
+    });
+    eprintln!("after {changes} changes");
+    assert!(!gets_in(&uri, flood));
+    siege.goes_on();
+    siege.ends(newcomer);
+    cluster.stop();
+}
+
 /// Each connection asks no more than one may, and its turn comes the later the more there are.
 #[test]
 fn a_flood_over_many_connections_is_one() {

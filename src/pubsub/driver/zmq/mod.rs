@@ -4,6 +4,7 @@
 //! belongs to the thread that uses it.
 
 pub(crate) mod bound;
+mod changes;
 pub mod curve;
 pub mod ffi;
 mod filter;

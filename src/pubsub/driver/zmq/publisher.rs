@@ -2,9 +2,12 @@
 
 mod subscriptions;
 
+use std::time::Instant;
+
 use zmq::Socket;
 
 use super::bound::{Access, Bound};
+use super::changes::Changes;
 use super::seats::Seats;
 use super::watch::Watch;
 use super::{
@@ -21,6 +24,7 @@ pub struct ZmqPublisher {
     options: PublisherOptions,
     bound: Bound,
     seats: Seats,
+    changes: Changes,
     /// Whether subscriptions of this socket need leave.
     guarded: bool,
     /// Whether libzmq's idea of who sent what was received is right; see [`subscriptions`].
@@ -48,6 +52,7 @@ impl ZmqPublisher {
             bound: Bound::new(&options.endpoint, access),
             options,
             seats: Seats::default(),
+            changes: Changes::new(Instant::now()),
             guarded: false,
             in_step: true,
             counts: PeerCounts::default(),
@@ -116,7 +121,8 @@ impl ZmqPublisher {
             true => {
                 let port = bound_port(&self.options.endpoint);
                 let rules = self.options.peers;
-                Some(Watch::of(&self.context, &socket, rules, port, admitted)?)
+                let at = (port, subscriptions::MAX_MESSAGE);
+                Some(Watch::of(&self.context, &socket, rules, at, admitted)?)
             }
             false => None,
         };

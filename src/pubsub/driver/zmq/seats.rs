@@ -11,8 +11,8 @@ use crate::util::bucket::Bucket;
 
 /// Changes that a connection may make at once, in shares of the subscriptions that it may have, and
 /// how many more each second. An agent makes two for each topic, and takes one back.
-const BURST: usize = 4;
-const RATE: f64 = 1_000.0;
+pub const BURST: usize = 4;
+pub const RATE: f64 = 1_000.0;
 
 /// How long what is asked for may be on average, bytes: libzmq has a node, of some 50 bytes of memory, for
 /// each byte that no other subscription has in the same place, and goes through all of them when a

@@ -176,12 +176,10 @@ pub fn peer(fd: RawFd, port: Option<u16>) -> Option<IpAddr> {
     Some(peer.ip().to_canonical())
 }
 
-/// Whether libzmq has read everything that has come on a connection, or nobody can tell.
-pub fn is_read(fd: RawFd, port: Option<u16>) -> bool {
+/// How many bytes that have come on a connection libzmq has yet to read; none where nobody can tell.
+pub fn unread(fd: RawFd, port: Option<u16>) -> u64 {
     let unread = |found: Found| rustix::io::ioctl_fionread(found.fd).ok();
-    found(fd, None, port)
-        .and_then(unread)
-        .is_none_or(|bytes| bytes == 0)
+    found(fd, None, port).and_then(unread).unwrap_or_default()
 }
 
 /// `struct sock_fprog`.
@@ -421,13 +419,13 @@ mod tests {
         assert_eq!(read(&mut server, LONG), Some(Ok(5)));
         client.write_all(b"not read").unwrap();
         let until = Instant::now() + LONG;
-        while is_read(fd, Some(port)) && Instant::now() < until {}
-        assert!(!is_read(fd, Some(port)) && deafen(fd, None, Some(port)));
+        while unread(fd, Some(port)) == 0 && Instant::now() < until {}
+        assert!(unread(fd, Some(port)) > 0 && deafen(fd, None, Some(port)));
         client.write_all(b"not heard").unwrap();
         assert_eq!(read(&mut server, SHORT), None);
         client.set_nonblocking(true).unwrap();
         assert_eq!(read(&mut client, LONG), Some(Ok(0)), "it sees the end");
-        assert!(is_read(fd, Some(port)) && end_connection(fd, None, Some(port)));
+        assert!(unread(fd, Some(port)) == 0 && end_connection(fd, None, Some(port)));
         assert_eq!(read(&mut server, LONG), Some(Ok(0)));
     }
 }

@@ -29,6 +29,8 @@ pub struct Unended {
     heard: bool,
     /// Bytes that belong to messages that were heard, or to none, as of the last look.
     settled: f64,
+    /// How much of that belongs to none, since the last message.
+    forgiven: f64,
     looked: Option<Instant>,
 }
 
@@ -38,17 +40,25 @@ impl Unended {
         self.heard = true;
     }
 
-    /// Whether the connection, on which `bytes` have come in all, has sent more than `most` since its
-    /// last message. To be asked when everything that is whole was heard.
-    pub fn is_over(&mut self, bytes: u64, most: u64, now: Instant) -> bool {
+    /// What the connection, on which `bytes` have come in all, has sent since its last message. To be asked
+    /// when everything that is whole was heard.
+    pub fn left(&mut self, bytes: u64, now: Instant) -> u64 {
         let since = self.looked.replace(now).unwrap_or(now);
         let beside = now.saturating_duration_since(since).as_secs_f64() * BESIDE;
         let bytes = bytes as f64;
-        self.settled = match std::mem::take(&mut self.heard) {
-            true => bytes,
-            false => (self.settled + beside).min(bytes),
-        };
-        bytes - self.settled > most as f64
+        if std::mem::take(&mut self.heard) {
+            (self.settled, self.forgiven) = (bytes, 0.0);
+        } else {
+            let beside = beside.min(bytes - self.settled).max(0.0);
+            self.settled += beside;
+            self.forgiven += beside;
+        }
+        (bytes - self.settled) as u64
+    }
+
+    /// How much it has sent since its last message that was taken for no part of one. It may be one.
+    pub fn forgiven(&self) -> u64 {
+        self.forgiven as u64
     }
 }
 
@@ -90,7 +100,7 @@ impl Measured {
         }
         self.at = now;
         let bytes = tcp::bytes_received(connection)?;
-        Some(self.unended.is_over(bytes, self.most, now))
+        Some(self.unended.left(bytes, now) > self.most)
     }
 }
 
@@ -99,29 +109,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_does_not_end_is_over() {
+    fn only_what_does_not_end_is_left() {
         let (mut unended, start) = (Unended::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(!unended.is_over(900, 1_000, at(0)));
-        assert!(!unended.is_over(1_000, 1_000, at(0)));
+        assert_eq!(unended.left(900, at(0)), 900);
         unended.message();
-        assert!(!unended.is_over(1 << 30, 1_000, at(0)));
-        assert!(!unended.is_over((1 << 30) + 1_000, 1_000, at(0)));
-        assert!(unended.is_over((1 << 30) + 1_001, 1_000, at(0)));
+        assert_eq!(unended.left(1 << 30, at(0)), 0);
+        assert_eq!(unended.left((1 << 30) + 1_000, at(0)), 1_000);
     }
 
     #[test]
-    fn heartbeats_do_not_add_up() {
+    fn heartbeats_do_not_add_up_but_are_told_of() {
         let (mut unended, start) = (Unended::default(), Instant::now());
         for n in 0..100_000 {
             let now = start + Duration::from_secs(5 * n);
-            assert!(!unended.is_over(300 + 100 * n, 1_000, now), "{n}");
+            assert!(unended.left(300 + 100 * n, now) <= 300, "{n}");
         }
+        assert!(unended.forgiven() >= 9_999_900);
         // And are no credit for later.
-        assert!(unended.is_over(
-            300 + 100 * 99_999 + 3_000,
-            1_000,
-            start + Duration::from_secs(500_000)
-        ));
+        let (bytes, end) = (300 + 100 * 99_999, start + Duration::from_secs(500_000));
+        assert!(unended.left(bytes + 3_000, end) > 1_000);
+        unended.message();
+        assert_eq!(
+            (unended.left(bytes + 3_000, end), unended.forgiven()),
+            (0, 0)
+        );
     }
 }

@@ -33,6 +33,7 @@
 
 mod outcasts;
 mod parting;
+mod place;
 mod places;
 
 use std::net::IpAddr;
@@ -55,6 +56,7 @@ use crate::util::rate::RateLimit;
 
 use self::outcasts::Outcasts;
 use self::parting::Parting;
+use self::place::Heard;
 use self::places::Places;
 pub use self::places::Standing;
 
@@ -63,6 +65,9 @@ const UNREAD: Duration = Duration::from_secs(5);
 
 /// What libzmq gives as the reason of a handshake that broke off because nobody answers for the gate: `EFAULT`.
 const NOBODY_ADMITS: u32 = 14;
+
+/// What libzmq reads ahead of a connection, and sends beside a message of it: of 8 KiB, and handshakes.
+const AHEAD: u64 = 64 << 10;
 
 /// Why somebody is kept out.
 const SENDS: &str = "it sends what no agent sends: no subscription, too many, or messages, changes or requests \
@@ -96,22 +101,24 @@ pub struct Watch {
     counts: PeerCounts,
     gone: Vec<RawFd>,
     parting: Parting,
-    /// When it was begun to look for messages that do not end, and whether that goes on.
+    /// When it was begun to look for messages that do not end, and whether that goes on; and when it was known of
+    /// all of them last.
     measured: Instant,
     measuring: bool,
+    judged: Instant,
     complaints: RateLimit,
     /// About who is kept out.
     lines: RateLimit,
 }
 
 impl Watch {
-    /// Watches `watched`, which is to be bound to `port`, until [`super::ffi::stop_monitor`] is called
-    /// on it. Its peers have keys where there is somebody who knows those that were `admitted`.
+    /// Watches `watched`, which is to be bound to `port`, and takes messages of so many bytes, until
+    /// [`super::ffi::stop_monitor`] is called on it. Its peers have keys where there is somebody who knows those that were `admitted`.
     pub fn of(
         context: &zmq::Context,
         watched: &zmq::Socket,
         rules: PeerRules,
-        port: Option<u16>,
+        (port, longest): (Option<u16>, u64),
         admitted: Option<Admitted>,
     ) -> Result<Self, PubSubError> {
         let told = LISTENING | ACCEPTED | CONNECTED_WITH_HANDSHAKE | LOST;
@@ -124,7 +131,7 @@ impl Watch {
         };
         Ok(Watch {
             monitor: Monitor::of(context, watched, mask)?,
-            places: Places::default(),
+            places: Places::new(longest + AHEAD),
             rules,
             port,
             exile: (port.is_some() && admitted.is_none()).then(exile),
@@ -135,6 +142,7 @@ impl Watch {
             parting: Parting::default(),
             measured: now,
             measuring: false,
+            judged: now,
             complaints: RateLimit::new(1, Duration::from_secs(3600)),
             lines: RateLimit::new(10, Duration::from_secs(60)),
         })
@@ -222,9 +230,13 @@ impl Watch {
         }
     }
 
-    fn cast_out(&mut self, address: IpAddr, why: &str, now: Instant) {
-        let Some(exile) = &mut self.exile else { return };
-        if exile.outcasts.cast_out(address, now) {
+    /// Whether it was not.
+    fn cast_out(&mut self, address: IpAddr, why: &str, now: Instant) -> bool {
+        let Some(exile) = &mut self.exile else {
+            return false;
+        };
+        let new = exile.outcasts.cast_out(address, now);
+        if new {
             self.counts.cast_out += 1;
             if let Some(permit) = self.lines.permit(now) {
                 let port = self.port.unwrap_or_default();
@@ -232,6 +244,7 @@ impl Watch {
             }
             self.keep_out();
         }
+        new
     }
 
     /// Has the system keep out those who are cast out; where that takes in only a shorter list, those who
@@ -263,16 +276,29 @@ impl Watch {
     /// So many messages were received since the last call.
     pub fn thin_out(&mut self, received: usize, all: bool) {
         let now = Instant::now();
-        let waited = now.saturating_duration_since(self.measured);
-        let due = waited >= pace(self.places.open.len()) && (all || waited >= UNREAD);
+        let due = now.saturating_duration_since(self.measured) >= pace(self.places.open.len());
         if self.measuring || due {
             if !self.measuring {
                 self.measured = now;
             }
-            let bad = self.places.bad(now, tcp::traffic);
+            let late = now.saturating_duration_since(self.judged) >= UNREAD;
+            let heard = match (all, late) {
+                (true, _) => Heard::All,
+                (false, true) => Heard::Late,
+                (false, false) => Heard::Unknown,
+            };
+            let port = self.port;
+            let unread = |fd| tcp::unread(fd, port);
+            let bad = self.places.bad(now, heard, tcp::traffic, unread);
             self.measuring = !bad.complete;
+            if bad.complete && heard != Heard::Unknown {
+                self.judged = now;
+            }
             for fd in bad.endless {
-                self.counts.unruly += u64::from(self.banish(fd, None, None));
+                self.counts.unruly += u64::from(self.banish(fd));
+            }
+            for fd in bad.suspect {
+                self.counts.unruly += u64::from(self.cut(fd, None));
             }
             for fd in bad.stuck {
                 self.counts.stuck += u64::from(self.cut(fd, None));
@@ -311,24 +337,49 @@ impl Watch {
 
     /// The same, and keeps whoever that is out for a while: its node, or where its address is all that can be
     /// known of it, that.
-    fn banish(&mut self, fd: RawFd, address: Option<IpAddr>, node: Option<Arc<str>>) -> bool {
-        let own = self.places.open.get(&fd).and_then(|place| place.address);
-        let node = node.or_else(|| self.whose(fd));
-        let ended = self.cut(fd, address);
-        if !ended {
-            return false;
+    fn banish(&mut self, fd: RawFd) -> bool {
+        let address = self.places.open.get(&fd).and_then(|place| place.address);
+        let node = self.whose(fd);
+        let ended = self.cut(fd, None);
+        if ended {
+            self.blame(node, address);
         }
-        if let Some(node) = node {
-            self.keep_node_out(node, Instant::now());
-        } else if let Some(address) = address.or(own)
-            && self.exile.is_some()
-        {
-            self.cast_out(address, SENDS, Instant::now());
-            for fd in self.places.from(address) {
-                self.counts.kept_out += u64::from(self.cut(fd, Some(address)));
-            }
+        ended
+    }
+
+    /// Keeps this node out for a while, or where it is none, this address, and ends what else it has here; whether
+    /// it was not yet.
+    fn blame(&mut self, node: Option<Arc<str>>, address: Option<IpAddr>) -> bool {
+        let now = Instant::now();
+        let address = address.filter(|_| self.exile.is_some());
+        let (new, others) = match (node, address) {
+            (Some(node), _) => (self.keep_node_out(&node, now), self.places.of(&node)),
+            (None, Some(address)) => (
+                self.cast_out(address, SENDS, now),
+                self.places.from(address),
+            ),
+            (None, None) => return false,
+        };
+        for fd in others {
+            self.counts.kept_out += u64::from(self.cut(fd, address));
         }
-        true
+        new
+    }
+
+    /// The same of whoever sent this, on a connection that has ended or was ended, so that nobody else is; nothing
+    /// of what is left of a flood where that was done for what came before.
+    pub fn shun(&mut self, sender: &Sender) -> bool {
+        let out = match (&sender.node, sender.address, &self.exile) {
+            (Some(_), ..) => self.is_out(sender),
+            (None, Some(address), Some(exile)) => exile.outcasts.has(address),
+            _ => true,
+        };
+        !out && self.blame(sender.node.clone(), sender.address)
+    }
+
+    /// Whether what came on this connection that is over is what its peer has sent.
+    pub fn ended_itself(&self, sender: &Sender) -> bool {
+        sender.number > 0 && self.places.ended_itself(sender.fd, sender.number)
     }
 
     /// The node that a connection is of, where that is certain.
@@ -345,19 +396,17 @@ impl Watch {
         admitted.whose(address, place.came, Instant::now())
     }
 
-    fn keep_node_out(&mut self, node: Arc<str>, now: Instant) {
+    /// Whether it was not.
+    fn keep_node_out(&mut self, node: &Arc<str>, now: Instant) -> bool {
         let Some(admitted) = &self.admitted else {
-            return;
+            return false;
         };
-        if admitted.keep_out(Arc::clone(&node), now)
-            && let Some(permit) = self.lines.permit(now)
-        {
-            let name = printable::name(&node, 64);
+        let new = admitted.keep_out(Arc::clone(node), now);
+        if new && let Some(permit) = self.lines.permit(now) {
+            let name = printable::name(node, 64);
             log::error!("node {name} is kept out for a minute: {SENDS}{permit}");
         }
-        for fd in self.places.of(&node) {
-            self.counts.kept_out += u64::from(self.cut(fd, None));
-        }
+        new
     }
 
     /// The connections that have ended since the last call.
@@ -371,12 +420,11 @@ impl Watch {
         self.places.is_over(sender.fd, sender.number)
     }
 
-    /// A connection has sent something; how it stands. One that is too many of its node is ended; and one
-    /// that cannot be told from the one before it, to come again.
+    /// A connection has sent something; how it stands. One that is too many of its node is ended; one that
+    /// cannot be told from the one before it, to come again; and one of who has been kept out since it came.
     pub fn spoke(&mut self, sender: &Sender) -> Standing {
-        if let Some(admitted) = &self.admitted
-            && self.places.is_silent(sender.fd)
-        {
+        let first = self.places.is_silent(sender.fd);
+        if let Some(admitted) = self.admitted.as_ref().filter(|_| first) {
             admitted.spoke(sender.number);
         }
         match self.places.spoke(sender) {
@@ -388,8 +436,20 @@ impl Watch {
                 self.counts.unclear += u64::from(self.end(sender));
                 Standing::Over
             }
+            (Standing::Open, false) if first && self.is_out(sender) => {
+                self.counts.kept_out += u64::from(self.end(sender));
+                Standing::Ended
+            }
             (standing, _) => standing,
         }
+    }
+
+    /// Whether the node of a connection is kept out. Those that it had when that began, and had said nothing
+    /// on, were nobody's until then.
+    fn is_out(&self, sender: &Sender) -> bool {
+        let (admitted, node) = (self.admitted.as_ref(), sender.node.as_deref());
+        let out = |admitted: &Admitted| node.is_some_and(|n| admitted.is_out(n, Instant::now()));
+        admitted.is_some_and(out)
     }
 
     /// Ends the connection with this descriptor, if there is one; says whether it did.
@@ -405,7 +465,14 @@ impl Watch {
     /// The same, of one that does what no agent does: its node, or where nobody admits its address, is kept
     /// out for a while.
     pub fn spurn(&mut self, sender: &Sender) -> bool {
-        self.banish(sender.fd, sender.address, sender.node.clone())
+        let place = self.places.open.get(&sender.fd);
+        let address = sender.address.or(place.and_then(|place| place.address));
+        let node = sender.node.clone().or_else(|| self.whose(sender.fd));
+        let ended = self.cut(sender.fd, sender.address);
+        if ended {
+            self.blame(node, address);
+        }
+        ended
     }
 
     /// What is counted here since the last call.

@@ -26,10 +26,23 @@ const SLICE: Duration = Duration::from_micros(200);
 /// Longest subscription: the longest topic, and the NUL that ends it.
 const MAX_PREFIX: usize = topic::MAX_TOPIC_LEN + 1;
 
+/// Longest message: what is done with it, and the subscription.
+pub(super) const MAX_MESSAGE: u64 = 1 + MAX_PREFIX as u64;
+
 /// Changes of subscriptions that are taken before the clock is looked at.
 const ROUND: usize = 32;
 
 pub(super) type See<'a> = &'a mut dyn FnMut(&Subscription<'_>) -> bool;
+
+/// Whether something is subscribed to or not any more, and what; `None` where no subscriber sends that.
+fn change(message: &[u8]) -> Option<(bool, &[u8])> {
+    match message.split_first()? {
+        // No topic is so long, and libzmq would need much memory for it.
+        (0 | 1, prefix) if prefix.len() > MAX_PREFIX => None,
+        (added @ (0 | 1), prefix) => Some((*added == 1, prefix)),
+        _ => None,
+    }
+}
 
 impl ZmqPublisher {
     /// Takes in what has come, for a while; says whether there is more.
@@ -54,6 +67,7 @@ impl ZmqPublisher {
                     self.in_step = true;
                     if count == 0 {
                         all = true;
+                        self.changes.idle(begun);
                         break;
                     }
                     // libzmq holds few at a time: where there were some, more may follow at once.
@@ -97,32 +111,32 @@ impl ZmqPublisher {
         watch.look()?;
         let standing = watch.spoke(&sender);
         self.part(see);
+        let may = self.changes.may(&sender, &self.options.peers);
         match standing {
-            // What is late is of no use any more: its end was seen. And its memory may be gone, so that
-            // nothing may be made for it.
-            Standing::Ended | Standing::Over => return Ok(()),
-            Standing::Open
-                if !self
-                    .seats
-                    .came(&sender, &self.options.peers, Instant::now()) =>
-            {
-                self.spurn(&sender);
+            Standing::Ended | Standing::Over if !may => {
+                self.shun(&sender);
                 return Ok(());
             }
+            // What is late is of no use any more: its end was seen. And its memory may be gone, so that
+            // nothing may be made for it. But to hang up at once is no excuse.
+            Standing::Over => {
+                let itself = |watch: &mut Watch| watch.ended_itself(&sender);
+                if change(message).is_none() && self.bound.watch().is_some_and(itself) {
+                    self.shun(&sender);
+                }
+                return Ok(());
+            }
+            Standing::Ended => return Ok(()),
             Standing::Open => {}
         }
-        let (added, prefix) = match message.split_first() {
-            // No topic is so long, and libzmq would need much memory for it.
-            Some((0 | 1, prefix)) if prefix.len() > MAX_PREFIX => {
-                self.spurn(&sender);
-                return Ok(());
-            }
-            Some((1, prefix)) => (true, prefix),
-            Some((0, prefix)) => (false, prefix),
-            _ => {
-                self.spurn(&sender);
-                return Ok(());
-            }
+        let now = Instant::now();
+        if !self.seats.came(&sender, &self.options.peers, now) || !may {
+            self.spurn(&sender);
+            return Ok(());
+        }
+        let Some((added, prefix)) = change(message) else {
+            self.spurn(&sender);
+            return Ok(());
         };
         let subscription = Subscription {
             prefix,
@@ -141,6 +155,11 @@ impl ZmqPublisher {
     /// Ends a connection that does what no subscriber does.
     fn spurn(&mut self, sender: &Sender) {
         self.counts.unruly += self.end_as(sender, Watch::spurn);
+    }
+
+    /// Keeps somebody like that out whose connection has ended or was ended.
+    fn shun(&mut self, sender: &Sender) {
+        self.counts.unruly += self.end_as(sender, Watch::shun);
     }
 
     /// Ends a connection; 1 when it did.

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use super::super::tcp;
-use super::places::Place;
+use super::place::Place;
 
 /// How long whoever is not heard any more stays connected after the last of it has come here: libzmq passes on
 /// what it has read a little at a time. Not much longer: what all subscribe to is looked through for each that
@@ -67,7 +67,7 @@ impl Parting {
                 return false;
             };
             let Some(read) = deaf.read else {
-                deaf.read = tcp::is_read(deaf.fd, port).then_some(now);
+                deaf.read = (tcp::unread(deaf.fd, port) == 0).then_some(now);
                 return true;
             };
             if deaf.late != place.late {
