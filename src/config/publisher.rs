@@ -218,7 +218,8 @@ settings! {
             Kind::Flag,
             "Whether this publisher knows every row there is, from its first day: agents then drop\n\
              whatever it does not know. false: it vouches for what was published since its state_dir\n\
-             was made.",
+             was made. So it is, too, after a damaged journal was moved aside, until the operator has\n\
+             moved it away (publisher.redb.corrupt-*) and started the service again.",
         ),
         max_connections: u64 = key(
             "10000",

@@ -14,6 +14,7 @@
 //!   journal is known only then; if it is, agents find it as missed and producers that send it
 //!   again are told [`Outcome::AlreadyDone`].
 
+mod aside;
 mod backend;
 mod commit;
 mod disk;
@@ -227,9 +228,10 @@ impl History {
 
     /// The incarnation since which all that was stamped is known: a row that was stamped in it or
     /// later, and that is not here, is gone. The one in which the history began, or in which its end
-    /// may have been lost; 0 where the operator says that this publisher knows everything.
+    /// may have been lost; 0 where the operator says that this publisher knows everything, which
+    /// does not hold for one that was begun anew: agents would drop all that it has lost.
     pub fn complete_since(&self) -> u64 {
-        match self.options.authoritative {
+        match self.options.authoritative && !self.state.begun_anew {
             true => 0,
             false => self.state.meta.complete_since,
         }
@@ -238,6 +240,11 @@ impl History {
     /// Whether it was found to be a copy when it was opened: another publisher may have its id.
     pub fn was_copied(&self) -> bool {
         self.state.copied
+    }
+
+    /// Whether it was begun anew after a damaged one, which still lay beside it when it was opened.
+    pub fn was_begun_anew(&self) -> bool {
+        self.state.begun_anew
     }
 
     /// Seq of the last event; 0 when there was none.

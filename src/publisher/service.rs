@@ -67,6 +67,7 @@ crate::metrics! {
         connections_unclear_total: Counter = "Connections ended because what they asked for could not be told from what others did; they come again.",
         subscriptions: Gauge = "Subscriptions of all subscribers.",
         state_copied: Gauge = "Whether the state was a copy at the start, so that another publisher may have this one's id (1).",
+        state_begun_anew: Gauge = "Whether the state was begun anew after a damaged one, which lies beside it until the operator moves it away (1).",
         rows: Gauge = "Current rows.",
         incarnation: Gauge = "The number of this publisher's unbroken life.",
         head_seq: Gauge = "Number of the last event.",
@@ -128,7 +129,11 @@ impl Service {
     /// Starts the service's thread.
     pub fn start(parts: Parts) -> std::io::Result<Self> {
         let metrics = Arc::new(ServiceMetrics::default());
-        metrics.state_copied.set(parts.history.was_copied().into());
+        let history = &parts.history;
+        metrics.state_copied.set(history.was_copied().into());
+        metrics
+            .state_begun_anew
+            .set(history.was_begun_anew().into());
         let (stop, stopped) = bounded(1);
         let audience = Arc::<Audience>::default();
         let peers = Arc::<PeersMetrics>::default();

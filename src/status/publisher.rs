@@ -18,7 +18,7 @@ pub struct ServiceReport {
     pub pid: u32,
     /// Seconds since it started.
     pub uptime_seconds: u64,
-    /// Whether it takes and sends events.
+    /// Whether it does all that it is for.
     pub ready: bool,
     /// Why it does not, a line each.
     pub reasons: Vec<String>,

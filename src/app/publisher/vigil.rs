@@ -15,7 +15,7 @@ const LATE: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(
 /// How the service is.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    /// Why it does not take or send events, a line each; none when it does.
+    /// Why it does not do all that it is for, a line each; none when it does.
     pub reasons: Vec<String>,
     /// Threads that have ended or are stuck. While there are any, nothing but a restart helps.
     pub stuck: u64,
@@ -119,6 +119,11 @@ impl Vigil {
             (
                 service.metrics.stalled.get() == 1,
                 "the journal cannot be written: nothing is accepted",
+            ),
+            (
+                service.metrics.state_begun_anew.get() == 1,
+                "the journal was damaged and begun anew without its rows: see \
+                 publisher.redb.corrupt-* in state_dir; once it is moved away, restart",
             ),
         ];
         let holds = |(holds, _): &&(bool, &str)| *holds;

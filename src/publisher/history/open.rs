@@ -1,15 +1,15 @@
 //! Opening: read what is there, decide whether it goes on without a break, say so durably.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::aside;
 use super::backend::SyncSwitch;
 use super::disk::Disk;
 use super::error::Fault;
 use super::record::Records;
 use super::state::State;
 use super::store::{self, JOURNAL, Meta};
-use super::tail::{self, Tail};
+use super::tail::Tail;
 use super::{Durability, History, HistoryError, Moment, Options, flush, identity};
 
 /// How far seq leaps when the incarnation rises on kept rows: numbers that were given away and lost
@@ -44,7 +44,7 @@ pub(super) fn open(
     sync.set(true);
     let opened = match attempt(options, sync, now, past) {
         Err(Fault::Corrupt(what)) => {
-            let aside = move_aside(path, "corrupt", now)?;
+            let aside = aside::take(path, aside::DAMAGED, now)?;
             log::error!(
                 "{}: {what}; moved to {}, starting a new history without rows",
                 path.display(),
@@ -54,10 +54,10 @@ pub(super) fn open(
         }
         other => other.map_err(|fault| fault.at(path))?,
     };
-    let opened = match opened {
+    let (disk, mut state) = match opened {
         Opened::Ours(both) => *both,
         Opened::OfAnother(kept) => {
-            let aside = move_aside(path, "other", now)?;
+            let aside = aside::take(path, aside::OF_ANOTHER, now)?;
             log::warn!(
                 "{}: belongs to publisher {}; moved to {}, starting a new history",
                 path.display(),
@@ -72,8 +72,9 @@ pub(super) fn open(
             }
         }
     };
+    state.begun_anew = aside::has_damaged(path).map_err(|fault| fault.at(path))?;
     sync.set(options.durability == Durability::Sync);
-    Ok(opened)
+    Ok((disk, state))
 }
 
 enum Opened {
@@ -232,39 +233,21 @@ impl History {
     pub fn open(options: Options, now: Moment) -> Result<Self, HistoryError> {
         let sync = SyncSwitch::new(true);
         let (disk, state) = open(&options, &sync, now, Past::default())?;
+        if state.begun_anew {
+            log::warn!(
+                "{path}: begun anew after a damaged one; not authoritative until {path}.{}-* is moved \
+                 away and this is started again",
+                aside::DAMAGED,
+                path = options.path.display(),
+            );
+        }
         Ok(History::with(options, sync, disk, state, now))
-    }
-}
-
-fn move_aside(path: &Path, why: &str, now: Moment) -> Result<PathBuf, HistoryError> {
-    let seconds = now.unix_micros / 1_000_000;
-    let named = |number: u32| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{why}-{seconds}"));
-        if number > 0 {
-            name.push(format!(".{number}"));
-        }
-        PathBuf::from(name)
-    };
-    let free = (0..100).map(named).find(|aside| !aside.exists());
-    let aside = free.unwrap_or_else(|| named(100));
-    std::fs::rename(path, &aside).map_err(|error| Fault::Io(error).at(path))?;
-    // It goes with it: whoever looks into what happened finds both.
-    match std::fs::rename(tail::path(path), tail::path(&aside)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Fault::Io(error).at(&tail::path(path)))
-        }
-        _ => Ok(aside),
     }
 }
 
 /// Makes the files' names as durable as their contents.
 fn sync_folder(path: &Path) -> Result<(), Fault> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let folder = std::fs::File::open(folder).map_err(Fault::Io)?;
+    let folder = std::fs::File::open(aside::folder(path)).map_err(Fault::Io)?;
     folder.sync_all().map_err(Fault::Io)
 }
 

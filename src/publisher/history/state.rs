@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) bytes: u64,
     /// Whether it was read from a copy; see `identity::place`.
     pub(super) copied: bool,
+    /// Whether a damaged one lies beside it; see `aside`.
+    pub(super) begun_anew: bool,
 }
 
 impl State {
@@ -55,6 +57,7 @@ impl State {
             floor: meta.base + 1,
             bytes: 0,
             copied: false,
+            begun_anew: false,
             meta,
         }
     }

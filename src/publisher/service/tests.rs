@@ -497,6 +497,29 @@ fn a_group_whose_fsync_failed_is_sent_once_and_in_order() {
     assert_eq!(rig.history().head(), 5);
 }
 
+/// Damage that is met while the service runs is told like that of a start.
+#[test]
+fn a_journal_that_is_damaged_while_it_runs_is_told() {
+    let (parts, rig) = parts(true, false);
+    let mut service = Service::start(parts).unwrap();
+    let metrics = Arc::clone(&service.metrics);
+    warm_up(&rig, &metrics);
+    assert_eq!(metrics.state_begun_anew.get(), 0);
+    let incarnation = metrics.incarnation.get();
+    rig.disk.faults.fail_last_sync();
+    let event = Event::set("t", "k", "1").on("x");
+    rig.pushed.send(batch([event])).unwrap();
+    within("it stalls", || metrics.stalled.get() == 1);
+    std::fs::write(&rig.disk.path, b"something else\n".repeat(2000)).unwrap();
+    rig.disk.faults.heal();
+    within("it goes on", || metrics.stalled.get() == 0);
+    assert_eq!(metrics.state_begun_anew.get(), 1);
+    within("it is another life", || {
+        metrics.incarnation.get() > incarnation
+    });
+    assert!(service.stop_by(soon()));
+}
+
 /// Where the group that was journalled all the same cannot be read, it is not sent: agents are told that
 /// something has moved, and not on which topics.
 #[test]

@@ -310,6 +310,8 @@ impl Worker {
         match self.history.reopen(Moment::now()) {
             Ok(found) => {
                 self.metrics.reopened_total.inc();
+                let anew = self.history.was_begun_anew();
+                self.metrics.state_begun_anew.set(anew.into());
                 self.stall.reopened(now);
                 self.reached();
                 found == 0 || self.recover(found, now)

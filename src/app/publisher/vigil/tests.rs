@@ -67,3 +67,35 @@ fn a_thread_that_ended_is_missed() {
     assert_eq!((health.reasons.len(), health.stuck), (3, 3));
     wired.stop_by(Instant::now() + PATIENCE);
 }
+
+/// Else its rows are gone and it says "publishing".
+#[test]
+fn a_state_that_was_begun_anew_is_told_until_the_operator_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    std::fs::create_dir(&config.state_dir).unwrap();
+    let path = config.state_dir.join("publisher.redb");
+    std::fs::write(&path, b"something else\n".repeat(2000)).unwrap();
+    let reasons = || {
+        let mut wired = Wired::new(&config, &zmq::Context::new(), Front::Workers).unwrap();
+        let mut vigil = Vigil::new(&wired, Instant::now());
+        let health = vigil.look(&wired, &config, Instant::now());
+        let anew = wired.service().metrics.state_begun_anew.get();
+        wired.stop_by(Instant::now() + PATIENCE);
+        // No restart mends it.
+        assert_eq!(health.stuck, 0);
+        (anew, health.reasons)
+    };
+    for _ in 0..2 {
+        let (anew, reasons) = reasons();
+        assert_eq!((anew, reasons.len()), (1, 1), "{reasons:?}");
+        assert!(reasons[0].contains("begun anew"), "{reasons:?}");
+    }
+    for entry in std::fs::read_dir(&config.state_dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.display().to_string().contains(".corrupt-") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    assert_eq!(reasons(), (0, Vec::new()));
+}

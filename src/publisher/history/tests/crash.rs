@@ -121,7 +121,7 @@ fn foreign_and_damaged_files_are_moved_aside() {
         }
         std::fs::write(&options.path, bytes).unwrap();
         let mut history = History::open(options.clone(), at(start, 60)).unwrap();
-        assert!(history.incarnation() > old, "{damage}");
+        assert!(history.incarnation() > old && history.was_begun_anew());
         assert_eq!((history.head(), history.rows().len()), (0, 0), "{damage}");
         let aside = folder.path().join("publisher.redb.corrupt-1700000060");
         assert!(aside.exists(), "{damage}");
@@ -129,6 +129,46 @@ fn foreign_and_damaged_files_are_moved_aside() {
             .commit(&[set("a", "1", "x")], at(start, 61))
             .unwrap();
     }
+}
+
+/// Else all rows that were published before would be dropped on every node.
+#[test]
+fn what_was_begun_anew_vouches_for_nothing_before_until_the_operator_knows() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut options = options(folder.path());
+    options.authoritative = true;
+    let history = filled(&options, start);
+    assert_eq!(
+        (history.was_begun_anew(), history.complete_since()),
+        (false, 0)
+    );
+    drop(history);
+    std::fs::write(&options.path, b"something else\n".repeat(2000)).unwrap();
+    // It is as long as the file is there, which restarts do not change.
+    for seconds in [60, 61, 62] {
+        let history = History::open(options.clone(), at(start, seconds)).unwrap();
+        assert!(history.was_begun_anew());
+        let (since, incarnation) = (history.complete_since(), history.incarnation());
+        assert_eq!(since, incarnation, "{seconds}");
+        history.close().unwrap();
+    }
+    let at_hand = |name: &str| folder.path().join(name);
+    let aside = at_hand("publisher.redb.corrupt-1700000060");
+    std::fs::remove_file(&aside).unwrap();
+    // The tail alone is as good; another's, or a file of the operator's, is not.
+    std::fs::write(at_hand("publisher.redb.other-1700000060"), "x").unwrap();
+    std::fs::write(at_hand("saved.publisher.redb.corrupt-1"), "x").unwrap();
+    let tail = at_hand("publisher.redb.corrupt-1700000060.tail");
+    std::fs::write(&tail, "x").unwrap();
+    let history = History::open(options.clone(), at(start, 63)).unwrap();
+    assert!(history.was_begun_anew() && history.complete_since() > 0);
+    drop(history);
+    std::fs::remove_file(&tail).unwrap();
+    let history = History::open(options.clone(), at(start, 64)).unwrap();
+    assert_eq!(
+        (history.was_begun_anew(), history.complete_since()),
+        (false, 0)
+    );
 }
 
 #[test]
