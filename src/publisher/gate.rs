@@ -1,7 +1,8 @@
 //! Who may connect: the ZAP handler of the publisher's process (design §10, §11 rule 2).
 //!
 //! libzmq asks it about every handshake at a secured socket. It fails closed: where its thread has
-//! ended, or its directory cannot be read, nobody new is admitted. To be started before anything is
+//! ended nobody is admitted. Where its directory cannot be looked at any more, those are admitted who
+//! were before, and nobody is added or shut out; that is counted, and the service is not ready. To be started before anything is
 //! bound; the sockets that it guards are told by [`Cuts`] when somebody who may be connected may be
 //! so no longer, because libzmq cannot drop one peer of many: all reconnect, and prove anew who
 //! they are. What they miss meanwhile they find missing.
@@ -40,6 +41,7 @@ crate::metrics! {
         gate_nodes: Gauge = "Authorised nodes.",
         gate_bad_files: Gauge = "Files of authorized_keys that authorise nobody.",
         gate_unsure_files: Gauge = "Files of authorized_keys that cannot be read now; they authorise whom they did.",
+        gate_directory_failed: Gauge = "Whether authorized_keys cannot be looked at, so that whoever was authorised still is (1).",
         gate_pending: Gauge = "Unknown keys that are kept for the operator to authorise.",
         gate_open: Gauge = "Whether connections are admitted at all (1).",
     }

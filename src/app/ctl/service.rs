@@ -57,6 +57,10 @@ const FIGURES: &[(&str, &str, &str)] = &[
     ("journal failures", "service", "commits_failed_total"),
     ("subscriptions", "service", "subscriptions"),
     ("connections", "service", "connections"),
+    ("nodes authorised", "gate", "gate_nodes"),
+    ("keys not authorised", "gate", "gate_pending"),
+    ("key files refused", "gate", "gate_bad_files"),
+    ("key files unreadable now", "gate", "gate_unsure_files"),
     ("grants", "grants", "grants"),
     (
         "subscriptions refused",
@@ -166,10 +170,13 @@ mod tests {
 
     #[test]
     fn a_service_shows_its_figures_then_what_there_is_of_the_rest() {
+        let gate = json!({
+            "gate_nodes": 4, "gate_pending": 5, "gate_bad_files": 6, "gate_unsure_files": 7,
+        });
         let mut report = json!({
             "version": "1.2.3", "pid": 7, "uptime_seconds": 300, "log_level": "info",
             "ready": true, "reasons": [], "publisher_id": "ab", "incarnation": 9, "uri": "tcp://a:1",
-            "parts": {"service": {"head_seq": 40, "rows": 3}, "monitors": {"lease_renewals_total": 2}},
+            "parts": {"service": {"head_seq": 40, "rows": 3}, "gate": gate, "monitors": {"lease_renewals_total": 2}},
             "peers": [{"uri": "tcp://b:1", "state": "ok", "incarnation": 4, "recovery": {"gaps_total": 1}}],
             "subscribers": [["D", 2]], "topics_not_listed": 5,
             "refused": [{"node": "n", "topic": "t", "subscriptions": 1, "requests": 0, "last_seconds": 3}],
@@ -180,6 +187,9 @@ mod tests {
                     rows                           3\n";
         let shown = render(&report, Paint(false));
         assert!(shown.starts_with(head), "{shown}");
+        let gate = "nodes authorised               4\nkeys not authorised            5\n\
+                    key files refused              6\nkey files unreadable now       7\n";
+        assert!(shown.contains(gate), "{shown}");
         let rest = "lease failures                -\n\n\
              PEER       STATE  INCARNATION  SEQ  BEHIND  HEARD  PROVED  GAPS  REPLAYS  SNAPSHOTS\n\
              tcp://b:1  ok               4  -    -       -      -          1  -        -\n\n\

@@ -111,6 +111,7 @@ impl Vigil {
                  until a restart",
             ),
         ];
+        let gated = wired.gate();
         let waits = [
             (
                 blocked(monitors),
@@ -119,6 +120,11 @@ impl Vigil {
             (
                 service.metrics.stalled.get() == 1,
                 "the journal cannot be written: nothing is accepted",
+            ),
+            (
+                gated.is_some_and(|gate| gate.metrics.gate_directory_failed.get() == 1),
+                "authorized_keys cannot be looked at: nodes whose keys are removed are not shut out, and \
+                 new ones not admitted",
             ),
             (
                 service.metrics.state_begun_anew.get() == 1,

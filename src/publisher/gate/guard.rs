@@ -125,11 +125,14 @@ impl Guard {
 
     /// Looks at the directory, writes the list, and orders the cut that is due.
     pub(super) fn tick(&mut self, now: Instant) {
-        match self.directory.look() {
+        let look = self.directory.look();
+        let failed = look.is_err();
+        self.metrics.gate_directory_failed.set(failed.into());
+        match look {
             Ok(Some(look)) => self.take(look, now),
             Ok(None) => {}
             // Who was authorised stays so: a disk that fails for a moment is no reason to cut
-            // everybody off. Nobody is added.
+            // everybody off. Nobody is added, and nobody shut out, which the operator must be told.
             Err(error) => {
                 if let Some(permit) = self.complaints.permit(now) {
                     log::error!("authorized_keys {error}; as it was{permit}");
@@ -205,9 +208,50 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::security::admitted::Admitted;
     use crate::security::key::PublicKey;
+
+    #[test]
+    fn a_directory_that_cannot_be_looked_at_is_counted_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let authorized = folder.path().join("authorized");
+        std::fs::create_dir(&authorized).unwrap();
+        let key = PublicKey::new([1; 32]);
+        let file = authorized.join("n1.key");
+        crate::security::file::write_public(&file, &key, false).unwrap();
+        let options = GateOptions {
+            authorized: authorized.clone(),
+            pending: folder.path().join("pending"),
+            cut_every: Duration::ZERO,
+            admitted: Admitted::default(),
+        };
+        let metrics = Arc::<GateMetrics>::default();
+        let mut guard = Guard::new(options, Cuts::default(), Arc::clone(&metrics));
+        guard.begin().unwrap();
+        let now = Instant::now();
+        let mut admits = || {
+            guard.tick(now);
+            let address = "127.0.0.1";
+            let verdict = guard.judge(&Question { key, address }, now);
+            let failed = metrics.gate_directory_failed.get();
+            (matches!(verdict, Verdict::Admitted(_)), failed)
+        };
+        assert_eq!(admits(), (true, 0));
+        let set = |mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&authorized, permissions).unwrap();
+        };
+        set(0o777);
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(admits(), (true, 1), "as it was");
+        set(0o755);
+        assert_eq!(admits(), (false, 0));
+        std::fs::remove_dir(&authorized).unwrap();
+        assert_eq!(admits(), (false, 1));
+    }
 
     #[test]
     fn the_list_is_written_now_and_then() {

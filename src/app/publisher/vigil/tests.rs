@@ -2,6 +2,10 @@ use super::*;
 use crate::app::publisher::wire::Front;
 use crate::config::{Known, Sources, load_publisher};
 use crate::handler::registry::Registry;
+use crate::pubsub::driver::zmq::curve;
+use crate::security::file::write_pair;
+use crate::security::key::SecretKey;
+use crate::util::testing::within;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -11,10 +15,14 @@ fn port() -> u16 {
 }
 
 fn config(folder: &std::path::Path) -> PublisherConfig {
+    config_with(folder, "security = \"none\"\n")
+}
+
+fn config_with(folder: &std::path::Path, security: &str) -> PublisherConfig {
     let at = |name: &str| folder.join(name).display().to_string();
     let file = folder.join("publisher.toml");
     let text = format!(
-        "security = \"none\"\npublisher_transport = \"tcp\"\npublisher_bind_address = \"127.0.0.1\"\n\
+        "{security}publisher_transport = \"tcp\"\npublisher_bind_address = \"127.0.0.1\"\n\
          publisher_port = {}\nsync_port = {}\npeers = [\"127.0.0.1:{}\"]\nnb_store = \"memory\"\nstate_dir = {:?}\nrun_dir = {:?}\n\
          publisher_multiproc_socket = {:?}\nsocket_group = \"\"\n",
         port(),
@@ -98,4 +106,38 @@ fn a_state_that_was_begun_anew_is_told_until_the_operator_knows() {
         }
     }
     assert_eq!(reasons(), (0, Vec::new()));
+}
+
+/// Who is to be shut out is not, while all else goes on.
+#[test]
+fn keys_that_cannot_be_looked_at_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = SecretKey::random().unwrap();
+    let public = curve::public_key(&secret).unwrap();
+    let [_, key] = write_pair(folder.path(), "p", &public, &secret, false).unwrap();
+    let authorized = folder.path().join("authorized");
+    std::fs::create_dir(&authorized).unwrap();
+    let security = format!(
+        "publisher_key = {:?}\nauthorized_keys = {:?}\npeer_keys = {{ \"*\" = \"{public}\" }}\n",
+        key.display().to_string(),
+        authorized.display().to_string()
+    );
+    let config = config_with(folder.path(), &security);
+    let mut wired = Wired::new(&config, &zmq::Context::new(), Front::Workers).unwrap();
+    let mut vigil = Vigil::new(&wired, Instant::now());
+    let health = vigil.look(&wired, &config, Instant::now());
+    assert_eq!(health.reasons, [""; 0]);
+    let kept = folder.path().join("kept");
+    std::fs::rename(&authorized, &kept).unwrap();
+    wired.look_at_keys();
+    let health = says(&mut vigil, &wired, &config, "authorized_keys cannot be");
+    // No restart mends it.
+    assert_eq!((health.reasons.len(), health.stuck), (1, 0));
+    std::fs::rename(&kept, &authorized).unwrap();
+    wired.look_at_keys();
+    within("it is over", || {
+        let health = vigil.look(&wired, &config, Instant::now());
+        health.reasons.is_empty()
+    });
+    wired.stop_by(Instant::now() + PATIENCE);
 }
