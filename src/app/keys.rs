@@ -175,9 +175,8 @@ fn admit(args: &AuthoriseArgs) -> Result<Vec<String>, Box<dyn Error>> {
         return Err(format!("{holder} has this key; every node needs its own").into());
     }
     let path = args.dir.join(format!("{}{PUBLIC_END}", args.name));
-    if holder.is_none() {
-        file::write_public(&path, &key, args.force)?;
-    }
+    // Its own file is written anew though it holds the key: it may be one that the daemon cannot read.
+    file::write_public(&path, &key, args.force || holder.is_some())?;
     Ok(vec![format!(
         "{} may connect, within seconds: {}",
         args.name,

@@ -64,6 +64,29 @@ fn a_name_leads_nowhere_else() {
     assert!(said.contains("n1 has this key"), "{said}");
 }
 
+/// What is authorised already may be in a file that only root can read.
+#[test]
+fn who_is_authorised_again_has_a_file_that_can_be_read() {
+    let folder = Folder::new();
+    let dir = folder.path("a");
+    let key = "public:0123456789012345678901234567890123456789";
+    let authorise = |name: &str, key: &str| {
+        let done = run(&[&"authorise", &name, &key, &"--dir", &dir]);
+        done.status.code()
+    };
+    let path = dir.join("n1.key");
+    let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(authorise("n1", key), Some(0));
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(authorise("n1", key), Some(0));
+    assert_eq!(mode(), 0o644);
+    assert_eq!(read_public(&path).unwrap().to_string(), key);
+    // Another key takes --force.
+    let other = "public:9876543210987654321098765432109876543210";
+    assert_eq!(authorise("n1", other), Some(1));
+    assert_eq!(read_public(&path).unwrap().to_string(), key);
+}
+
 /// Runs what a refusal says mends the file, with `key` in the place of KEY.
 #[track_caller]
 fn mend(why: &str, key: &str) {
