@@ -1,9 +1,9 @@
 //! `fanfare keygen`, `pending` and `authorise`: keys, and who may connect.
 
 use std::error::Error;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -104,10 +104,21 @@ fn check_name(name: &str) -> Result<(), String> {
     }
 }
 
+/// Makes `folder` and those above it that are missing, for the daemon to read whatever the umask. What is
+/// there stays as it is.
 fn make_folder(folder: &Path) -> Result<(), String> {
-    let mut builder = fs::DirBuilder::new();
-    let made = builder.recursive(true).mode(0o755).create(folder);
-    made.map_err(|error| format!("cannot make {}: {error}", folder.display()))
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.is_dir();
+    let missing: Vec<&Path> = folder.ancestors().take_while(is_missing).collect();
+    for folder in missing.into_iter().rev() {
+        let made = match fs::create_dir(folder) {
+            Ok(()) => fs::set_permissions(folder, Permissions::from_mode(0o755)),
+            // By somebody else, meanwhile.
+            Err(_) if folder.is_dir() => Ok(()),
+            Err(error) => Err(error),
+        };
+        made.map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    }
+    Ok(())
 }
 
 fn make_pair(args: &KeygenArgs) -> Result<Vec<String>, Box<dyn Error>> {

@@ -64,6 +64,45 @@ fn a_name_leads_nowhere_else() {
     assert!(said.contains("n1 has this key"), "{said}");
 }
 
+/// A root shell with umask 077 makes folders that the daemon, which is not root, can read.
+#[test]
+fn the_daemon_can_read_what_is_made_under_a_hardened_umask() {
+    let folder = Folder::new();
+    let kept = folder.path("kept");
+    fs::create_dir(&kept).unwrap();
+    fs::set_permissions(&kept, Permissions::from_mode(0o700)).unwrap();
+    let (keys, authorized) = (kept.join("keys/new"), kept.join("authorized"));
+    let hardened = |arguments: &str, dir: &Path| {
+        let command = format!(
+            "umask 077 && exec {TOOL} {arguments} --dir {}",
+            dir.display()
+        );
+        let done = Command::new("sh").args(["-c", &command]).output().unwrap();
+        assert!(done.status.success(), "{command}: {done:?}");
+    };
+    let key = "public:0123456789012345678901234567890123456789";
+    for _ in 0..2 {
+        hardened("keygen --node n1 --force", &keys);
+        hardened(&format!("authorise n1 '{key}'"), &authorized);
+    }
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let readable = [&kept.join("keys"), &keys, &authorized];
+    assert_eq!(readable.map(|path| mode(path)), [0o755; 3]);
+    let files = [keys.join("n1.key"), authorized.join("n1.key")];
+    assert_eq!(files.map(|path| mode(&path)), [0o644; 2]);
+    assert_eq!(mode(&keys.join("n1.key_secret")), 0o600);
+    // What was there is the operator's.
+    assert_eq!(mode(&kept), 0o700);
+    fs::set_permissions(&authorized, Permissions::from_mode(0o750)).unwrap();
+    hardened(&format!("authorise n1 '{key}'"), &authorized);
+    assert_eq!(mode(&authorized), 0o750);
+    // A file is no folder.
+    let done = run(&[&"keygen", &"--node", &"n2", &"--dir", &keys.join("n1.key")]);
+    assert_eq!(done.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(said.contains("cannot make"), "{said}");
+}
+
 /// What is authorised already may be in a file that only root can read.
 #[test]
 fn who_is_authorised_again_has_a_file_that_can_be_read() {
