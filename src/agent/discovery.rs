@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::pubsub::endpoint::{Defaults, Endpoint, Transport};
+use crate::pubsub::endpoint::{Defaults, Endpoint};
 use crate::store::PublisherRow;
 use crate::util::printable;
 use crate::util::rate::RateLimit;
@@ -196,20 +196,7 @@ impl Discovery {
         let row = PublisherRow::parse(value).ok_or("it is not a JSON object of a publisher")?;
         let uri = row.uri.ok_or("it has no uri")?;
         // Also refuses `*` and 0.0.0.0.
-        let endpoint =
-            Endpoint::parse(&uri, &self.defaults).map_err(|error| format!("its uri {error}"))?;
-        // A row comes from elsewhere: it cannot choose a socket of this host, or multicast, which
-        // has no security, unless the operator has chosen that transport.
-        let chosen = self.defaults.transport;
-        match endpoint {
-            Endpoint::Ipc { .. } if chosen != Transport::Ipc => {
-                Err("its uri is a unix socket, and publisher_transport is not ipc".into())
-            }
-            Endpoint::Epgm { .. } if chosen != Transport::Epgm => {
-                Err("its uri is multicast, and publisher_transport is not epgm".into())
-            }
-            endpoint => Ok(endpoint),
-        }
+        Endpoint::parse_told(&uri, &self.defaults).map_err(|error| format!("its uri {error}"))
     }
 }
 

@@ -91,8 +91,9 @@ settings! {
         publisher_uri: String = key(
             r#""""#,
             Kind::Text,
-            "The address under which agents reach this publisher, for the publisher table. Empty: the\n\
-             address it binds, or this host's name where that is *.",
+            "The address under which agents reach this publisher, for the publisher table. What it leaves\n\
+             out is publisher_transport and publisher_port. Empty: the address it binds, or this host's\n\
+             name where that is *.",
         ),
         durability: Durability = key(
             r#""sync""#,
@@ -279,6 +280,8 @@ settings! {
             host: Host::Ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
             port: 8866,
         },
+        /// `publisher_uri` read; `None` where it is empty.
+        told: Option<Endpoint> = None,
         /// Where the sync service listens; `None` where there is none.
         sync: Option<Endpoint> = None,
         /// `peers` read, each once.
@@ -327,6 +330,7 @@ impl PublisherConfig {
                 faults.add(at, "publisher_bind_address", why);
             }
         }
+        self.complete_told(&defaults, layers, faults);
         self.complete_sync(layers, faults);
         self.grant = grants::read(layers, known, faults);
         self.check_grants(layers, faults);
@@ -374,6 +378,31 @@ impl PublisherConfig {
             (Security::Curve, _) => "only on tcp do nodes prove who they are",
         };
         faults.add(layers.locate("grant"), "grant", why);
+    }
+
+    /// Agents pass over a row whose address they cannot connect to.
+    fn complete_told(&mut self, defaults: &Defaults, layers: &Layers, faults: &mut Faults) {
+        let (key, uri) = ("publisher_uri", &self.publisher_uri);
+        if uri.is_empty() || faults.name_any(&["publisher_transport", "publisher_bind_address"]) {
+            return;
+        }
+        let transport = match self.bind {
+            Endpoint::Tcp { .. } => Transport::Tcp,
+            Endpoint::Ipc { .. } => Transport::Ipc,
+            Endpoint::Epgm { .. } => Transport::Epgm,
+            Endpoint::Memory { .. } => defaults.transport,
+        };
+        let defaults = Defaults {
+            transport,
+            ..*defaults
+        };
+        match Endpoint::parse_told(uri, &defaults) {
+            Ok(endpoint) => {
+                check_protected(self.security, &endpoint, key, layers, faults);
+                self.told = Some(endpoint);
+            }
+            Err(error) => faults.add(layers.locate(key), key, format!("{uri:?}: {error}")),
+        }
     }
 
     fn complete_sync(&mut self, layers: &Layers, faults: &mut Faults) {

@@ -110,6 +110,20 @@ impl Endpoint {
         }
     }
 
+    /// Reads what a row of the table `publisher` tells to connect to: as [`Endpoint::parse`]. A row comes
+    /// from elsewhere: it cannot choose a socket of this host, or multicast, which has no security,
+    /// unless the operator has chosen that transport.
+    pub fn parse_told(uri: &str, defaults: &Defaults) -> Result<Self, EndpointError> {
+        let (what, transport) = match Self::parse(uri, defaults)? {
+            Endpoint::Ipc { .. } if defaults.transport != Transport::Ipc => {
+                ("a unix socket", "ipc")
+            }
+            Endpoint::Epgm { .. } if defaults.transport != Transport::Epgm => ("multicast", "epgm"),
+            endpoint => return Ok(endpoint),
+        };
+        Err(EndpointError::NotChosen { what, transport })
+    }
+
     /// Reads what a socket binds: as [`Endpoint::parse`], but `*` and the unspecified addresses
     /// are allowed for a host and names are not.
     pub fn parse_bind(entry: &str, defaults: &Defaults) -> Result<Self, EndpointError> {

@@ -2,6 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::pubsub::endpoint::Transport;
 
 mod integration;
 

@@ -34,8 +34,8 @@ use crate::util::users::Users;
 
 /// The address that agents are told of.
 pub(super) fn reachable(config: &PublisherConfig) -> String {
-    if !config.publisher_uri.is_empty() {
-        return config.publisher_uri.clone();
+    if let Some(told) = &config.told {
+        return told.to_string();
     }
     let wildcard = |host: &Host| match host {
         Host::Any => true,

@@ -190,6 +190,18 @@ fn publisher_values_are_checked() {
             "\"x\" is not a driver; known are zmq_pubsub_driver, zmq_pubsub_multiproc_driver",
         ),
         (
+            "publisher_uri = \"tcp://192.0.2.10:88666\"",
+            "\"tcp://192.0.2.10:88666\": \"88666\" is not a port; write a number from 1 to 65535",
+        ),
+        (
+            "publisher_uri = \"tcp://*:8866\"",
+            "\"tcp://*:8866\": \"*\" is only for binding; write the address of a publisher",
+        ),
+        (
+            "publisher_uri = \"ipc:///run/p.sock\"",
+            "\"ipc:///run/p.sock\": is a unix socket, and publisher_transport is not ipc",
+        ),
+        (
             "topics = []",
             "unknown key; the nearest known one is `peers`",
         ),
@@ -217,6 +229,34 @@ fn publisher_values_are_checked() {
             "built-in default: publisher_bind_address: \"*\": \"*\" names no multicast group; write epgm://interface;group:port, for example epgm://10.0.0.1;239.192.1.1:8866"
         ]
     );
+}
+
+#[test]
+fn where_agents_reach_a_publisher_is_completed() {
+    for (uri, bind, told) in [
+        ("", "*", None),
+        ("api1", "*", Some("tcp://api1:8866")),
+        ("tcp://[fd00::1]:99", "*", Some("tcp://[fd00::1]:99")),
+        // What it binds need not go by publisher_transport.
+        (
+            "/run/p.sock",
+            "ipc:///run/p.sock",
+            Some("ipc:///run/p.sock"),
+        ),
+    ] {
+        let case = Case {
+            sets: &[
+                NONE,
+                "sync_port=0",
+                &format!("publisher_uri={uri:?}"),
+                &format!("publisher_bind_address={bind}"),
+            ],
+            ..Case::default()
+        };
+        let config = case.load(load_publisher).unwrap();
+        let read = config.told.as_ref().map(ToString::to_string);
+        assert_eq!(read.as_deref(), told, "{uri}");
+    }
 }
 
 #[test]

@@ -35,6 +35,14 @@ pub enum EndpointError {
     /// `*`, `0.0.0.0` or `::` names nobody to connect to.
     #[error("{0:?} is only for binding; write the address of a publisher")]
     BindOnly(String),
+    /// See [`super::Endpoint::parse_told`].
+    #[error("is {what}, and publisher_transport is not {transport}")]
+    NotChosen {
+        /// What it is.
+        what: &'static str,
+        /// The transport that would have to be chosen.
+        transport: &'static str,
+    },
     /// A multicast group does not speak TCP.
     #[error("{0} is a multicast group; write epgm://interface;{0}:port")]
     Multicast(IpAddr),
