@@ -166,6 +166,7 @@ lint: deps deps-test ## format, clippy (benches too), rustdoc, shell scripts
 	@$(CARGO) clippy --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --quiet
 	@shellcheck .ci/run $(QUICKSTART)/run.sh examples/pipe/handler.sh tests/packages/machine.sh
+	@shellcheck -s sh packaging/*.postinst packaging/*.prerm packaging/*.postrm packaging/rpm/*.sh
 
 .PHONY: fmt
 fmt: ## formats the sources

@@ -17,5 +17,5 @@ if [ "$1" -eq 0 ]; then
 fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload || :
-	[ "$1" -lt 1 ] || systemctl try-restart fanfare-publisher.service || :
+	[ "$1" -lt 1 ] || systemctl --no-block try-restart fanfare-publisher.service || :
 fi

@@ -54,6 +54,25 @@ fn the_programs_of_the_rpms_run() {
     }
 }
 
+/// An agent that is up only when it is in step would hold up the whole transaction, without an end.
+#[test]
+fn an_upgrade_does_not_wait_for_the_daemon() {
+    for name in ["agent", "publisher"] {
+        let path = format!(
+            "{}/packaging/rpm/{name}-postun.sh",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let script = std::fs::read_to_string(path).unwrap();
+        // As with systemd, of which nothing is asked.
+        let script = script.replace("/run/systemd/system", "/");
+        let script = format!("systemctl() {{ echo \"$*\"; }}\n{script}");
+        let told = output(Command::new("sh").args(["-euc", &script, "postun", "1"]));
+        let asked: Vec<_> = told.lines().collect();
+        let restart = format!("--no-block try-restart fanfare-{name}.service");
+        assert_eq!(asked, ["daemon-reload", &restart]);
+    }
+}
+
 #[test]
 fn the_rpms_run_when_installed_and_leave_when_removed() {
     let Some(folder) = packages::folder() else {
