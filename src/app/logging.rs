@@ -3,6 +3,8 @@
 //! Lines are written by a thread of their own. A reader or a handler that logs must not wait for a
 //! terminal that is paused or a journal that is stuck; what does not fit is counted and said later.
 
+mod journal;
+
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
@@ -155,9 +157,8 @@ impl Queue {
         let mut builder = env_logger::Builder::new();
         builder.parse_filters(filter);
         builder.target(env_logger::Target::Pipe(Box::new(self.clone())));
-        if std::env::var_os("JOURNAL_STREAM").is_some() {
-            // The journal has its own times.
-            builder.format_timestamp(None);
+        if journal::is_stderr() {
+            builder.format(journal::record);
         } else {
             builder.format_timestamp_millis();
         }
@@ -189,13 +190,25 @@ fn write(lines: &Receiver<Line>, lost: &AtomicU64) {
         let _ = stderr.write_all(&line);
         match lost.swap(0, Ordering::Relaxed) {
             0 => {}
-            n => tell(format_args!("({n} log lines were not written in time)")),
+            n => tell_as(
+                log::Level::Warn,
+                format_args!("({n} log lines were not written in time)"),
+            ),
         }
     }
 }
 
-/// Tells the one who started the program, before there is a log.
+/// Tells the one who started the program why it does not do what it was started for, without the log.
 pub fn tell(text: impl std::fmt::Display) {
+    tell_as(log::Level::Error, text);
+}
+
+/// As [`tell`], what is no reason to end.
+pub fn tell_as(level: log::Level, text: impl std::fmt::Display) {
+    let mut stderr = io::stderr();
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = match journal::is_stderr() {
+        true => journal::lines(&mut stderr, level, &text.to_string()),
+        false => writeln!(stderr, "{text}"),
+    };
 }

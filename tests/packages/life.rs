@@ -112,7 +112,7 @@ fn a_reload_changes_the_running_daemon() {
     machine.ok("systemctl reload fanfare-agent");
     machine.until(
         "the new file is refused",
-        "journalctl -u fanfare-agent | grep 'did you mean `topics`'",
+        "journalctl -p err -u fanfare-agent | grep 'did you mean `topics`'",
     );
     machine.until("the old one is in force", &format!("{topics} | grep t2"));
     assert_eq!(machine.property("fanfare-agent", "ActiveState"), "active");

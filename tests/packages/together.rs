@@ -32,6 +32,18 @@ fn rows_go_from_one_package_to_the_other() {
     let bad = |line: &&str| !line.contains("plain text");
     let bad: Vec<_> = journal.lines().filter(bad).collect();
     assert!(bad.is_empty(), "{bad:#?}");
+    // What they do tell of, `security = "none"`, has its priority: else nothing would have been found above.
+    for unit in ["fanfare-agent", "fanfare-publisher"] {
+        let told = |priority: &str| {
+            let script = "journalctl --quiet --no-pager -o cat";
+            machine.ok(&format!("{script} -p {priority} -u {unit} || true"))
+        };
+        let journal = told("warning");
+        assert!(journal.contains("plain text"), "{unit}:\n{journal}");
+        // The journal takes the priority off the line.
+        assert!(!journal.contains("<4>"), "{unit}:\n{journal}");
+        assert!(!told("err").contains("plain text"), "{unit}");
+    }
     let journal = machine.journal();
     for word in ["Operation not permitted", "Permission denied", "Read-only"] {
         assert!(!journal.contains(word), "{journal}");

@@ -49,6 +49,56 @@ fn all_faults_at_once_and_the_same_from_check_config_and_a_start() {
     }
 }
 
+/// The service manager gives a daemon its journal as standard error, and says so.
+#[test]
+fn the_journal_is_told_the_priority_of_each_line() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let (bad, good) = (
+        "topicz = [\"a\"]\nconnect_timeot = 1.0\n",
+        "security = \"none\"\n",
+    );
+    // A folder that nobody can make.
+    let more = "run_dir = \"/proc/none\"\nstate_dir = \"/proc/none\"\n";
+    for (text, code, begins) in [
+        (bad.to_owned(), 2, ["<3>", "<3>"]),
+        (
+            format!("{good}{more}"),
+            1,
+            ["<4>[WARN  fanfare", "<3>[ERROR fanfare"],
+        ),
+    ] {
+        for journal in [true, false] {
+            let file = folder.write("agent.toml", &text);
+            let path = folder.path("journal");
+            let told = std::fs::File::create(&path).unwrap();
+            let (device, inode) = {
+                let found = told.metadata().unwrap();
+                (found.dev(), found.ino())
+            };
+            // What is inherited, and led elsewhere.
+            let inode = if journal { inode } else { inode + 1 };
+            let mut start = Command::new(AGENT);
+            start
+                .arg("--config")
+                .arg(&file)
+                .env("JOURNAL_STREAM", format!("{device}:{inode}"))
+                .env_remove("RUST_LOG")
+                .stderr(told);
+            assert_eq!(start.status().unwrap().code(), Some(code));
+            let told = std::fs::read_to_string(&path).unwrap();
+            if !journal {
+                assert!(!told.contains("<3>"), "{told}");
+                continue;
+            }
+            assert!(told.lines().all(|line| line.starts_with('<')), "{told}");
+            for begin in begins {
+                assert!(told.lines().any(|line| line.starts_with(begin)), "{told}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_good_one_is_called_good() {
     let folder = Folder::new();

@@ -33,7 +33,7 @@ pub fn check_config(files: Vec<PathBuf>, daemon: Option<Daemon>) -> ExitCode {
     };
     let (warnings, faults) = check(&sources, daemon);
     for warning in warnings {
-        logging::tell(format_args!("warning: {warning}"));
+        logging::tell_as(log::Level::Warn, format_args!("warning: {warning}"));
     }
     if !faults.is_empty() {
         for fault in faults {
