@@ -24,6 +24,8 @@ pub enum State {
     Stopped,
     /// The handler has yet to be given rows.
     Behind,
+    /// Something that the handler is to do failed and has yet to work.
+    Failing,
     /// A call of the handler runs longer than its time limit; it was told to end.
     Late,
     /// The thread works on one thing for too long.
@@ -41,6 +43,7 @@ impl State {
             State::Down => "down",
             State::Stopped => "stopped",
             State::Behind => "behind",
+            State::Failing => "failing",
             State::Late => "late",
             State::Stuck => "stuck",
         }
@@ -55,6 +58,7 @@ impl State {
             State::Down => Some("is not connected"),
             State::Stopped => Some("does not run"),
             State::Behind => Some("has yet to be given rows"),
+            State::Failing => Some("fails"),
             State::Late => Some("has a call that runs too long"),
             State::Stuck => Some("is stuck"),
         }
@@ -62,12 +66,14 @@ impl State {
 }
 
 /// What is known of one part.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Seen {
     /// How it is.
     pub state: State,
     /// Since when.
     pub since: Instant,
+    /// What failed last, of a handler that fails.
+    why: Option<String>,
     watched: Watched,
 }
 
@@ -117,10 +123,13 @@ impl Vigil {
             (source.uri.as_str(), state, &source.pulse)
         });
         see(&mut self.publishers, publishers, stuck_after, now);
+        let mut errors = Vec::new();
         let lanes = agent.lanes().iter().map(|lane| {
             let handle = lane.handle();
             let status = handle.status();
             let state = match status.state {
+                // It may be behind for that reason.
+                LaneState::Running if status.failing => State::Failing,
                 LaneState::Running if status.behind => State::Behind,
                 LaneState::Running => State::Well,
                 LaneState::Stuck(_) => State::Late,
@@ -129,9 +138,16 @@ impl Vigil {
                 | LaneState::Waiting(_)
                 | LaneState::Ended => State::Stopped,
             };
+            let why = status.last_error.filter(|_| state == State::Failing);
+            errors.push(why.map(|error| error.text));
             (lane.name(), state, handle.pulse())
         });
         see(&mut self.handlers, lanes, stuck_after, now);
+        for (lane, why) in agent.lanes().iter().zip(errors) {
+            if let Some(seen) = self.handlers.get_mut(lane.name()) {
+                seen.why = why;
+            }
+        }
         let resting = Pulse::default();
         let threads = agent.threads().map(|(name, runs, pulse)| {
             let state = if runs { State::Well } else { State::Stopped };
@@ -165,7 +181,10 @@ impl Vigil {
                 health.stuck += usize::from(seen.state == State::Stuck);
                 if let Some(why) = seen.state.reason() {
                     let time = now.saturating_duration_since(seen.since).as_secs();
-                    let line = format!("{what} {name} {why}, for {time} s");
+                    let mut line = format!("{what} {name} {why}, for {time} s");
+                    if let (State::Failing, Some(error)) = (seen.state, &seen.why) {
+                        line.push_str(&format!(": {error}"));
+                    }
                     health.reasons.push(line);
                 }
             }
@@ -186,6 +205,7 @@ fn see<'a>(
         let mut seen = old.remove(name).unwrap_or_else(|| Seen {
             state,
             since: now,
+            why: None,
             watched: Watched::new(pulse, now),
         });
         let state = match seen.watched.stuck_for(pulse, now) >= stuck_after {

@@ -13,7 +13,7 @@ use crate::util::rate::RateLimit;
 use crate::util::stop::StopToken;
 use crate::util::thread::Thread;
 use handle::Shared;
-use worker::{End, Worker};
+use worker::{End, Failing, Worker};
 
 mod handle;
 mod worker;
@@ -25,6 +25,7 @@ crate::metrics! {
     pub struct LaneMetrics {
         events_applied_total: Counter = "Events and rows the handler took.",
         events_failed_total: Counter = "Events and rows the handler reported as failed.",
+        calls_failed_total: Counter = "Calls that are for no single row and failed: the begin or end of a resync, or what the handler does by itself, such as to write a file.",
         retries_total: Counter = "Rows that were given again because they had failed.",
         quarantines_total: Counter = "Rows that are not given again as they are.",
         too_many_failures_total: Counter = "Times more rows had failed than can wait, so that the handler had to start over.",
@@ -38,6 +39,7 @@ crate::metrics! {
         rows_waiting: Gauge = "Changed rows remembered for a handler that is behind.",
         retries_waiting: Gauge = "Rows that failed and wait to be given again.",
         quarantined: Gauge = "Rows in quarantine.",
+        failing: Gauge = "Whether something that the handler is to do failed and has yet to work (1): rows wait to be given again, or a call that is for no single row failed.",
         late: Gauge = "Whether a call runs longer than the time limit just now (1).",
         running: Gauge = "Whether the handler runs (1) or waits to be started again (0).",
     }
@@ -136,6 +138,7 @@ impl Lane {
             syncing: true,
             taken: 0,
             ending: None,
+            failing: Failing::default(),
         };
         let thread = Thread::spawn(options.name, move || worker.run());
         // Nobody would take what the hub goes on offering.

@@ -96,7 +96,8 @@ pub trait Handler: Send {
 
     /// Called when the queue is empty and when the time it last returned has come; returns when
     /// it wants to be called again (`None`: only after the next event). After an error it is
-    /// called again within a second or so, so that it can say when it wants to try again.
+    /// called again within a second or so, so that it can say when it wants to try again. It is shown
+    /// as failing until that time has come and it does not fail, or until it has nothing more to do.
     fn idle(&mut self, now: Instant) -> Result<Option<Instant>, HandlerError> {
         let _ = now;
         Ok(None)

@@ -98,7 +98,7 @@ pub struct PublisherReport {
 pub struct HandlerReport {
     /// Its name.
     pub name: String,
-    /// `ok`, `behind`, `stopped`, `late` or `stuck`.
+    /// `ok`, `behind`, `failing`, `stopped`, `late` or `stuck`.
     pub state: &'static str,
     /// Seconds in that state.
     pub since_seconds: u64,

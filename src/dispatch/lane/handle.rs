@@ -79,6 +79,8 @@ pub struct LaneStatus {
     pub rows_waiting: u64,
     /// Rows that failed and wait to be given again.
     pub retries_waiting: usize,
+    /// Whether something that it is to do failed and has yet to work.
+    pub failing: bool,
     /// Rows in quarantine; see [`LaneHandle::quarantine`].
     pub quarantined: usize,
     /// The last thing that went wrong, however long ago.
@@ -99,6 +101,8 @@ pub(crate) struct Shared {
     stopwatch: Mutex<Stopwatch>,
     /// The call that was found to run too long; 0 when none was in this life of the handler.
     pub late_call: AtomicU64,
+    /// Whether calls that are for no single row failed and have yet to work.
+    pub calls_fail: AtomicBool,
     life: Mutex<Option<Stop>>,
     no_more_lives: AtomicBool,
     state: Mutex<(LaneState, u64)>,
@@ -124,6 +128,7 @@ impl Shared {
             call: AtomicU64::new(0),
             stopwatch: Mutex::default(),
             late_call: AtomicU64::new(0),
+            calls_fail: AtomicBool::new(false),
             life: Mutex::default(),
             no_more_lives: AtomicBool::new(false),
             state: Mutex::new((LaneState::Starting, 0)),
@@ -142,12 +147,14 @@ impl Shared {
         lock(&self.troubles)
     }
 
-    /// Shows how many rows are held back.
+    /// Shows how many rows are held back, and whether something fails.
     pub fn show(&self, troubles: &Troubles) {
         self.metrics.retries_waiting.set(troubles.waiting() as u64);
         self.metrics
             .quarantined
             .set(troubles.quarantine().len() as u64);
+        let failing = troubles.waiting() > 0 || self.calls_fail.load(Ordering::Relaxed);
+        self.metrics.failing.set(failing.into());
     }
 
     /// For the lookout.
@@ -241,6 +248,7 @@ impl LaneHandle {
             queued_bytes,
             rows_waiting: self.0.metrics.rows_waiting.get(),
             retries_waiting: troubles.waiting(),
+            failing: self.0.metrics.failing.get() == 1,
             quarantined: troubles.quarantine().len(),
             last_error: lock(&self.0.last_error).clone(),
         }

@@ -1,6 +1,7 @@
 //! The lane's thread: it owns the handler.
 
 mod calls;
+mod failing;
 mod mending;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +23,7 @@ use crate::util::rate::RateLimit;
 use crate::util::stop::StopToken;
 
 use calls::{For, text};
+pub(super) use failing::Failing;
 
 pub(super) struct Worker {
     pub shared: Arc<Shared>,
@@ -45,6 +47,8 @@ pub(super) struct Worker {
     pub taken: usize,
     /// Why this life of the handler ends.
     pub ending: Option<Ending>,
+    /// Calls for no single row that failed.
+    pub failing: Failing,
 }
 
 /// The times of a lane's end.
@@ -138,6 +142,8 @@ impl Worker {
     /// One life of the handler.
     fn live(&mut self, mut handler: Box<dyn Handler>) -> Ending {
         self.ending = None;
+        self.failing = Failing::default();
+        self.tell_failing();
         let topics = self.topics.clone();
         self.call(For::Itself, || {
             handler.attach(topics);
@@ -183,7 +189,10 @@ impl Worker {
                     return;
                 }
                 if self.seat.work.is_empty() && self.ending.is_none() {
-                    let called = self.call(For::Itself, || handler.idle(Instant::now()));
+                    let now = Instant::now();
+                    let called = self.call(For::Itself, || handler.idle(now));
+                    self.failing.idle(now, called);
+                    self.tell_failing();
                     let again = called.unwrap_or_else(|| Some(Instant::now() + RESTART_MIN));
                     self.late_failures(handler);
                     wake = again;
@@ -246,11 +255,15 @@ impl Worker {
         (self.syncing, self.taken) = (true, 0);
         self.shared.troubles().start_over();
         self.look();
-        self.call(For::Bracket, || handler.begin_sync(reason));
+        let begun = self.call(For::Bracket, || handler.begin_sync(reason));
+        self.failing.begun(begun.is_some());
+        self.tell_failing();
     }
 
     fn end(&mut self, handler: &mut dyn Handler) {
         let taken = self.call(For::Bracket, || handler.end_sync());
+        self.failing.ended(taken.is_some());
+        self.tell_failing();
         self.syncing = false;
         if taken.is_some() {
             let mut troubles = self.shared.troubles();

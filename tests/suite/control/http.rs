@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::rig::config::{AGENT, Folder};
-use crate::rig::control::{get, metrics};
+use crate::rig::control::{get, metrics, report};
 use crate::rig::peer::Publisher;
 use crate::rig::port::Port;
 use crate::rig::process::Process;
@@ -86,6 +86,47 @@ fn probes_are_told_whether_and_why_not() {
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}
+
+/// As with a full disk: what the module `file` is given it takes, and what it makes of it fails.
+#[test]
+fn a_handler_whose_own_work_fails_is_no_node_in_step() {
+    let (port, http, folder) = (Port::free(), Port::free(), Folder::new());
+    let mut publisher = Publisher::bind(&port.uri());
+    let (there, away) = (folder.path("files"), folder.path("away"));
+    std::fs::create_dir(&there).unwrap();
+    let more = format!(
+        "metrics_address = \"127.0.0.1:{}\"\n[[handler]]\nname = \"other\"\nmodule = \"file\"\n\
+         path = {:?}\ninterval = 1.0\n",
+        http.number,
+        there.join("rows.json")
+    );
+    let _agent = folder.agent(&[&port.uri()], &["t1"], &more);
+    publisher.has_agent(&["D", "t1"]);
+    let ready = || get(&http, "/readyz");
+    until("it is in step", || (ready()?.0 == 200).then_some(()));
+    std::fs::rename(&there, &away).unwrap();
+    publisher.set("t1", "k", "1");
+    let why = until("it fails", || {
+        let (status, why) = ready()?;
+        (status == 503 && why.contains("handler other fails")).then_some(why)
+    });
+    assert!(why.contains("cannot write"), "{why}");
+    let name = |what: &str, handler: &str| {
+        format!("fanfare_agent_handler_{what}{{handler=\"{handler}\"}}")
+    };
+    let now = metrics(&http);
+    assert_eq!(now[&name("failing", "other")], 1);
+    assert_eq!(now[&name("failing", "file")], 0);
+    assert!(now[&name("calls_failed_total", "other")] >= 1);
+    assert_eq!(now["fanfare_agent_ready"], 0);
+    let report = report(&folder);
+    let handlers = report["handlers"].as_array().unwrap();
+    let other = handlers.iter().find(|one| one["name"] == "other").unwrap();
+    assert_eq!(other["state"], "failing", "{report:#}");
+    std::fs::rename(&away, &there).unwrap();
+    until("it works again", || (ready()?.0 == 200).then_some(()));
+    assert_eq!(metrics(&http)[&name("failing", "other")], 0);
 }
 
 #[test]

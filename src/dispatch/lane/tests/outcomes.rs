@@ -21,6 +21,7 @@ struct Planned {
     record: Arc<Record>,
     bracket: Option<Rows>,
     stop: StopToken,
+    tries_at: Option<Instant>,
 }
 
 impl Planned {
@@ -56,7 +57,20 @@ impl Handler for Planned {
         Ok(())
     }
 
+    fn idle(&mut self, now: Instant) -> Result<Option<Instant>, HandlerError> {
+        match self.tries_at {
+            Some(at) if now < at => Ok(Some(at)),
+            _ => {
+                let done = self.answer("(idle)");
+                // Reported once, as the module `file` does: until the next attempt there is nothing to say.
+                self.tries_at = done.is_err().then(|| now + Duration::from_secs(1));
+                done.map(|()| None)
+            }
+        }
+    }
+
     fn end_sync(&mut self) -> Result<(), HandlerError> {
+        self.answer("(end)")?;
         *self.record.rows.lock().unwrap() = self.bracket.take().expect("a bracket is open");
         self.record.ended.fetch_add(1, Ordering::SeqCst);
         Ok(())
@@ -80,6 +94,7 @@ fn rig(seat: SeatOptions, time_limit: Option<Duration>) -> Rig {
                 record: Arc::clone(&record),
                 bracket: None,
                 stop: stop.clone(),
+                tries_at: None,
             }))
         })
     };
@@ -249,6 +264,48 @@ fn a_bracket_that_fails_to_open_comes_again() {
     rig.plan("(begin)", None);
     rig.set("a", "1");
     rig.is_like_the_replica();
+}
+
+/// As the module `file`, and `exec` with batches, fail where the disk is full.
+#[test]
+fn a_handler_whose_own_work_fails_is_shown_until_it_works() {
+    let rig = rig(wide(), None);
+    let failing = || rig.lane.metrics.failing.get() == 1;
+    assert!(!failing());
+    rig.plan("(idle)", retry());
+    rig.set("a", "1");
+    within("it fails", failing);
+    assert_eq!(rig.error(), "not now; may work later");
+    assert!(rig.lane.handle().status().failing);
+    // It is called meanwhile, and says no more than when it will try again.
+    let failed = || rig.lane.metrics.calls_failed_total.get();
+    within("it fails again", || {
+        assert!(failing());
+        failed() >= 2
+    });
+    rig.plan("(idle)", None);
+    within("it works", || !failing());
+    assert_eq!(rig.lane.metrics.events_failed_total.get(), 0);
+}
+
+#[test]
+fn a_handler_whose_bracket_or_row_fails_is_shown_until_it_works() {
+    for what in ["(begin)", "(end)", "a"] {
+        let rig = rig(wide(), None);
+        let failing = || rig.lane.metrics.failing.get() == 1;
+        rig.plan(what, retry());
+        if what == "a" {
+            rig.set("a", "1");
+        } else {
+            rig.hub.resync(SyncReason::Requested);
+        }
+        within("it fails", failing);
+        let metrics = &rig.lane.metrics;
+        assert_eq!(metrics.calls_failed_total.get() == 0, what == "a", "{what}");
+        rig.plan(what, None);
+        within("it works", || !failing());
+        rig.is_like_the_replica();
+    }
 }
 
 #[test]

@@ -71,7 +71,10 @@ impl Worker {
         self.look();
         match what {
             For::Row(event) => self.complain_of(event, format_args!("failed: {error}")),
-            _ => self.complain(format_args!("{error}")),
+            For::Bracket | For::Itself => {
+                self.metrics.calls_failed_total.inc();
+                self.complain(format_args!("{error}"));
+            }
         }
     }
 
@@ -79,6 +82,7 @@ impl Worker {
     #[cold]
     fn came_down(&mut self, what: For<'_>, why: &str) {
         let For::Row(event) = what else {
+            self.metrics.calls_failed_total.inc();
             return self.complain(format_args!("came down: {why}"));
         };
         let now = Instant::now();
@@ -95,6 +99,18 @@ impl Worker {
         let (table, key) = (name(event.table, 64), name(event.key, 128));
         let action = event.action.as_str();
         self.complain(format_args!("{action} of {table} {key} {what}"));
+    }
+
+    /// Shows whether calls for no single row fail.
+    pub(super) fn tell_failing(&mut self) {
+        if self
+            .shared
+            .calls_fail
+            .swap(self.failing.is(), Ordering::Relaxed)
+            != self.failing.is()
+        {
+            self.look();
+        }
     }
 
     #[cold]

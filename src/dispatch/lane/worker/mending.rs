@@ -116,7 +116,9 @@ impl Worker {
                 match (error, self.delivery) {
                     // Later events of the row may have been taken: its order cannot be kept.
                     (HandlerError::Retry(_), Delivery::Events) => {
+                        self.failing.must_start_over();
                         self.failed(For::Bracket, error);
+                        self.tell_failing();
                     }
                     _ => self.failed(For::Row(&event), error),
                 }
