@@ -23,8 +23,8 @@ const MAX_TIME: Duration = Duration::from_secs(86_400);
 /// Longest run of the command when `notify_timeout` is not set.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The registry's entry. Keys: `folder` or `path` (one of them; the folder around it must exist),
-/// `interval` (seconds between two writes of the one file, and between two runs of `notify`, 0.01
+/// The registry's entry. Keys: `folder` or `path` (one of them; while the folder around it is not there
+/// the handler cannot be made), `interval` (seconds between two writes of the one file, and between two runs of `notify`, 0.01
 /// to 86400, default 1), `mode` (permissions in octal, default "0644"), `notify` (a command, run
 /// when something changed), `notify_timeout` (seconds, 0.01 to 86400, default 10).
 pub const MODULE: Module = Module {

@@ -4,6 +4,7 @@ pub mod api;
 mod command;
 pub mod exec;
 pub mod file;
+mod folder;
 pub mod json;
 pub mod log;
 mod mode;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::mode::mode;
-use super::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason};
+use super::{BuildError, Closing, Handler, HandlerError, Module, Settings, SyncReason, folder};
 use crate::event::Event;
 use crate::metrics::Counts;
 use crate::util::group;
@@ -109,10 +109,7 @@ impl Socket {
         if path.is_dir() {
             return fault(format!("{} is a folder; name a file in it", path.display()));
         }
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        if !folder.is_dir() {
-            return fault(format!("there is no folder {}", folder.display()));
-        }
+        folder::is_there(path.parent().unwrap_or(Path::new("/")), "path")?;
         Ok(Socket {
             name: name.to_owned(),
             path,

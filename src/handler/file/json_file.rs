@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 use super::Common;
 use super::notify::Notify;
 use crate::event::{Action, Event};
-use crate::handler::{BuildError, Closing, Handler, HandlerError, Settings, SyncReason, json};
+use crate::handler::{
+    BuildError, Closing, Handler, HandlerError, Settings, SyncReason, folder, json,
+};
 use crate::util::atomic_file::AtomicFile;
 use crate::util::printable;
 
@@ -51,15 +53,10 @@ impl JsonFile {
         let path: String = settings.require("path")?;
         let fault = |why: String| BuildError::setting("path", why);
         let file = AtomicFile::new(&path, mode).map_err(|error| fault(error.to_string()))?;
-        let folder = file.folder().display();
-        match std::fs::metadata(file.folder()) {
-            Err(error) => return Err(fault(format!("the folder {folder}: {error}"))),
-            Ok(found) if !found.is_dir() => return Err(fault(format!("{folder} is no folder"))),
-            Ok(_) => {}
-        }
         if Path::new(&path).is_dir() {
             return Err(fault(format!("{path} is a folder; name a file in it")));
         }
+        folder::is_there(file.folder(), "path")?;
         Ok(JsonFile {
             file,
             interval,

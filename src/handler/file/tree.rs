@@ -19,7 +19,7 @@ use super::Common;
 use super::names::{escape, unescape};
 use super::notify::Notify;
 use crate::event::{Action, Event};
-use crate::handler::{BuildError, Closing, Handler, HandlerError, SyncReason};
+use crate::handler::{BuildError, Closing, Handler, HandlerError, SyncReason, folder};
 use crate::util::atomic_file::{AtomicFile, is_temporary};
 use crate::util::printable;
 
@@ -39,16 +39,15 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub fn new(folder: &str, common: Common) -> Result<Self, BuildError> {
+    pub fn new(named: &str, common: Common) -> Result<Self, BuildError> {
         let fault = |why: String| BuildError::setting("folder", why);
-        let path = std::path::absolute(folder).map_err(|error| fault(error.to_string()))?;
+        let path = std::path::absolute(named).map_err(|error| fault(error.to_string()))?;
         let Some(parent) = path.parent() else {
             return Err(fault(format!("{} must not be it", path.display())));
         };
-        if !parent.is_dir() {
-            return Err(fault(format!("there is no folder {}", parent.display())));
-        }
-        if let Some(why) = foreign(&path).map_err(|error| fault(error.to_string()))? {
+        folder::is_there(parent, "folder")?;
+        let foreign = foreign(&path).map_err(|error| folder::failed(&path, "folder", &error))?;
+        if let Some(why) = foreign {
             return Err(fault(why));
         }
         Ok(Tree {
@@ -145,7 +144,7 @@ fn foreign(folder: &Path) -> io::Result<Option<String>> {
     let mut entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Ok(Some(format!("{}: {error}", folder.display()))),
+        Err(error) => return Err(error),
     };
     if fs::symlink_metadata(folder.join(MARK)).is_ok() || entries.next().is_none() {
         return Ok(None);

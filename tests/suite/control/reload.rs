@@ -209,6 +209,50 @@ fn what_a_reload_could_not_do_is_done_by_the_next() {
     folder.has_key("t", "k2");
 }
 
+/// What is not mounted yet, or made by another program, is no fault of the configuration.
+#[test]
+fn a_handler_whose_folder_is_not_there_waits_for_it() {
+    let (port, folder) = (Port::free(), Folder::new());
+    let mut publisher = Publisher::bind(&port.uri());
+    let more = |name: &str| {
+        let path = folder.path(name).join("rows.json");
+        format!("[[handler]]\nname = {name:?}\nmodule = \"file\"\npath = {path:?}\n")
+    };
+    let config = |more: &str| folder.agent_config(&[&port.uri()], &["t1"], more);
+    let first = config(&more("first"));
+    let agent = Process::start(folder.command(AGENT, &first));
+    up(&folder, "agent");
+    let handler = |what: &str, name: &str, state: &str| {
+        reports(&folder, what, |report| {
+            let handlers = report["handlers"].as_array().unwrap();
+            let mut named = handlers.iter().filter(|handler| handler["name"] == name);
+            named.any(|handler| handler["state"] == state)
+        })
+    };
+    let why = names_why(&handler("it is told", "first", "stopped"));
+    assert!(why.contains("handler first does not run"), "{why}");
+    agent.err.find("it is said why", |line| {
+        let said = line.contains("handler first: cannot start: path: ");
+        (said && line.contains("No such file")).then_some(())
+    });
+    publisher.has_agent(&["D", "t1"]);
+    publisher.set("t1", "k", "1");
+    folder.has_key("t", "k");
+    std::fs::create_dir(folder.path("first")).unwrap();
+    handler("it runs", "first", "ok");
+    wait_for("its file is there", || {
+        folder.path("first/rows.json").exists()
+    });
+
+    // By a reload too, and one that changes something else is taken while such a folder is gone.
+    std::fs::remove_dir_all(folder.path("first")).unwrap();
+    reload(&folder, &agent, &config(&(more("first") + &more("second"))));
+    let report = handler("it is told", "second", "stopped");
+    assert_eq!(reloads(&report), (1, 0), "{report:#}");
+    std::fs::create_dir(folder.path("second")).unwrap();
+    handler("it runs", "second", "ok");
+}
+
 /// A faulty one is refused, and the manager told so.
 #[test]
 fn a_faulty_configuration_is_said_to_be_refused() {

@@ -169,8 +169,16 @@ fn another_ones_folder_is_not_touched() {
         why.starts_with("folder: ") && why.contains("holds files"),
         "{why}"
     );
-    let why = fault(made(&root.path().join("none/rows"), "")).unwrap();
-    assert!(why.contains("there is no folder"), "{why}");
+    let none = made(&root.path().join("none/rows"), "");
+    assert!(
+        matches!(&none, Err(BuildError::Environment(why)) if why.contains("/none: No such file")),
+        "{:?}",
+        fault(none)
+    );
+    let in_file = made(&root.path().join("mine/rows"), "");
+    assert!(matches!(in_file, Err(BuildError::Setting { .. })));
+    let is_file = made(&root.path().join("mine"), "");
+    assert!(matches!(is_file, Err(BuildError::Setting { .. })));
     assert!(fault(made(Path::new("/"), "")).is_some());
     let late = root.path().join("late");
     let mut tree = made(&late, "").unwrap_or_else(|error| panic!("{error}"));
