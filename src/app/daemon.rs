@@ -135,10 +135,42 @@ pub(super) fn interval(notifier: &Notifier) -> Duration {
     fed.map_or(TICK, |fed| fed.min(TICK))
 }
 
-/// Says what is wrong with a new configuration, a line each.
-pub(super) fn list(faults: &Faults) {
-    for line in faults.to_string().lines() {
-        log::error!("{line}");
+/// What became of the last reload: to be told until there is another one.
+#[derive(Debug, Default)]
+pub(super) struct Reloaded {
+    /// Follows the line for the service manager.
+    pub told: &'static str,
+    /// What an operator must know of it, for the status.
+    pub notice: Option<String>,
+}
+
+impl Reloaded {
+    /// The new configuration is bad: it is refused as a whole, and the old one stays. Says why, a line each.
+    pub(super) fn refused(faults: &Faults) -> Self {
+        for line in faults.to_string().lines() {
+            log::error!("{line}");
+        }
+        log::error!("the configuration is refused; the old one stays in force");
+        let first = faults.iter().next().map(ToString::to_string);
+        let more = match faults.iter().count() {
+            0 | 1 => String::new(),
+            n => format!(", and {} more", n - 1),
+        };
+        let first = first.unwrap_or_default();
+        Reloaded {
+            told: "; the new configuration is refused",
+            notice: Some(format!(
+                "the new configuration is refused, the old one is in force: {first}{more}"
+            )),
+        }
+    }
+
+    /// Not all of it could be done: `why`, where nothing else tells it.
+    pub(super) fn in_part(why: Option<&str>) -> Self {
+        Reloaded {
+            told: "; the new configuration is not wholly in force, see fanfare status",
+            notice: why.map(|why| format!("the new configuration is not wholly in force: {why}")),
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct AgentReport {
     pub ready: bool,
     /// Why it is not, a line each.
     pub reasons: Vec<String>,
+    /// What else an operator must know, a line each, such as that a new configuration is refused.
+    pub notices: Vec<String>,
     /// What is logged.
     pub log_level: String,
     /// The publishers by address.
@@ -131,6 +133,8 @@ pub struct AgentView<'a> {
     pub health: &'a Health,
     /// What is logged.
     pub log_level: String,
+    /// What else an operator must know.
+    pub notices: Vec<String>,
     /// What the control socket counts.
     pub control: Vec<Sample>,
     /// What the exporter counts.
@@ -215,6 +219,7 @@ impl AgentReport {
             uptime_seconds: now.saturating_duration_since(view.own.started).as_secs(),
             ready: view.health.is_ready(),
             reasons: view.health.reasons.clone(),
+            notices: view.notices.clone(),
             log_level: view.log_level.clone(),
             publishers: publishers.collect(),
             topics: Vec::new(),

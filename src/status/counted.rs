@@ -28,6 +28,7 @@ crate::metrics! {
         stuck_threads: Gauge = "Threads that work on one thing for longer than stuck_timeout.",
         config_reloads_total: Counter = "Times the configuration was read anew and wholly taken.",
         config_reloads_failed_total: Counter = "Times the configuration was read anew and refused, or not wholly taken.",
+        config_refused: Gauge = "Whether the configuration that was read anew last was refused, or not wholly taken (1).",
         log_lines_lost_total: Counter = "Log lines that could not be written in time.",
     }
 }
@@ -35,6 +36,7 @@ crate::metrics! {
 impl OwnMetrics {
     /// The configuration was read anew, and wholly `taken` or not.
     pub fn reloaded(&self, taken: bool) {
+        self.config_refused.set((!taken).into());
         match taken {
             true => self.config_reloads_total.inc(),
             false => self.config_reloads_failed_total.inc(),

@@ -22,6 +22,8 @@ pub struct ServiceReport {
     pub ready: bool,
     /// Why it does not, a line each.
     pub reasons: Vec<String>,
+    /// What else an operator must know, a line each, such as that a new configuration is refused.
+    pub notices: Vec<String>,
     /// What is logged.
     pub log_level: String,
     /// Who this publisher is, 32 hexadecimal digits.

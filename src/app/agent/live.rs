@@ -8,7 +8,7 @@ use super::parts::{defaults, lane};
 use crate::agent::Agent;
 use crate::agent::topics::OPERATOR;
 use crate::agent::vigil::{Health, Vigil};
-use crate::app::daemon;
+use crate::app::daemon::{self, Reloaded};
 use crate::app::logging::Level;
 use crate::config::{AgentConfig, Known, Ready, Sources, load_agent};
 use crate::control::ControlMetrics;
@@ -33,6 +33,7 @@ pub struct Live {
     level: Level,
     /// What the last reload could not do.
     undone: Vec<String>,
+    reloaded: Reloaded,
     pub control: Arc<ControlMetrics>,
     pub exporter: Arc<ExporterMetrics>,
 }
@@ -60,6 +61,7 @@ impl Live {
             told_status: String::new(),
             level,
             undone: Vec::new(),
+            reloaded: Reloaded::default(),
             control: Arc::default(),
             exporter: Arc::default(),
         }
@@ -122,6 +124,7 @@ impl Live {
             vigil: &self.vigil,
             health: &self.health,
             log_level: self.level.get(),
+            notices: self.reloaded.notice.iter().cloned().collect(),
             control: self.control.each(),
             exporter: self.exporter.each(),
         };
@@ -142,6 +145,7 @@ impl Live {
             0 => line.push_str(", in step"),
             n => line.push_str(&format!(", not in step: {n} reasons, see fanfare status")),
         }
+        line.push_str(self.reloaded.told);
         line
     }
 
@@ -162,27 +166,21 @@ impl Live {
     pub fn reload(&mut self) {
         self.notifier.reloading();
         let known = Known::new(&self.modules);
-        let (taken, told) = match load_agent(&self.sources, &known) {
+        self.reloaded = match load_agent(&self.sources, &known) {
             Ok(new) => match self.take(new) {
-                true => (true, ""),
-                false => (
-                    false,
-                    "; the new configuration is not wholly in force, see fanfare status",
-                ),
+                true => Reloaded::default(),
+                // What could not be done is among the reasons.
+                false => Reloaded::in_part(None),
             },
-            Err(faults) => {
-                daemon::list(&faults);
-                log::error!("the configuration is refused; the old one stays in force");
-                (false, "; the new configuration is refused")
-            }
+            Err(faults) => Reloaded::refused(&faults),
         };
-        self.own.metrics.reloaded(taken);
+        self.own.metrics.reloaded(self.reloaded.told.is_empty());
         self.look();
         // The manager waits for this even where it was never told that the agent is up.
         self.told_status = self.line();
         if self.told_ready || self.config.ready == Ready::Started || self.health.is_ready() {
             self.told_ready = true;
-            self.notifier.ready(&format!("{}{told}", self.told_status));
+            self.notifier.ready(&self.told_status);
         }
     }
 

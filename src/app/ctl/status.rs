@@ -49,6 +49,11 @@ pub fn head(name: &str, good: &str, report: &Value, paint: Paint) -> String {
         let reason = reason.as_str().unwrap_or_default();
         out.push_str(&format!("  {}\n", printable::text(reason, 400)));
     }
+    for notice in list(&report["notices"]) {
+        let notice = notice.as_str().unwrap_or_default();
+        let notice = printable::text(notice, 400).to_string();
+        out.push_str(&format!("{}\n", paint.text(Tone::Bad, &notice)));
+    }
     out
 }
 
@@ -208,6 +213,7 @@ mod tests {
         let report = json!({
             "version": "1.2.3", "pid": 7, "uptime_seconds": 300, "log_level": "info",
             "ready": false, "reasons": ["publisher tcp://a:1 is not connected, for 3 s\n"],
+            "notices": ["the new configuration is refused"],
             "publishers": [{
                 "uri": "tcp://a:1", "state": "down", "since_seconds": 3, "seq": 40,
                 "counters": {"events_received_total": 12, "connects_total": 2},
@@ -220,6 +226,7 @@ mod tests {
             render(&report, Paint(false)),
             "fanfare-agent 1.2.3, process 7, up for 5 min, log level info\n\
              not in step\n  publisher tcp://a:1 is not connected, for 3 s\\n\n\
+             the new configuration is refused\n\
              \n\
              PUBLISHER  STATE  SINCE  INCARNATION  SEQ  BEHIND  HEARD  PROVED  EVENTS  GAPS  REPLAYS  SNAPSHOTS  CONNECTS\n\
              tcp://a:1  down     3 s  -             40  -       -         5 s      12     1  -        -                 2\n\

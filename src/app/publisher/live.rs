@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::vigil::{Health, Vigil};
 use super::wire::Wired;
-use crate::app::daemon;
+use crate::app::daemon::{self, Reloaded};
 use crate::app::logging::Level;
 use crate::config::{Known, PublisherConfig, Sources, load_publisher};
 use crate::control::ControlMetrics;
@@ -32,6 +32,7 @@ pub struct Live {
     notifier: Notifier,
     told_status: String,
     level: Level,
+    reloaded: Reloaded,
     pub control: Arc<ControlMetrics>,
     pub exporter: Arc<ExporterMetrics>,
 }
@@ -55,6 +56,7 @@ impl Live {
             notifier,
             told_status: String::new(),
             level,
+            reloaded: Reloaded::default(),
             control: Arc::default(),
             exporter: Arc::default(),
         }
@@ -130,6 +132,7 @@ impl Live {
             uptime_seconds: self.own.started.elapsed().as_secs(),
             ready: reasons.is_empty(),
             reasons,
+            notices: self.reloaded.notice.iter().cloned().collect(),
             log_level: self.level.get(),
             publisher_id: self.wired.id().to_owned(),
             incarnation: service.metrics.incarnation.get(),
@@ -161,10 +164,11 @@ impl Live {
 
     /// One line for `systemctl status`.
     fn line(&mut self) -> String {
-        match self.look().as_slice() {
+        let line = match self.look().as_slice() {
             [] => format!("sends on {}", self.config.bind),
             [why, ..] => why.clone(),
-        }
+        };
+        line + self.reloaded.told
     }
 
     /// Reads the configuration anew. A bad one is refused as a whole, with all its faults in the
@@ -174,36 +178,31 @@ impl Live {
         self.notifier.reloading();
         self.wired.look_at_keys();
         let modules = Registry::builtin();
-        let taken = match load_publisher(&self.sources, &Known::new(&modules)) {
+        self.reloaded = match load_publisher(&self.sources, &Known::new(&modules)) {
             Ok(new) => self.take(new),
-            Err(faults) => {
-                daemon::list(&faults);
-                log::error!("the configuration is refused; the old one stays in force");
-                false
-            }
+            Err(faults) => Reloaded::refused(&faults),
         };
-        self.own.metrics.reloaded(taken);
+        self.own.metrics.reloaded(self.reloaded.told.is_empty());
         let status = self.line();
         self.notifier.ready(&status);
         self.told_status = status;
     }
 
-    /// Does what `new` changes; says whether all of it could be done. What is not in force by that is not
+    /// Does what `new` changes, and says whether all of it could be done. What is not in force by that is not
     /// taken over: it waits, and is named as often as it is asked.
-    fn take(&mut self, new: PublisherConfig) -> bool {
-        let mut done = true;
+    fn take(&mut self, new: PublisherConfig) -> Reloaded {
+        let mut done = Reloaded::default();
         let differs = self.config.differs(&new);
         let (mut taken, later): (Vec<&'static str>, Vec<&str>) =
             differs.into_iter().partition(|key| LIVE.contains(key));
         if taken.contains(&"grant") {
-            done = self.wired.proves() || new.grants().is_open();
-            if done {
+            if self.wired.proves() || new.grants().is_open() {
                 self.wired.permits().set(new.grants());
             } else {
-                log::error!(
-                    "grants take effect at the next start: as this process was started, nobody \
-                     proves who it is"
-                );
+                let why = "grants take effect at the next start: as this process was started, nobody \
+                           proves who it is";
+                log::error!("{why}");
+                done = Reloaded::in_part(Some(why));
                 taken.retain(|key| *key != "grant");
             }
         }

@@ -177,7 +177,7 @@ fn what_a_reload_could_not_do_is_done_by_the_next() {
         told.iter().filter(|line| line.contains(what)).count()
     };
     wait_for("the manager is told so", || {
-        told("; the new configuration is not wholly in force") == 1
+        told("; the new configuration is not wholly in force") >= 1
     });
     assert_eq!(told("refused"), 0, "{:#?}", manager.told());
     reload(&folder, &agent, &with_second);
@@ -260,12 +260,40 @@ fn a_faulty_configuration_is_said_to_be_refused() {
     let config = folder.agent_config(&[&port.uri()], &["t1"], "");
     let agent = manager.start(folder.command(AGENT, &config), None);
     manager.hears("READY=1", 1);
+    let publisher = Publisher::bind(&port.uri());
+    reports(&folder, "it is in step", |report| report["ready"] == true);
     reload(&folder, &agent, &format!("no_such_key = 1\n{config}"));
-    wait_for("the manager is told so", || {
-        let told = manager.told();
-        let refused = |line: &&String| line.contains("; the new configuration is refused");
-        told.iter().filter(refused).count() == 1
+    let last = || {
+        manager
+            .told()
+            .into_iter()
+            .rfind(|line| line.contains("STATUS="))
+    };
+    let refused = || last().is_some_and(|line| line.contains("; the new configuration is refused"));
+    wait_for("the manager is told so", refused);
+    let told = |report: &Value| {
+        let notices = report["notices"].to_string();
+        let told = notices.contains("refused") && notices.contains("no_such_key");
+        assert_eq!(told, notices != "[]", "{notices}");
+        assert_eq!(report["agent"]["config_refused"], u64::from(told));
+        told
+    };
+    // It does all that it did.
+    let now = reports(&folder, "it is told", told);
+    assert_eq!(now["ready"], true, "{now:#}");
+    // What else there is to tell does not displace it.
+    drop(publisher);
+    reports(&folder, "it is not in step", |report| {
+        report["ready"] == false
     });
+    wait_for("the manager is told", || {
+        last().is_some_and(|line| line.contains("not in step"))
+    });
+    assert!(refused(), "{:?}", last());
+    assert!(told(&report(&folder)));
+    reload(&folder, &agent, &config);
+    reports(&folder, "it is taken", |report| !told(report));
+    wait_for("the manager is told", || !refused());
 }
 
 fn names_why(report: &Value) -> String {

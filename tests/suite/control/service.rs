@@ -113,6 +113,23 @@ fn its_life_is_told_to_the_service_manager() {
     let counted = report(&folder)["parts"]["publisher"].clone();
     assert_eq!(counted["config_reloads_failed_total"], 1, "{counted:#}");
     assert_eq!(counted["config_reloads_total"], 1, "{counted:#}");
+    // Told until there is a good one; it publishes all the same.
+    assert_eq!(counted["config_refused"], 1, "{counted:#}");
+    let refused = |manager: &Manager| {
+        let told = manager.told();
+        let last = told.iter().rfind(|line| line.contains("STATUS="));
+        last.is_some_and(|line| line.contains("; the new configuration is refused"))
+    };
+    assert!(refused(&manager), "{:#?}", manager.told());
+    let shown = tool(&folder, "publisher", &["publisher", "status"])
+        .output()
+        .unwrap();
+    assert!(shown.status.success(), "{shown:?}");
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(
+        shown.contains("the new configuration is refused"),
+        "{shown}"
+    );
     // What waits is named again, and the status tells of what is in force.
     let others = format!(
         "publisher_port = {}\npublisher_multiproc_socket = {:?}\nlog_level = \"debug\"\nsend_hwm = 7\n",
@@ -124,6 +141,10 @@ fn its_life_is_told_to_the_service_manager() {
     let sends = format!("READY=1\nSTATUS=sends on tcp://127.0.0.1:{}", port.number);
     manager.hears("READY=1", 4);
     manager.hears(&sends, 4);
+    assert!(!refused(&manager), "{:#?}", manager.told());
+    let now = report(&folder);
+    assert_eq!(now["parts"]["publisher"]["config_refused"], 0, "{now:#}");
+    assert_eq!(now["notices"], serde_json::json!([]));
     service.err.find("it is named again", |line| {
         let named = ["publisher_port", "send_hwm"];
         let all = named.iter().all(|key| line.contains(key));

@@ -381,6 +381,11 @@ fn grants_are_not_put_in_force_where_nobody_proves_who_it_is() {
     wait_for("it is refused again", || {
         reloads(&host) == [Some(0), Some(2)]
     });
+    let notices = host.report()["notices"].to_string();
+    assert!(
+        notices.contains("grants take effect at the next start"),
+        "{notices}"
+    );
     let said = host.stop(crate::rig::PATIENCE);
     assert_eq!(of_publisher(&said, "grants_changed_total"), 0, "{said}");
 }
