@@ -48,6 +48,9 @@ fn the_units_of_the_sources_are_well_formed_and_little_exposed() {
         let text = std::fs::read_to_string(source).unwrap();
         let text = text.replace(&format!("/usr/bin/{unit}"), program);
         assert!(text.contains(program));
+        // A command of a handler that is killed for want of memory does not stop the agent.
+        let goes_on = text.contains("\nOOMPolicy=continue\n");
+        assert_eq!(goes_on, *unit == "fanfare-agent");
         let path = folder.path().join(format!("{unit}.service"));
         std::fs::write(&path, text).unwrap();
         let analyze = |arguments: &[&str]| {
