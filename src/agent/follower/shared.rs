@@ -227,7 +227,6 @@ impl Shared {
     /// The rows of `topic` are about to go, and readers to be told that it is not wanted: how far it was
     /// followed, by whomever, counts no more.
     pub fn forget(&self, topic: &str) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
         let topic: Arc<str> = topic.into();
         let publishers = self.publishers();
         for followed in publishers.values() {
@@ -236,9 +235,12 @@ impl Shared {
         for positions in self.kept_positions().iter_mut() {
             drop_topic(positions, &topic);
         }
+        // Last: whoever sees the new number finds no position from before.
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Changes when rows of a topic go: positions from before may be of rows that are no more.
+    /// Changes when rows of a topic are about to go: positions that were asked for before it did may be of
+    /// rows that are no more.
     pub fn forgotten(&self) -> u64 {
         self.forgotten.load(Ordering::SeqCst)
     }
@@ -376,6 +378,25 @@ mod tests {
         // Loaded again.
         followed.has_come(Some(before.clone()));
         assert_eq!(shared.positions(), [before]);
+    }
+
+    /// A checkpoint that still has the position must see the number change, or it would be complete
+    /// with a position of rows that went.
+    #[test]
+    fn it_is_counted_once_positions_are_without_the_topic() {
+        let shared = shared(vec![positions(1, &[("t", 100)])]);
+        let before = shared.forgotten();
+        std::thread::scope(|scope| {
+            let kept = shared.kept_positions();
+            let forgets = scope.spawn(|| shared.forget("t"));
+            // It waits for the positions.
+            std::thread::sleep(Duration::from_millis(200));
+            assert!(!forgets.is_finished());
+            assert_eq!(shared.forgotten(), before, "the position is still there");
+            drop(kept);
+        });
+        assert_ne!(shared.forgotten(), before);
+        assert_eq!(shared.positions(), [positions(1, &[])]);
     }
 
     /// Notes why handlers began.
