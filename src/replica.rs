@@ -41,6 +41,11 @@ impl Row {
         self.gone.is_some()
     }
 
+    /// Since when the object is gone; `None` where it exists.
+    pub fn gone(&self) -> Option<Instant> {
+        self.gone
+    }
+
     /// What brings the row called `name` into this state.
     pub fn event<'a>(&'a self, name: &'a RowKey) -> Event<'a> {
         Event {

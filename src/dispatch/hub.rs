@@ -10,7 +10,7 @@ use super::dropped::Dropped;
 use super::offer::Offer;
 use super::onlook::{Eye, Onlooker, Shown, onlook};
 use super::{Filter, LaneMetrics};
-use crate::event::{Event, EventBatch};
+use crate::event::{Event, EventBatch, Stamp};
 use crate::handler::SyncReason;
 use crate::pubsub::{Callback, LinkChange, Source};
 use crate::replica::{Replica, Row, RowKey, Verdict};
@@ -189,6 +189,14 @@ impl Hub {
         self.publish_to(&mut self.state(), events);
     }
 
+    /// As [`Hub::publish`], of what was known in an earlier life of this program. `gone` says since when
+    /// an object is gone by the stamp of its delete.
+    pub fn restore(&self, events: EventBatch, gone: impl Fn(&Stamp) -> Instant) {
+        let now = Instant::now();
+        let at = |event: &Event<'_>| event.stamp.as_ref().map_or(now, &gone);
+        self.publish_as_of(&mut self.state(), events, at);
+    }
+
     /// Merges and hands on what `make` makes of the rows as they are: nothing comes between. It holds
     /// everybody up, so it is to be short. Says how many events those were.
     pub fn change(&self, make: impl FnOnce(&Replica) -> EventBatch) -> usize {
@@ -226,6 +234,16 @@ impl Hub {
 
     fn publish_to(&self, state: &mut State, events: EventBatch) {
         let now = Instant::now();
+        self.publish_as_of(state, events, |_| now);
+    }
+
+    /// As of when an event is there `at` says.
+    fn publish_as_of(
+        &self,
+        state: &mut State,
+        events: EventBatch,
+        at: impl Fn(&Event<'_>) -> Instant,
+    ) {
         let State {
             replica,
             slots,
@@ -244,7 +262,7 @@ impl Hub {
                 stale.push(place);
                 continue;
             }
-            let merged = replica.merge(&event, now);
+            let merged = replica.merge(&event, at(&event));
             match merged.verdict {
                 Verdict::Applied => {
                     if let Some((table, note)) = note

@@ -1,7 +1,9 @@
 //! Keeps what the agent knows on the disk: a restart or an upgrade then asks only for what it
 //! missed (design §6).
 //!
-//! Rows without a stamp are left out: nothing would tell that they are gone when they are.
+//! Rows without a stamp are left out: nothing would tell that they are gone when they are. The stamp of a
+//! tombstone has the time since when its object is gone, by this machine's clock: restarts do not make it
+//! younger, nor do a publisher's clock or the age of a row that was swept make it older.
 
 // Shown for what fuzzes it, and for nothing else.
 #[doc(hidden)]
@@ -12,7 +14,7 @@ mod tests;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
@@ -60,13 +62,13 @@ pub struct Options {
 pub fn restore(folder: &Path, topics: &HashSet<String>, hub: &Hub) -> Vec<Positions> {
     let path = folder.join(NAME);
     let start = Instant::now();
-    let mut rows = 0;
+    let (mut rows, now) = (0, Clock::now());
     let read = file::read(&path, |batch| {
         // Rows of a topic that is wanted no longer would stay for ever.
         let wanted = |event: &Event<'_>| topics.contains(event.topic_or_all());
         let wanted: EventBatch = batch.iter().filter(wanted).collect();
         rows += wanted.len();
-        hub.publish(wanted);
+        hub.restore(wanted, |stamp| now.instant_of(stamp.unix_micros));
     });
     match read {
         Ok(mut positions) => {
@@ -155,6 +157,38 @@ impl Checkpoints {
     }
 }
 
+/// The wall clock beside the one that instants are of.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    unix_micros: u64,
+    instant: Instant,
+}
+
+impl Clock {
+    fn now() -> Self {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        Clock {
+            unix_micros: micros(unix.unwrap_or_default()),
+            instant: Instant::now(),
+        }
+    }
+
+    /// The instant of a wall-clock time; this one where it is yet to come.
+    fn instant_of(&self, unix_micros: u64) -> Instant {
+        let age = Duration::from_micros(self.unix_micros.saturating_sub(unix_micros));
+        self.instant.checked_sub(age).unwrap_or(self.instant)
+    }
+
+    fn unix_micros_of(&self, instant: Instant) -> u64 {
+        let age = self.instant.saturating_duration_since(instant);
+        self.unix_micros.saturating_sub(micros(age))
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 struct Worker {
     file: AtomicFile,
     hub: Arc<Hub>,
@@ -183,7 +217,7 @@ impl Worker {
             return true;
         }
         let mut rows = 0;
-        let hub = &self.hub;
+        let (hub, now) = (&self.hub, Clock::now());
         let written = self.file.replace(|out| {
             let mut writer = file::Writer::new(out)?;
             for positions in &positions {
@@ -191,7 +225,7 @@ impl Worker {
             }
             let mut cursor = hub.with_replica(|replica| replica.cursor());
             loop {
-                let (piece, more) = hub.with_replica(|replica| take(replica, &mut cursor));
+                let (piece, more) = hub.with_replica(|replica| take(replica, &mut cursor, now));
                 rows += piece.len() as u64;
                 writer.rows(piece.iter())?;
                 if !more {
@@ -222,13 +256,19 @@ impl Worker {
 }
 
 /// The next rows that are kept; `false` when there are no more.
-fn take(replica: &Replica, cursor: &mut Cursor) -> (EventBatch, bool) {
+fn take(replica: &Replica, cursor: &mut Cursor, now: Clock) -> (EventBatch, bool) {
     let (mut piece, mut more) = (EventBatch::new(), true);
     for _ in 0..PIECE {
         more = replica.walk_any(cursor, 1, |name, row| {
-            if row.stamp.is_some() {
+            if let Some(mut stamp) = row.stamp {
+                if let Some(gone) = row.gone() {
+                    stamp.unix_micros = now.unix_micros_of(gone);
+                }
                 // It fits: what is there already is short, and so is what comes in one message.
-                piece.push(&row.event(name));
+                piece.push(&Event {
+                    stamp: Some(stamp),
+                    ..row.event(name)
+                });
             }
         });
         if !more || piece.text_len() >= PIECE_BYTES {

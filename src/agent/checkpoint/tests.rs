@@ -79,7 +79,15 @@ fn what_was_known_is_known_again_tombstones_too() {
         assert_eq!((kept.stamp, &*kept.topic), (stamped(1), "t1"));
         let gone = replica.get_any("lport", "gone").unwrap();
         assert!(gone.is_tombstone());
-        assert_eq!(gone.stamp, stamped(2));
+        let (stamp, sent) = (gone.stamp.unwrap(), stamped(2).unwrap());
+        let unix_micros = stamp.unix_micros;
+        assert_eq!(
+            stamp,
+            Stamp {
+                unix_micros,
+                ..sent
+            }
+        );
     });
 }
 
@@ -116,6 +124,51 @@ fn nothing_of_a_damaged_or_foreign_file_is_used() {
     unused(&[&good[..], b"more"].concat());
     fs::remove_file(&path).unwrap();
     assert_eq!(restore(folder.path(), &topics(), &Hub::new()), []);
+}
+
+/// As often as an agent may be restarted, an object is gone since it went.
+#[test]
+fn tombstones_grow_older_over_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let hour = Duration::from_secs(3600);
+    let hub = Hub::new();
+    // The one was deleted long ago, the other by a clock that is ahead, the third went just now with
+    // the version that it has.
+    let ages = |micros: u64| Stamp {
+        unix_micros: micros,
+        ..stamped(2).unwrap()
+    };
+    let now = Clock::now().unix_micros;
+    let day = 24 * hour.as_micros() as u64;
+    let gone = |key, stamp| Event {
+        stamp: Some(stamp),
+        ..Event::delete("lport", key).on("t1")
+    };
+    let old = [gone("old", ages(now - day)), gone("ahead", ages(now + day))];
+    let restored = Clock::now();
+    hub.restore(old.into_iter().collect(), |stamp| {
+        restored.instant_of(stamp.unix_micros)
+    });
+    hub.publish([gone("swept", ages(1))].into_iter().collect());
+    let left = |hub: &Hub| {
+        let names = hub.with_replica(|replica| replica.keys_any(|_| true));
+        let mut keys: Vec<_> = names.iter().map(|name| name.key.to_string()).collect();
+        keys.sort();
+        keys
+    };
+    let mut life = hub;
+    for _ in 0..3 {
+        write(folder.path(), &life, &positions());
+        life = Hub::new();
+        restore(folder.path(), &topics(), &life);
+        assert_eq!(left(&life), ["ahead", "old", "swept"]);
+        life.forget(25 * hour);
+        assert_eq!(left(&life), ["ahead", "old", "swept"]);
+    }
+    life.forget(23 * hour);
+    assert_eq!(left(&life), ["ahead", "swept"]);
+    life.forget(Duration::ZERO);
+    assert_eq!(left(&life), Vec::<String>::new());
 }
 
 /// The lengths of the sections with rows.
