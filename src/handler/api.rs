@@ -114,8 +114,9 @@ pub trait Handler: Send {
         None
     }
 
-    /// Called after each `apply` and `idle`: names events that `apply` took and that
-    /// have failed since, such as those a child did not acknowledge.
+    /// Called after each `begin_sync`, `apply` and `idle`: names events that `apply` took and that
+    /// have failed since, such as those a child did not acknowledge. What it names after `begin_sync` is
+    /// let go, since the resync has it; of events from before, none may be named later.
     fn late_failures(&mut self, tell: &mut dyn FnMut(&Event<'_>, HandlerError)) {
         let _ = tell;
     }

@@ -233,7 +233,7 @@ impl Pipe {
             Message::Ack(seq) => window.ack(seq, now)?,
             Message::Pong(seq) => window.pong(seq, now)?,
             Message::Nack { seq, reason, retry } => {
-                self.late.push(window.nack(seq, &reason, retry, now)?);
+                self.late.extend(window.nack(seq, &reason, retry, now)?);
             }
             Message::Log(level, text) => self.log(level, &text),
         }
@@ -251,7 +251,9 @@ impl Pipe {
 impl Handler for Pipe {
     fn begin_sync(&mut self, reason: SyncReason) -> Result<(), HandlerError> {
         self.in_sync = true;
-        self.send(Line::Mark, |seq| protocol::begin_sync(seq, reason.as_str()))
+        self.send(Line::Begin, |seq| {
+            protocol::begin_sync(seq, reason.as_str())
+        })
     }
 
     fn apply(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
@@ -262,7 +264,7 @@ impl Handler for Pipe {
 
     fn end_sync(&mut self) -> Result<(), HandlerError> {
         self.in_sync = false;
-        self.send(Line::Mark, protocol::end_sync)
+        self.send(Line::End, protocol::end_sync)
     }
 
     fn idle(&mut self, now: Instant) -> Result<Option<Instant>, HandlerError> {

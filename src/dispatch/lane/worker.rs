@@ -256,6 +256,7 @@ impl Worker {
         self.shared.troubles().start_over();
         self.look();
         let begun = self.call(For::Bracket, || handler.begin_sync(reason));
+        self.forget_late_failures(handler);
         self.failing.begun(begun.is_some());
         self.tell_failing();
     }

@@ -135,6 +135,28 @@ fn a_refused_row_is_a_late_failure() {
     rig.pipe.late_failures(&mut |event, _| panic!("{event:?}"));
 }
 
+/// It is a row of the resync.
+#[test]
+fn a_row_of_before_a_resync_that_is_refused_is_no_failure() {
+    let mut rig = rig(
+        r#"echo '{"type":"hello","protocol":1}'; read hello; read begin; read a; read end
+           echo '{"type":"ack","seq":1}'; read begin
+           echo '{"type":"nack","seq":2,"reason":"no room"}'; echo '{"type":"ack","seq":4}'
+           read a; echo '{"type":"nack","seq":5,"reason":"no room"}'; exec cat"#,
+        "",
+    );
+    rig.begin().unwrap();
+    rig.apply("a").unwrap();
+    rig.pipe.end_sync().unwrap();
+    rig.begin().unwrap();
+    rig.pipe.late_failures(&mut |event, _| panic!("{event:?}"));
+    rig.apply("a").unwrap();
+    rig.settle().unwrap();
+    let mut failed = 0;
+    rig.pipe.late_failures(&mut |_, _| failed += 1);
+    assert_eq!(failed, 1, "the one of the resync");
+}
+
 #[test]
 fn whatever_ends_a_child_is_told() {
     let hello = r#"echo '{"type":"hello","protocol":1}'; "#;

@@ -12,8 +12,10 @@ use crate::util::printable;
 pub(super) enum Line {
     /// This one row or event.
     Row(EventBatch),
-    /// `begin_sync` or `end_sync`.
-    Mark,
+    /// `begin_sync`.
+    Begin,
+    /// `end_sync`.
+    End,
     /// A ping.
     Ping,
 }
@@ -25,6 +27,8 @@ pub(super) struct Window {
     limit: Duration,
     greeted: bool,
     next: u64,
+    /// The number of the last `begin_sync`.
+    begun: u64,
     waiting: VecDeque<(u64, Line)>,
     /// Since when the child owes an answer.
     since: Option<Instant>,
@@ -41,6 +45,7 @@ impl Window {
             limit,
             greeted: false,
             next: 1,
+            begun: 0,
             waiting: VecDeque::new(),
             since: Some(now),
             heard: now,
@@ -76,6 +81,9 @@ impl Window {
     pub fn send(&mut self, line: Line, now: Instant) -> u64 {
         let seq = self.next;
         self.next += 1;
+        if matches!(line, Line::Begin) {
+            self.begun = seq;
+        }
         self.waiting.push_back((seq, line));
         self.since.get_or_insert(now);
         seq
@@ -116,7 +124,8 @@ impl Window {
         Ok(())
     }
 
-    /// The row `seq` could not be done; gives what failed.
+    /// The row `seq` could not be done; gives what failed. That is nothing where the handler has started
+    /// over since: then the row follows anew, if it is there.
     ///
     /// # Errors
     /// No row of that number waits. A child that cannot start over must not go on either.
@@ -126,7 +135,7 @@ impl Window {
         reason: &str,
         retry: bool,
         now: Instant,
-    ) -> Result<(EventBatch, HandlerError), String> {
+    ) -> Result<Option<(EventBatch, HandlerError)>, String> {
         self.check("nack", seq)?;
         let reason = printable::text(reason, 256).to_string();
         let place = self.waiting.iter().position(|(other, _)| *other == seq);
@@ -137,9 +146,9 @@ impl Window {
                     true => HandlerError::Retry(reason),
                     false => HandlerError::Permanent(reason),
                 };
-                Ok((event, error))
+                Ok((seq > self.begun).then_some((event, error)))
             }
-            Some((_, Line::Mark)) => Err(format!("cannot start over: {reason}")),
+            Some((_, Line::Begin | Line::End)) => Err(format!("cannot start over: {reason}")),
             Some((_, Line::Ping)) | None => {
                 Err(format!("said nack of {seq}, which is no row that waits"))
             }
@@ -161,7 +170,7 @@ impl Window {
             };
             let row = match line {
                 Line::Row(event) => event.get(0),
-                Line::Mark | Line::Ping => None,
+                Line::Begin | Line::End | Line::Ping => None,
             };
             let row = row.map_or(String::new(), |row| {
                 let (table, key) = (
@@ -230,10 +239,10 @@ mod tests {
     fn a_nack_is_of_one_row() {
         let now = Instant::now();
         let mut window = greeted(9, now);
-        let begin = window.send(Line::Mark, now);
+        let begin = window.send(Line::Begin, now);
         window.send(row("a"), now);
         let b = window.send(row("b\n"), now);
-        let (event, error) = window.nack(b, "no\nroom", false, now).unwrap();
+        let (event, error) = window.nack(b, "no\nroom", false, now).unwrap().unwrap();
         assert_eq!(event.get(0), Some(Event::set("t", "b\n", "1")));
         assert_eq!(error, HandlerError::Permanent("no\\nroom".into()));
         assert_eq!(window.len(), 2);
@@ -244,6 +253,21 @@ mod tests {
                 .unwrap_err()
                 .contains("start over")
         );
+    }
+
+    #[test]
+    fn a_nack_from_before_a_resync_only_makes_room() {
+        let now = Instant::now();
+        let mut window = greeted(9, now);
+        let before = window.send(row("a"), now);
+        window.send(Line::End, now);
+        window.send(Line::Begin, now);
+        let in_it = window.send(row("a"), now);
+        window.send(Line::End, now);
+        assert!(window.nack(before, "", true, now).unwrap().is_none());
+        assert_eq!(window.len(), 4);
+        assert!(window.nack(in_it, "", true, now).unwrap().is_some());
+        assert_eq!(window.len(), 3);
     }
 
     #[test]

@@ -122,6 +122,69 @@ fn rig(seat: SeatOptions, time_limit: Option<Duration>) -> Rig {
     rig
 }
 
+/// Has each bracket; one row fails late as the second one is opened.
+struct Lingering {
+    brackets: Arc<Mutex<Vec<Vec<String>>>>,
+    late: Vec<HandlerError>,
+}
+
+impl Handler for Lingering {
+    fn begin_sync(&mut self, _: SyncReason) -> Result<(), HandlerError> {
+        let mut brackets = self.brackets.lock().unwrap();
+        brackets.push(Vec::new());
+        if brackets.len() == 2 {
+            self.late.push(HandlerError::Retry("of before".into()));
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, event: &Event<'_>) -> Result<(), HandlerError> {
+        let mut brackets = self.brackets.lock().unwrap();
+        brackets.last_mut().unwrap().push(event.key.into());
+        Ok(())
+    }
+
+    fn end_sync(&mut self) -> Result<(), HandlerError> {
+        self.brackets.lock().unwrap().push(Vec::new());
+        Ok(())
+    }
+
+    fn late_failures(&mut self, tell: &mut dyn FnMut(&Event<'_>, HandlerError)) {
+        for error in self.late.drain(..) {
+            tell(&Event::set("t", "b", "1"), error);
+        }
+    }
+}
+
+/// The bracket has the row anew: without it, it would say that the row is gone.
+#[test]
+fn what_fails_from_before_a_bracket_is_given_in_it() {
+    for seat in both() {
+        let (hub, brackets) = (Hub::new(), Arc::<Mutex<Vec<Vec<String>>>>::default());
+        let rows = ["a", "b", "c"].map(|key| Event::set("t", key, "1"));
+        hub.publish(rows.into_iter().collect());
+        let build: Build = {
+            let brackets = Arc::clone(&brackets);
+            Box::new(move |_| {
+                Ok(Box::new(Lingering {
+                    brackets: Arc::clone(&brackets),
+                    late: Vec::new(),
+                }))
+            })
+        };
+        let lane = Lane::start(&hub, LaneOptions::new("test", seat, build)).unwrap();
+        let opened = |count| brackets.lock().unwrap().len() >= count;
+        within("the first bracket", || opened(2));
+        // One may be between the brackets.
+        brackets.lock().unwrap().truncate(1);
+        hub.resync(SyncReason::Requested);
+        within("the second bracket", || opened(3));
+        assert_eq!(brackets.lock().unwrap()[1], ["a", "b", "c"]);
+        assert_eq!(lane.handle().status().retries_waiting, 0);
+        assert_eq!(lane.metrics.resyncs_total.get(), 2);
+    }
+}
+
 fn both() -> [SeatOptions; 2] {
     [Delivery::State, Delivery::Events].map(|delivery| SeatOptions { delivery, ..wide() })
 }

@@ -98,6 +98,17 @@ impl Worker {
         }
     }
 
+    /// What has failed by the time that a bracket is open was given before it, and is given again in it:
+    /// were it to wait, the bracket would be without it, and say that it is gone.
+    pub(super) fn forget_late_failures(&mut self, handler: &mut dyn Handler) {
+        if self.ending.is_none() {
+            self.call(For::Itself, || {
+                handler.late_failures(&mut |_, _| {});
+                Ok(())
+            });
+        }
+    }
+
     pub(super) fn late_failures(&mut self, handler: &mut dyn Handler) {
         if self.ending.is_some() {
             return;
