@@ -135,11 +135,12 @@ impl Pending<'_> {
 impl History {
     /// Takes a group of events: stamps and journals those that are new and says, in order, what
     /// became of each. Later ones of a group see the earlier ones. An event that brings an object to
-    /// another topic is journalled after a delete on the old one, which has the version of what it
-    /// ends: who hears only the old topic lets go of the object, who hears both keeps it. When this returns, what was
-    /// stamped is as durable as the options say; then [`History::committed`] has the events as they
-    /// are to be sent. After an error nothing of the group is visible, no outcome is known, and
-    /// the history must be reopened.
+    /// another topic is journalled after a delete on the old one, which has the highest version below
+    /// its own: who hears only the old topic lets go of the object, also where another publisher has
+    /// changed it there meanwhile, and who hears both keeps it. When this returns, what was stamped is
+    /// as durable as the options say; then [`History::committed`] has the events as they are to be
+    /// sent. After an error nothing of the group is visible, no outcome is known, and the history must
+    /// be reopened.
     pub fn commit(
         &mut self,
         group: &[Submission<'_>],
@@ -220,7 +221,8 @@ impl History {
                     && let Some(from) = stored.leaves(topic)
                 {
                     let leave = Event::delete(event.table, event.key).on(from);
-                    let stamp = pending.stamp(state, scratch, &leave, stored.version, now)?;
+                    let version = content.above(stored.version);
+                    let stamp = pending.stamp(state, scratch, &leave, version, now)?;
                     pending.leaves.push(stamp);
                 }
                 pending.rows.insert(name, content);

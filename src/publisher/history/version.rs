@@ -24,6 +24,12 @@ impl<'a> Content<'a> {
     pub(super) fn leaves(&self, topic: &str) -> Option<&'a str> {
         (!self.deleted && self.topic != topic).then_some(self.topic)
     }
+
+    /// The highest version that this state, which follows one of version `before`, is newer than. A delete
+    /// may have the version of what it ends: then that of both.
+    pub(super) fn above(&self, before: u64) -> u64 {
+        before.max(self.version.saturating_sub(1))
+    }
 }
 
 /// A delete has no value, whatever came with it.
@@ -67,8 +73,11 @@ pub(super) fn judge<'a>(
         return Ok(content(given.unwrap_or(now.unix_micros)));
     };
     let Some(given) = given else {
+        // Another publisher's delete may be of an object that left a topic: the version above it is then
+        // that of the state that followed, which was not heard yet.
+        let above = if stored.deleted && !stored.ours { 2 } else { 1 };
         // Another publisher's row, or one of an older journal, may have the highest number of all.
-        return match stored.version.checked_add(1) {
+        return match stored.version.checked_add(above) {
             Some(next) => Ok(content(now.unix_micros.max(next))),
             None => Err(Outcome::Older {
                 known: stored.version,

@@ -195,7 +195,7 @@ proptest! {
                             if let Some((old, from)) = &from {
                                 // It leaves the one topic before it is on the other.
                                 let (seq, prev) = model.next(from);
-                                let leave = Stamp { seq, prev, version: old.0, ..stamp };
+                                let leave = Stamp { seq, prev, version: old.0.max(version - 1), ..stamp };
                                 model.events.push((from.clone(), leave));
                             }
                             let (seq, prev) = model.next(&topic);

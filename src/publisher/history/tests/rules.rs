@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::Action;
+use crate::replica::Replica;
 
 #[test]
 fn stamps_run_and_a_restart_goes_on() {
@@ -194,6 +195,69 @@ fn an_idle_history_has_no_chores() {
         .commit(&[set("k", "x", "x")], at(start, 200))
         .unwrap();
     assert_eq!(maintain(&mut history, at(start, 201)), 1);
+}
+
+/// Another publisher changed the row meanwhile, and whoever follows the old topic only has heard that.
+#[test]
+fn a_row_that_changes_its_topic_leaves_all_that_is_older_than_the_new_state() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    history.commit(&[set("k", "a", "x")], at(start, 1)).unwrap();
+    let theirs = Stamp {
+        publisher: [9; 16],
+        version: at(start, 3).unix_micros - 1,
+        ..Stamp::default()
+    };
+    let other = |stamp| Event {
+        stamp: Some(stamp),
+        ..Event::set("t", "k", "other").on("x")
+    };
+    history.commit(&[set("k", "b", "y")], at(start, 3)).unwrap();
+    let sent: Vec<_> = history.committed().iter().collect();
+    let (leave, set) = (sent[0].event().unwrap(), sent[1].event().unwrap());
+    for order in [[other(theirs), leave], [leave, other(theirs)]] {
+        let mut old_only = Replica::new();
+        for event in &order {
+            old_only.apply(event, start);
+        }
+        assert!(old_only.is_empty(), "it is on the other topic");
+    }
+    for order in [[other(theirs), leave, set], [set, leave, other(theirs)]] {
+        let mut both = Replica::new();
+        for event in &order {
+            both.apply(event, start);
+        }
+        assert_eq!(&*both.get("t", "k").unwrap().topic, "y");
+    }
+    // What is newer than the new state stands.
+    let newer = Stamp {
+        version: theirs.version + 1,
+        ..theirs
+    };
+    let mut old_only = Replica::new();
+    for event in [other(newer), leave] {
+        old_only.apply(&event, start);
+    }
+    assert_eq!(old_only.len(), 1);
+}
+
+/// Where only the delete was heard yet, of a clock that is ahead, what is written is above both.
+#[test]
+fn what_follows_another_ones_leave_has_not_the_version_of_the_state_behind_it() {
+    let (folder, start) = (tempfile::tempdir().unwrap(), Instant::now());
+    let mut history = History::open(options(folder.path()), at(start, 0)).unwrap();
+    let ahead = at(start, 100).unix_micros;
+    let leave = Event {
+        stamp: Some(Stamp {
+            publisher: [9; 16],
+            version: ahead - 1,
+            ..Stamp::default()
+        }),
+        ..Event::delete("t", "k").on("x")
+    };
+    history.merge(&[leave].into_iter().collect(), at(start, 1));
+    let outcomes = history.commit(&[set("k", "a", "x")], at(start, 2)).unwrap();
+    assert!(stamp(&outcomes[0]).version > ahead);
 }
 
 #[test]
