@@ -2,10 +2,10 @@
 //! missed is nowhere else (design §4).
 //!
 //! A thread of its own reads all rows, since a store may take its time. They are compared with the
-//! replica's as those were before it was read: a row that has changed meanwhile is newer than what was
+//! replica's: a row that was heard of meanwhile, be it gone again or as it was, is newer than what was
 //! read. Rows with a stamp are left alone, as their publisher has them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use serde::Deserialize;
 
 use super::follower::Rows;
 use super::recovery::Sweep;
-use crate::dispatch::Hub;
+use crate::dispatch::{Heard, Hub};
 use crate::event::{Event, EventBatch, SEND_ALL};
 use crate::handler::SyncReason;
-use crate::replica::{Replica, Row, RowKey};
+use crate::replica::{Replica, RowKey};
 use crate::store::{NbStore, StoreError};
 use crate::util::pulse::Pulse;
 use crate::util::thread::Thread;
@@ -179,6 +179,8 @@ impl Reader {
         for asked in &self.inbox {
             self.pulse.beat();
             self.metrics.reads_total.inc();
+            // Until the rows are merged.
+            let hearing = self.hub.hear();
             let before = before(&self.hub);
             match self.read() {
                 Ok(stored) if stored.is_empty() => {
@@ -191,6 +193,7 @@ impl Reader {
                     log::warn!("handlers start over with the rows that were heard of: {error}");
                 }
             }
+            drop(hearing);
             self.hub.resync(asked.reason);
             self.pulse.rest();
         }
@@ -216,10 +219,11 @@ impl Reader {
         Ok(stored)
     }
 
-    /// Makes the rows that are as they were `before` those of the store.
+    /// Makes the rows that were there `before`, and those that were not, those of the store, but for what
+    /// was heard of since.
     fn merge(
         &self,
-        before: &HashMap<RowKey, String>,
+        before: &HashSet<RowKey>,
         stored: &HashMap<RowKey, Stored>,
         topics: &[Arc<str>],
     ) {
@@ -230,10 +234,10 @@ impl Reader {
             .collect();
         for slice in stored_here.chunks(SLICE) {
             self.pulse.beat();
-            let changed = self.hub.change(|replica| {
+            let changed = self.hub.change(|replica, heard| {
                 let mut events = EventBatch::new();
                 for (name, row) in slice {
-                    if is_as_before(replica, name, before) && !is_same(replica, name, row) {
+                    if is_as_before(replica, heard, name, before) && !is_same(replica, name, row) {
                         let event = Event::set(&name.table, &name.key, &row.value);
                         events.push(&event.on(&row.topic));
                     }
@@ -243,16 +247,16 @@ impl Reader {
             self.metrics.rows_changed_total.add(changed as u64);
         }
         let here = |name: &&RowKey| stored.get(*name).is_some_and(|row| wanted(&row.topic));
-        let gone: Vec<_> = before.keys().filter(|name| !here(name)).collect();
+        let gone: Vec<_> = before.iter().filter(|name| !here(name)).collect();
         for slice in gone.chunks(SLICE) {
             self.pulse.beat();
-            let removed = self.hub.change(|replica| {
+            let removed = self.hub.change(|replica, heard| {
                 let mut events = EventBatch::new();
                 for name in slice {
                     // On a topic that was not asked about when this was ordered, nothing is known.
                     if let Some(row) = replica.get(&name.table, &name.key)
                         && wanted(&row.topic)
-                        && is_as_before(replica, name, before)
+                        && is_as_before(replica, heard, name, before)
                     {
                         events.push(&Event::delete(&name.table, &name.key).on(&row.topic));
                     }
@@ -264,16 +268,16 @@ impl Reader {
     }
 }
 
-/// The rows that came without a stamp, and their values.
-fn before(hub: &Hub) -> HashMap<RowKey, String> {
-    let mut rows = HashMap::new();
+/// The rows that came without a stamp.
+fn before(hub: &Hub) -> HashSet<RowKey> {
+    let mut rows = HashSet::new();
     let mut cursor = hub.with_replica(Replica::cursor);
     let mut more = true;
     while more {
         more = hub.with_replica(|replica| {
             replica.walk(&mut cursor, SLICE, |name, row| {
                 if row.stamp.is_none() {
-                    rows.insert(name.clone(), row.value.clone().unwrap_or_default());
+                    rows.insert(name.clone());
                 }
             })
         });
@@ -281,14 +285,14 @@ fn before(hub: &Hub) -> HashMap<RowKey, String> {
     rows
 }
 
-/// Whether the row is one without a stamp, or none, and was the same before.
-fn is_as_before(replica: &Replica, name: &RowKey, before: &HashMap<RowKey, String>) -> bool {
-    let before = before.get(name).map(String::as_str);
-    match replica.get_any(&name.table, &name.key) {
-        Some(Row { stamp: Some(_), .. }) => false,
-        Some(row) => Some(row.value.as_deref().unwrap_or_default()) == before,
-        None => before.is_none(),
-    }
+/// Whether the row is one without a stamp, or none, and has been since before.
+fn is_as_before(replica: &Replica, heard: &Heard, name: &RowKey, before: &HashSet<RowKey>) -> bool {
+    let is_as_before = match replica.get_any(&name.table, &name.key) {
+        Some(row) => row.stamp.is_none() && before.contains(name),
+        // It may have gone with its topic.
+        None => !before.contains(name),
+    };
+    is_as_before && !heard.holds(name)
 }
 
 fn is_same(replica: &Replica, name: &RowKey, stored: &Stored) -> bool {
@@ -322,21 +326,36 @@ mod tests {
         hub: Arc<Hub>,
         store: MemoryStore,
         northbound: Northbound,
+        /// Whether the next reading waits: it tells the one, and is told by the other.
+        paused: Arc<AtomicBool>,
+        pause: (Receiver<()>, Sender<()>),
     }
 
     impl Rig {
         fn new(events: &[Event<'_>]) -> Rig {
             let (hub, store) = (Hub::new(), MemoryStore::new());
             hub.publish(events.iter().copied().collect());
-            let opened = store.clone();
+            let (opened, paused) = (store.clone(), Arc::<AtomicBool>::default());
+            let ((tell, told), (resume, resumed)) = (bounded(0), bounded(0));
+            let waits = Arc::clone(&paused);
+            // What is read is the same before and after.
+            let open: Open = Box::new(move || {
+                if waits.swap(false, Ordering::SeqCst) {
+                    tell.send(()).unwrap();
+                    resumed.recv().unwrap();
+                }
+                Ok(Arc::new(opened.clone()) as Arc<dyn NbStore>)
+            });
             let options = Options {
-                open: Box::new(move || Ok(Arc::new(opened.clone()) as Arc<dyn NbStore>)),
+                open,
                 selective: true,
             };
             Rig {
                 northbound: Northbound::start(&hub, options).unwrap(),
                 hub,
                 store,
+                paused,
+                pause: (told, resume),
             }
         }
 
@@ -344,6 +363,21 @@ mod tests {
             let before = self.hub.metrics.resyncs_asked_total.get();
             self.northbound
                 .resync(SyncReason::Requested, vec!["D".into(), "t1".into()]);
+            within("handlers start over", || {
+                self.hub.metrics.resyncs_asked_total.get() > before
+            });
+        }
+
+        /// Has `meanwhile` happen after the rows were noted and the store was read.
+        fn resync_while(&self, meanwhile: impl FnOnce()) {
+            let (asked, resumed) = (self.pause.0.clone(), self.pause.1.clone());
+            let before = self.hub.metrics.resyncs_asked_total.get();
+            self.paused.store(true, Ordering::SeqCst);
+            self.northbound
+                .resync(SyncReason::Requested, vec!["D".into(), "t1".into()]);
+            asked.recv().unwrap();
+            meanwhile();
+            resumed.send(()).unwrap();
             within("handlers start over", || {
                 self.hub.metrics.resyncs_asked_total.get() > before
             });
@@ -454,6 +488,7 @@ mod tests {
             value: value.into(),
             topic: "D".into(),
         };
+        let hearing = rig.hub.hear();
         let before = before(&rig.hub);
         let read: HashMap<_, _> = ["changes", "ends", "stays"]
             .map(|key| (RowKey::new("t", key), stored("read")))
@@ -477,10 +512,42 @@ mod tests {
             metrics: Arc::default(),
         };
         reader.merge(&before, &read, &["D".into()]);
+        drop(hearing);
         assert_eq!(rig.value("changes").as_deref(), Some("2"));
         assert_eq!(rig.value("ends"), None);
         assert_eq!(rig.value("comes").as_deref(), Some("2"));
         assert_eq!(rig.value("stays").as_deref(), Some("read"));
+    }
+
+    /// Nothing is left in the replica that tells of it, and it may have been read as it was in between.
+    #[test]
+    fn what_came_and_went_while_the_store_was_read_does_not_come_back() {
+        let rig = Rig::new(&[Event::set("t", "back", "a"), Event::set("t", "stays", "1")]);
+        let publish = |event: Event<'_>| rig.hub.publish([event].into_iter().collect());
+        for (key, value) in [
+            ("fleeting", "1"),
+            ("back", "b"),
+            ("unheard", "1"),
+            ("stays", "2"),
+        ] {
+            rig.store.set("t", key, value).unwrap();
+        }
+        rig.resync_while(|| {
+            publish(Event::set("t", "fleeting", "1"));
+            publish(Event::delete("t", "fleeting"));
+            publish(Event::set("t", "back", "b"));
+            publish(Event::set("t", "back", "a"));
+            // Of which nothing was heard before.
+            publish(Event::delete("t", "unheard"));
+        });
+        assert_eq!(rig.value("fleeting"), None);
+        assert_eq!(rig.value("back").as_deref(), Some("a"));
+        assert_eq!(rig.value("unheard"), None);
+        assert_eq!(rig.value("stays").as_deref(), Some("2"));
+        // The next reading is another one.
+        rig.resync();
+        assert_eq!(rig.value("back").as_deref(), Some("b"));
+        assert_eq!(rig.value("unheard").as_deref(), Some("1"));
     }
 
     /// Its thread may wait for the store for ever, and may end with it.

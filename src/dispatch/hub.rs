@@ -7,6 +7,7 @@ use crossbeam_channel::bounded;
 
 use super::catchup::{Catchup, Delivery, Step};
 use super::dropped::Dropped;
+use super::heard::Heard;
 use super::offer::Offer;
 use super::onlook::{Eye, Onlooker, Shown, onlook};
 use super::{Filter, LaneMetrics};
@@ -67,6 +68,8 @@ struct State {
     /// Lanes begin nothing until [`Hub::open`].
     held: bool,
     note: Option<Note>,
+    /// While somebody compares rows with what is read elsewhere.
+    heard: Option<Heard>,
 }
 
 /// Told of each row of one table that changes.
@@ -81,6 +84,17 @@ pub struct Hub {
     state: Mutex<State>,
     /// What it counts.
     pub metrics: HubMetrics,
+}
+
+/// As long as it is there, what is heard of without a stamp is noted.
+#[derive(Debug)]
+#[must_use]
+pub struct Hearing<'h>(&'h Hub);
+
+impl Drop for Hearing<'_> {
+    fn drop(&mut self) {
+        self.0.state().heard = None;
+    }
 }
 
 impl std::fmt::Debug for Hub {
@@ -197,15 +211,27 @@ impl Hub {
         self.publish_as_of(&mut self.state(), events, at);
     }
 
-    /// Merges and hands on what `make` makes of the rows as they are: nothing comes between. It holds
-    /// everybody up, so it is to be short. Says how many events those were.
-    pub fn change(&self, make: impl FnOnce(&Replica) -> EventBatch) -> usize {
+    /// From now on what is heard of without a stamp is noted for [`Hub::change`], but for what that makes
+    /// itself, until the guard goes. There is one at a time.
+    pub fn hear(&self) -> Hearing<'_> {
+        self.state().heard = Some(Heard::default());
+        Hearing(self)
+    }
+
+    /// Merges and hands on what `make` makes of the rows as they are, and of what was heard of: nothing
+    /// comes between. It holds everybody up, so it is to be short. Says how many events those were.
+    pub fn change(&self, make: impl FnOnce(&Replica, &Heard) -> EventBatch) -> usize {
         let mut state = self.state();
-        let events = make(&state.replica);
+        let heard = state.heard.take();
+        let events = match &heard {
+            Some(heard) => make(&state.replica, heard),
+            None => make(&state.replica, &Heard::default()),
+        };
         let made = events.len();
         if made > 0 {
             self.publish_to(&mut state, events);
         }
+        state.heard = heard;
         made
     }
 
@@ -251,12 +277,16 @@ impl Hub {
             dropped,
             closed,
             note,
+            heard,
             ..
         } = state;
         // Almost always every event is fresh; the others are left out of a new batch.
         let mut stale: Vec<usize> = Vec::new();
         let mut left = Vec::new();
         for (place, event) in events.iter().enumerate() {
+            if let Some(heard) = heard {
+                heard.note(&event);
+            }
             if dropped.holds(event.topic_or_all()) {
                 self.metrics.events_unwanted_total.inc();
                 stale.push(place);

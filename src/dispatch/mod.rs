@@ -14,6 +14,7 @@ mod by_row;
 pub mod catchup;
 mod dropped;
 pub mod filter;
+mod heard;
 pub mod hub;
 pub mod lane;
 pub mod lookout;
@@ -24,6 +25,7 @@ pub mod troubles;
 
 pub use catchup::Delivery;
 pub use filter::{Actions, Filter};
+pub use heard::Heard;
 pub use hub::{Hub, SeatOptions};
 pub use lane::{Lane, LaneHandle, LaneMetrics, LaneOptions, LaneStatus};
 pub use lookout::Lookout;

@@ -128,7 +128,7 @@ fn rows_that_come_and_go_by_other_ways_than_events_count_too() {
     );
     rig.serve();
     assert_eq!(rig.followed(), ["memory://first", "memory://restored"]);
-    hub.change(|_| {
+    hub.change(|_, _| {
         [Event::set(PUBLISHER_TABLE, "id3", &stored)]
             .into_iter()
             .collect()
