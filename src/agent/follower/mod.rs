@@ -114,7 +114,7 @@ struct Follower {
 
 impl Follower {
     fn step(&mut self, input: Input, now: Instant) {
-        let was = self.recovery.is_in_sync();
+        let was = (self.recovery.is_in_sync(), self.recovery.is_legacy());
         self.recovery.step(input, now, &mut self.actions);
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
@@ -122,7 +122,7 @@ impl Follower {
         }
         self.actions = actions;
         self.positions_due.get_or_insert(now + POSITIONS_EVERY);
-        if was != self.recovery.is_in_sync() {
+        if was != (self.recovery.is_in_sync(), self.recovery.is_legacy()) {
             self.show(now);
             self.shared.look(now);
         }

@@ -279,7 +279,9 @@ impl Shared {
             return;
         }
         let publishers = self.publishers();
-        let in_sync = publishers.values().filter(|p| p.standing().in_sync).count();
+        // One that has said no hello so far may only be late: it is waited for as well.
+        let standings = publishers.values().map(|followed| followed.standing());
+        let in_sync = standings.filter(Standing::is_current).count();
         let expected = self.expected.load(Ordering::Relaxed);
         let all = in_sync >= expected && in_sync == publishers.len();
         drop(publishers);
@@ -397,6 +399,35 @@ mod tests {
         });
         assert_ne!(shared.forgotten(), before);
         assert_eq!(shared.positions(), [positions(1, &[])]);
+    }
+
+    /// One that was only busy says hello yet, and then everything has still to be loaded.
+    #[test]
+    fn silence_is_no_proof_that_everything_is_here() {
+        let (now, patience) = (Instant::now(), Duration::from_secs(3600));
+        let silent = Standing {
+            in_sync: true,
+            legacy: true,
+            ..Standing::default()
+        };
+        let greeted = Standing {
+            legacy: false,
+            ..silent
+        };
+        for (then, at, reason) in [
+            (greeted, now, SyncReason::Started),
+            (silent, now + patience * 2, SyncReason::Incomplete),
+        ] {
+            let opened = Arc::<Opened>::default();
+            let shared = Shared::new(Arc::clone(&opened) as Arc<dyn Rows>, 1, patience, vec![]);
+            let followed = shared.join("tcp://a:1");
+            followed.stands(silent, vec![]);
+            shared.look(now);
+            assert_eq!(*opened.0.lock().unwrap(), [], "it may be late");
+            followed.stands(then, vec![]);
+            shared.look(at);
+            assert_eq!(*opened.0.lock().unwrap(), [reason]);
+        }
     }
 
     /// Notes why handlers began.

@@ -213,6 +213,11 @@ impl Recovery {
         self.legacy || (self.greeted && !self.unsure && self.behind == 0 && !self.listing.is_open())
     }
 
+    /// Whether it has said no hello for so long that it is taken for one that never does.
+    pub fn is_legacy(&self) -> bool {
+        self.legacy
+    }
+
     /// Notes since when it is proved to be current.
     fn prove(&mut self) {
         if self.is_in_sync() && !self.legacy {

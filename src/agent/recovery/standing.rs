@@ -32,6 +32,8 @@ pub struct Standing {
     pub head: u64,
     /// Whether all it is known to have sent is here.
     pub in_sync: bool,
+    /// Whether it says no hello, so that nothing tells what is missing.
+    pub legacy: bool,
     /// Topics that something is missing of.
     pub behind: usize,
     /// Topics among these that the publisher does not let this node have.
@@ -44,6 +46,13 @@ pub struct Standing {
     pub held_bytes: usize,
 }
 
+impl Standing {
+    /// Whether hellos prove that everything is here.
+    pub fn is_current(&self) -> bool {
+        self.in_sync && !self.legacy
+    }
+}
+
 impl Recovery {
     /// Where it stands.
     pub fn standing(&self) -> Standing {
@@ -51,6 +60,7 @@ impl Recovery {
             life: self.life,
             head: self.covered,
             in_sync: self.is_in_sync(),
+            legacy: self.legacy,
             behind: self.behind,
             forbidden: self.topics.values().filter(|topic| topic.forbidden).count(),
             hello_at: self.hello_at,

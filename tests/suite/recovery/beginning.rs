@@ -70,6 +70,7 @@ fn a_legacy_publisher_makes_handlers_start_over() {
     let mut publisher = Publisher::bind(&port.uri());
     let more = "db_sync_time = 0.6\nlog_level = \"debug\"\n";
     let mut node = Node::new(&[&port.uri()], &["t1"], more);
+    node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 1.5"));
     node.start();
     publisher.has_agent(&["D", "t1"]);
     wait_for("the agent hears it", || {
@@ -80,7 +81,7 @@ fn a_legacy_publisher_makes_handlers_start_over() {
                 .err
                 .all()
                 .iter()
-                .any(|l| l.contains("(started)"))
+                .any(|l| l.contains("(incomplete)"))
     });
     node.has(&[("k0".to_owned(), json!({"n": 0}))].into());
     node.says("handler file: starts over (requested)");

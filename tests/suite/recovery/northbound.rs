@@ -38,6 +38,7 @@ fn what_a_legacy_publisher_sent_meanwhile_comes_from_the_store() {
         &["t1"],
         "legacy_detect = 0.3\ndb_sync_time = 1.0\nnb_store = \"embedded\"\n",
     );
+    node.configure(|config| config.replace("sync_timeout = 20.0", "sync_timeout = 1.0"));
     let folder = node.folder.path("fanfare-agent-state");
     std::fs::create_dir_all(&folder).unwrap();
     let here = |n: u64| json!({"topic": "t1", "n": n});
