@@ -97,7 +97,7 @@ impl Server {
         if let Err(error) = watch.look() {
             log::error!("{error}");
         }
-        watch.gone();
+        watch.take_gone();
         let refused = watch.take().refused;
         metrics.request_connections_refused_total.add(refused);
         if refused > 0

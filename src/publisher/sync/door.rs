@@ -171,7 +171,7 @@ impl Door {
     }
 
     fn forget(&mut self) {
-        for fd in self.bound.watch().map(Watch::gone).unwrap_or_default() {
+        for fd in self.bound.watch().map(Watch::take_gone).unwrap_or_default() {
             self.debts.gone(fd);
         }
     }

@@ -187,10 +187,8 @@ impl Server {
                 }
             }
             Err(error) => {
+                self.complain(&error, now);
                 self.parts.desk.malformed(client, error);
-                if let Some(permit) = self.refusals.permit(now) {
-                    log::warn!("a sync client sent what is no request: {error}{permit}");
-                }
             }
         }
         true
@@ -228,17 +226,17 @@ impl Server {
             metrics,
             ..
         } = &mut self.parts;
-        if !door.hears(&sender) {
-            return;
-        }
+        let here = door.hears(&sender);
         let node = sender.node.as_deref();
         let fd = sender.fd.to_be_bytes();
         let now = Instant::now();
-        metrics.sync_refused_total.inc();
+        metrics.sync_refused_total.add(here.into());
         let owner = node.map_or(&fd[..], str::as_bytes);
-        match pace.permit(owner, unknown(&sender), now) {
-            Permit::Flood => door.spurn(&sender),
-            Permit::Go | Permit::Hurried => self.complain(error),
+        match (pace.permit(owner, unknown(&sender), now), here) {
+            (Permit::Flood, true) => door.spurn(&sender),
+            (Permit::Flood, false) => door.shun(&sender),
+            (Permit::Go | Permit::Hurried, true) => self.complain(error, now),
+            (Permit::Go | Permit::Hurried, false) => {}
         }
     }
 
@@ -273,8 +271,8 @@ impl Server {
         }
     }
 
-    fn complain(&self, error: &Malformed) {
-        if let Some(permit) = self.refusals.permit(Instant::now()) {
+    fn complain(&self, error: impl std::fmt::Display, now: Instant) {
+        if let Some(permit) = self.refusals.permit(now) {
             log::warn!("a sync client sent what is no request: {error}{permit}");
         }
     }

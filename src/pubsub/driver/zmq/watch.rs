@@ -163,7 +163,7 @@ impl Watch {
                         self.places.came(fd, Instant::now());
                         came.push(fd);
                     }
-                    CONNECTED_WITH_HANDSHAKE => self.places.is_ready(),
+                    CONNECTED_WITH_HANDSHAKE => self.places.handshake_done(),
                     LOST => {
                         came.retain(|other| *other != fd);
                         asked.retain(|(other, _)| *other != fd);
@@ -176,7 +176,7 @@ impl Watch {
             }
             // Those whose end was not reported since they were asked: it was not another's with the descriptor.
             for (fd, address) in asked.drain(..) {
-                self.is_from(fd, address);
+                self.located(fd, address);
             }
             if self.exile.is_none() || came.is_empty() {
                 return Ok(());
@@ -194,8 +194,8 @@ impl Watch {
         }
     }
 
-    fn is_from(&mut self, fd: RawFd, address: IpAddr) {
-        self.places.is_from(fd, address);
+    fn located(&mut self, fd: RawFd, address: IpAddr) {
+        self.places.set_address(fd, address);
         let out = |exile: &Exile| exile.outcasts.has(address);
         if self.exile.as_ref().is_some_and(out) {
             self.counts.kept_out += u64::from(self.cut(fd, Some(address)));
@@ -410,7 +410,7 @@ impl Watch {
     }
 
     /// The connections that have ended since the last call.
-    pub fn gone(&mut self) -> Vec<RawFd> {
+    pub fn take_gone(&mut self) -> Vec<RawFd> {
         std::mem::take(&mut self.gone)
     }
 

@@ -250,7 +250,7 @@ impl ZmqPublisher {
 
     /// Takes leave of connections that have ended.
     fn part(&mut self, see: See<'_>) {
-        let gone = self.bound.watch().map(Watch::gone).unwrap_or_default();
+        let gone = self.bound.watch().map(Watch::take_gone).unwrap_or_default();
         for fd in gone {
             for prefix in self.seats.leave(fd) {
                 see(&Subscription {

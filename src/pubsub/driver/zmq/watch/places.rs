@@ -87,7 +87,7 @@ impl Places {
     }
 
     /// A handshake is done; of one of those that are open.
-    pub fn is_ready(&mut self) {
+    pub fn handshake_done(&mut self) {
         self.ready += 1;
     }
 
@@ -103,7 +103,7 @@ impl Places {
     }
 
     /// Where a connection comes from.
-    pub fn is_from(&mut self, fd: RawFd, address: IpAddr) {
+    pub fn set_address(&mut self, fd: RawFd, address: IpAddr) {
         if let Some(place) = self.open.get_mut(&fd) {
             place.address = Some(address);
         }

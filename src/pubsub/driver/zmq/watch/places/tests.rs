@@ -42,7 +42,7 @@ fn of_whom_a_handshake_was_is_known_where_only_one_is_open() {
     );
     places.came(7, Instant::now());
     assert!(places.is_unready(7));
-    places.is_ready();
+    places.handshake_done();
     places.came(8, Instant::now());
     assert!(!places.is_unready(7) && places.is_unready(8));
 }
