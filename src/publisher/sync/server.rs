@@ -187,7 +187,7 @@ impl Server {
                 }
             }
             Err(error) => {
-                self.complain(&error, now);
+                self.complain(error, now);
                 self.parts.desk.malformed(client, error);
             }
         }
