@@ -31,6 +31,7 @@
 //!
 //! Where peers have keys it is their node, which the gate refuses for a while ([`Admitted`]).
 
+mod exile;
 mod outcasts;
 mod parting;
 mod place;
@@ -54,7 +55,7 @@ use crate::security::admitted::Admitted;
 use crate::util::printable;
 use crate::util::rate::RateLimit;
 
-use self::outcasts::Outcasts;
+use self::exile::Exile;
 use self::parting::Parting;
 use self::place::Heard;
 use self::places::Places;
@@ -73,17 +74,6 @@ const AHEAD: u64 = 64 << 10;
 const SENDS: &str = "it sends what no agent sends: no subscription, too many, or messages, changes or requests \
                      without end";
 
-/// How often it is looked whose time is over.
-const LET_IN: Duration = Duration::from_secs(1);
-
-/// Where peers prove nothing: who is kept out of a port.
-struct Exile {
-    outcasts: Outcasts,
-    /// The socket that listens, once it does.
-    listener: Option<RawFd>,
-    looked: Instant,
-}
-
 /// Watches a socket that is bound. To be looked at often, by the socket's owner.
 pub struct Watch {
     monitor: Monitor,
@@ -93,7 +83,7 @@ pub struct Watch {
     port: Option<u16>,
     /// Where peers prove who they are.
     admitted: Option<Admitted>,
-    /// Unless they do, or are not on tcp.
+    /// Who is kept out where they do not, on tcp.
     exile: Option<Exile>,
     /// The event before this one. libzmq has one thread that tells of connections, so what it says in the
     /// same breath stands together.
@@ -113,7 +103,8 @@ pub struct Watch {
 
 impl Watch {
     /// Watches `watched`, which is to be bound to `port`, and takes messages of so many bytes, until
-    /// [`super::ffi::stop_monitor`] is called on it. Its peers have keys where there is somebody who knows those that were `admitted`.
+    /// [`super::ffi::stop_monitor`] is called on it. Its peers have keys where there is somebody who knows
+    /// those that were `admitted`.
     pub fn of(
         context: &zmq::Context,
         watched: &zmq::Socket,
@@ -124,17 +115,13 @@ impl Watch {
         let told = LISTENING | ACCEPTED | CONNECTED_WITH_HANDSHAKE | LOST;
         let mask = told | NOT_ACCEPTED | REFUSED | BROKE_OFF;
         let now = Instant::now();
-        let exile = || Exile {
-            outcasts: Outcasts::default(),
-            listener: None,
-            looked: now,
-        };
+        let nothing_proved = port.filter(|_| admitted.is_none());
         Ok(Watch {
             monitor: Monitor::of(context, watched, mask)?,
             places: Places::new(longest + AHEAD),
             rules,
             port,
-            exile: (port.is_some() && admitted.is_none()).then(exile),
+            exile: nothing_proved.map(|port| Exile::of(port, now)),
             admitted,
             before: 0,
             counts: PeerCounts::default(),
@@ -190,14 +177,13 @@ impl Watch {
     fn listens(&mut self, fd: RawFd) {
         self.ignore_resets(fd);
         if let Some(exile) = &mut self.exile {
-            exile.listener = Some(fd);
+            exile.listens(fd);
         }
     }
 
     fn located(&mut self, fd: RawFd, address: IpAddr) {
         self.places.set_address(fd, address);
-        let out = |exile: &Exile| exile.outcasts.has(address);
-        if self.exile.as_ref().is_some_and(out) {
+        if self.exile.as_ref().is_some_and(|exile| exile.has(address)) {
             self.counts.kept_out += u64::from(self.cut(fd, Some(address)));
         }
     }
@@ -209,12 +195,10 @@ impl Watch {
         self.gone.push(fd);
         let failed = matches!(self.before, BROKE_OFF | BREACH);
         let silent = place.filter(|place| failed && !place.spoke && !place.ended);
-        let now = Instant::now();
         if let Some(address) = silent.and_then(|place| place.address)
             && let Some(exile) = &mut self.exile
-            && exile.outcasts.failed(address, now)
         {
-            self.cast_out(address, "its handshakes fail", now);
+            self.counts.cast_out += u64::from(exile.failed(address, Instant::now()));
         }
     }
 
@@ -227,45 +211,6 @@ impl Watch {
                 "connections that are reset are heard of: {error}; a peer that means harm can end this \
                  process{permit}"
             );
-        }
-    }
-
-    /// Whether it was not.
-    fn cast_out(&mut self, address: IpAddr, why: &str, now: Instant) -> bool {
-        let Some(exile) = &mut self.exile else {
-            return false;
-        };
-        let new = exile.outcasts.cast_out(address, now);
-        if new {
-            self.counts.cast_out += 1;
-            if let Some(permit) = self.lines.permit(now) {
-                let port = self.port.unwrap_or_default();
-                log::warn!("{address} is kept out of port {port} for a minute: {why}{permit}");
-            }
-            self.keep_out();
-        }
-        new
-    }
-
-    /// Has the system keep out those who are cast out; where that takes in only a shorter list, those who
-    /// stay longest. The others are ended when they come.
-    fn keep_out(&mut self) {
-        let Some(exile) = &mut self.exile else { return };
-        let Some(listener) = exile.listener else {
-            return;
-        };
-        let mut out = exile.outcasts.all();
-        while let Err(error) = tcp::filter(listener, self.port, &filter::program(&out)) {
-            if let Some(permit) = self.lines.permit(Instant::now()) {
-                log::warn!(
-                    "the system does not keep out {} addresses, the others are ended one by one: {error}{permit}",
-                    out.len()
-                );
-            }
-            if out.is_empty() {
-                return;
-            }
-            out.truncate(out.len() / 2);
         }
     }
 
@@ -295,7 +240,8 @@ impl Watch {
                 self.judged = now;
             }
             for fd in bad.endless {
-                self.counts.unruly += u64::from(self.banish(fd));
+                let node = self.whose(fd);
+                self.counts.unruly += u64::from(self.banish(fd, None, node));
             }
             for fd in bad.suspect {
                 self.counts.unruly += u64::from(self.cut(fd, None));
@@ -309,13 +255,8 @@ impl Watch {
         }
         let (open, port) = (&self.places.open, self.port);
         self.parting.close(open, port, received, all, now);
-        if let Some(exile) = &mut self.exile
-            && now.saturating_duration_since(exile.looked) >= LET_IN
-        {
-            exile.looked = now;
-            if exile.outcasts.let_in(now) {
-                self.keep_out();
-            }
+        if let Some(exile) = &mut self.exile {
+            exile.let_in(now);
         }
     }
 
@@ -337,12 +278,11 @@ impl Watch {
 
     /// The same, and keeps whoever that is out for a while: its node, or where its address is all that can be
     /// known of it, that.
-    fn banish(&mut self, fd: RawFd) -> bool {
-        let address = self.places.open.get(&fd).and_then(|place| place.address);
-        let node = self.whose(fd);
-        let ended = self.cut(fd, None);
+    fn banish(&mut self, fd: RawFd, address: Option<IpAddr>, node: Option<Arc<str>>) -> bool {
+        let known = self.places.open.get(&fd).and_then(|place| place.address);
+        let ended = self.cut(fd, address);
         if ended {
-            self.blame(node, address);
+            self.blame(node, address.or(known));
         }
         ended
     }
@@ -351,14 +291,14 @@ impl Watch {
     /// it was not yet.
     fn blame(&mut self, node: Option<Arc<str>>, address: Option<IpAddr>) -> bool {
         let now = Instant::now();
-        let address = address.filter(|_| self.exile.is_some());
-        let (new, others) = match (node, address) {
-            (Some(node), _) => (self.keep_node_out(&node, now), self.places.of(&node)),
-            (None, Some(address)) => (
-                self.cast_out(address, SENDS, now),
-                self.places.from(address),
-            ),
-            (None, None) => return false,
+        let (new, others) = match (node, address, &mut self.exile) {
+            (Some(node), ..) => (self.keep_node_out(&node, now), self.places.of(&node)),
+            (None, Some(address), Some(exile)) => {
+                let new = exile.cast_out(address, SENDS, now);
+                self.counts.cast_out += u64::from(new);
+                (new, self.places.from(address))
+            }
+            _ => return false,
         };
         for fd in others {
             self.counts.kept_out += u64::from(self.cut(fd, address));
@@ -371,7 +311,7 @@ impl Watch {
     pub fn shun(&mut self, sender: &Sender) -> bool {
         let out = match (&sender.node, sender.address, &self.exile) {
             (Some(_), ..) => self.is_out(sender),
-            (None, Some(address), Some(exile)) => exile.outcasts.has(address),
+            (None, Some(address), Some(exile)) => exile.has(address),
             _ => true,
         };
         !out && self.blame(sender.node.clone(), sender.address)
@@ -465,14 +405,8 @@ impl Watch {
     /// The same, of one that does what no agent does: its node, or where nobody admits its address, is kept
     /// out for a while.
     pub fn spurn(&mut self, sender: &Sender) -> bool {
-        let place = self.places.open.get(&sender.fd);
-        let address = sender.address.or(place.and_then(|place| place.address));
         let node = sender.node.clone().or_else(|| self.whose(sender.fd));
-        let ended = self.cut(sender.fd, sender.address);
-        if ended {
-            self.blame(node, address);
-        }
-        ended
+        self.banish(sender.fd, sender.address, node)
     }
 
     /// What is counted here since the last call.
