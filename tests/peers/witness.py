@@ -13,7 +13,7 @@ import time
 
 NAP = 0.001
 # What it may be late, by the system's own doing.
-LATE = 0.001
+LATE = 0.0005
 
 
 def main():

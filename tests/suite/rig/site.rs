@@ -55,9 +55,9 @@ impl Site {
         site
     }
 
-    /// Another running publisher, with the same keys.
-    pub fn other(&self) -> Cluster {
-        Cluster::running(&self.secured)
+    /// Another running publisher, with the same keys and more in its configuration.
+    pub fn other(&self, more: &str) -> Cluster {
+        Cluster::running(&format!("{}{more}", self.secured))
     }
 
     pub fn keys(&self) -> PathBuf {

@@ -25,7 +25,7 @@ fn with_others(mut rows: BTreeMap<String, Value>, count: u64) -> BTreeMap<String
 #[test]
 fn a_spoofed_publisher_on_the_configured_address_is_not_heard() {
     let mut site = Site::new(&["n1", "n2"]);
-    let mut other = site.other();
+    let mut other = site.other("");
     let (events, sync) = (site.cluster.uri(), site.sync_uri.clone());
     site.cluster.publish("t1", 0..50, 100);
     let mut node = site.node("n1");

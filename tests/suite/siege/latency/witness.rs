@@ -2,7 +2,7 @@
 //! up to a few per cent of all time; so it may be the whole p99. What was on its way then tells nothing of a
 //! publisher.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -21,9 +21,14 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// Whether it is within the time between these.
+    /// Whether it is within the time between these; or as long again was not over then, in which what could not
+    /// be done is made up for.
     pub fn touches(&self, from: SystemTime, until: SystemTime) -> bool {
-        self.from <= until && from <= self.until
+        self.from <= until && from <= self.until + self.length()
+    }
+
+    fn length(&self) -> Duration {
+        self.until.duration_since(self.from).unwrap_or_default()
     }
 
     fn read(line: &str) -> Option<Pause> {
@@ -45,7 +50,17 @@ pub struct Witness(Vec<Process>);
 /// The beginning of a time that is watched.
 pub struct Mark {
     lines: Vec<usize>,
+    at: Instant,
     stolen: Duration,
+}
+
+/// What was seen since.
+pub struct Seen {
+    /// None where that is more than the system itself knows of: it could be an attack that kept the processors
+    /// busy.
+    pub pauses: Vec<Pause>,
+    /// The part of all processors' time that the system knows was taken away.
+    pub stolen: f64,
 }
 
 impl Witness {
@@ -71,27 +86,28 @@ impl Witness {
     pub fn mark(&self) -> Mark {
         Mark {
             lines: self.0.iter().map(|process| process.out.len()).collect(),
+            at: Instant::now(),
             stolen: stolen(),
         }
     }
 
-    /// What was taken away since then; nothing where that is more than the system itself knows of: it could be
-    /// an attack that kept the processors busy.
-    pub fn since(&self, mark: &Mark) -> Vec<Pause> {
+    pub fn since(&self, mark: &Mark) -> Seen {
         let each = self.0.iter().zip(&mark.lines);
         let lines = each.flat_map(|(process, start)| process.out.from(*start));
         let pauses: Vec<Pause> = lines.filter_map(|line| Pause::read(&line)).collect();
-        let long = |pause: &Pause| pause.until.duration_since(pause.from).unwrap_or_default();
-        let seen: Duration = pauses.iter().map(long).sum();
+        let all: Duration = pauses.iter().map(Pause::length).sum();
         let known = stolen().saturating_sub(mark.stolen);
-        let unit = TICK * u32::try_from(self.0.len()).unwrap();
-        if seen > known.mul_f64(1.25) + unit {
+        let processors = u32::try_from(self.0.len()).unwrap().max(1);
+        let credible = all <= known.mul_f64(1.25) + TICK * processors;
+        if !credible {
             eprintln!(
-                "{seen:.1?} without a processor, of which the host took {known:.1?}: not left out"
+                "{all:.1?} without a processor, of which the host took {known:.1?}: not left out"
             );
-            return Vec::new();
         }
-        pauses
+        Seen {
+            pauses: if credible { pauses } else { Vec::new() },
+            stolen: known.div_duration_f64(mark.at.elapsed() * processors),
+        }
     }
 }
 
