@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: one line each, all of them at once (design §9).
+//! What is wrong with a configuration: one line each, all of them at once.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! `[[handler]]` tables: what is common to all modules; the rest is the module's (design §7).
+//! `[[handler]]` tables: what is common to all modules; the rest is the module's.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Reads the sources (design §9): built-in defaults, files, environment, command line.
+//! Reads the sources: built-in defaults, files, environment, command line.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;

@@ -1,4 +1,4 @@
-//! The configuration of the daemons (design §9): where it is read from, what it may say, and
+//! The configuration of the daemons: where it is read from, what it may say, and
 //! everything that is wrong with it at once.
 //!
 //! Each key is declared once, in [`AGENT_KEYS`] or [`PUBLISHER_KEYS`]; the typed structs, the

@@ -201,7 +201,8 @@ settings! {
         sync_max_snapshots: usize = key(
             "16",
             Kind::Count(1, 10_000, "agents"),
-            "How many agents may fetch snapshots at the same time; the others are told to wait.",
+            "How many agents may fetch snapshots at the same time; the others are told to wait.\n\
+             Without keys those of one address may have three quarters of the places.",
         ),
         sync_snapshot_rate: u32 = key(
             "50",

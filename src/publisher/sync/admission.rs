@@ -5,8 +5,11 @@
 //! that grows with the number of those who wait. A node that gets on is never cut: its place is
 //! free again after its last chunk, or when it has not got any further for a while. However many
 //! connections a node makes, it has one place, and while others wait a share of what may be begun.
+//! Where an address is all that is known of those who ask, one address has no more than three
+//! quarters of the places: whoever is there may as well be one, who begins and never goes on.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -57,6 +60,8 @@ pub(super) struct Limits {
 #[derive(Debug)]
 struct Place {
     since: Instant,
+    /// Where it is, where nothing else is known of it.
+    address: Option<IpAddr>,
     /// Snapshots that it may begin and was not given yet.
     begun: usize,
     /// Snapshots that it was given and has not seen the end of.
@@ -142,18 +147,18 @@ impl Admission {
     pub(super) fn begin(&mut self, waiter: &Waiter, now: Instant) -> Result<(), Duration> {
         let owner = &waiter.owner;
         self.refill(now);
-        if !self.has_room(owner) || self.tokens < 1.0 || !self.has_share(owner, now) {
+        if !self.has_room(waiter) || self.tokens < 1.0 || !self.has_share(owner, now) {
             return Err(self.send_away(owner, now));
         }
         self.tokens -= 1.0;
         self.waiting.remove(owner);
-        self.place(owner, now).begun += 1;
+        self.place(waiter, now).begun += 1;
         Ok(())
     }
 
     /// A client that may begin is given this snapshot.
     pub(super) fn joined(&mut self, waiter: &Waiter, snapshot: u64, now: Instant) {
-        let place = self.place(&waiter.owner, now);
+        let place = self.place(waiter, now);
         place.begun = place.begun.saturating_sub(1);
         place.ask(&waiter.client, (snapshot, 0), now);
     }
@@ -176,11 +181,11 @@ impl Admission {
     ) -> Result<(), Duration> {
         let place = self.places.get(&waiter.owner);
         let known = place.is_some_and(|place| place.has(snapshot));
-        if !known && !self.has_room(&waiter.owner) {
+        if !known && !self.has_room(waiter) {
             return Err(self.send_away(&waiter.owner, now));
         }
         self.waiting.remove(&waiter.owner);
-        let place = self.place(&waiter.owner, now);
+        let place = self.place(waiter, now);
         place.ask(&waiter.client, (snapshot, chunk), now);
         Ok(())
     }
@@ -247,18 +252,28 @@ impl Admission {
         places.flat_map(|place| place.open.iter().map(|open| open.snapshot))
     }
 
-    fn place(&mut self, owner: &Owner, now: Instant) -> &mut Place {
-        self.places.entry(owner.clone()).or_insert_with(|| Place {
+    fn place(&mut self, waiter: &Waiter, now: Instant) -> &mut Place {
+        let entry = self.places.entry(waiter.owner.clone());
+        entry.or_insert_with(|| Place {
             since: now,
+            address: waiter.address,
             begun: 0,
             open: Vec::new(),
         })
     }
 
-    fn has_room(&self, owner: &Owner) -> bool {
-        match self.places.get(owner) {
-            Some(place) => place.has_room(),
-            None => self.places.len() < self.limits.places,
+    fn has_room(&self, waiter: &Waiter) -> bool {
+        let all = self.limits.places;
+        match (self.places.get(&waiter.owner), waiter.address) {
+            (Some(place), _) => place.has_room(),
+            (None, None) => self.places.len() < all,
+            (None, address) => {
+                let beside = self
+                    .places
+                    .values()
+                    .filter(|place| place.address == address);
+                self.places.len() < all && beside.count() < all - all / 4
+            }
         }
     }
 

@@ -105,20 +105,13 @@ impl Desk {
         std::mem::take(&mut self.actions)
     }
 
-    /// A client asks, on a connection of `owner`; `forbidden` are topics that it named and may not
-    /// have.
+    /// A client asks; `forbidden` are topics that it named and may not have.
     pub(super) fn request(
         &mut self,
-        (client, owner): (&[u8], &[u8]),
-        tag: u64,
+        waiter: Waiter,
         (request, forbidden): (Request, Heads),
         now: Instant,
     ) {
-        let waiter = Waiter {
-            client: client.into(),
-            owner: owner.into(),
-            tag,
-        };
         match request {
             Request::Heads {
                 incarnation,
@@ -306,6 +299,7 @@ fn unknown(client: &[u8], tag: u64) -> Waiter {
     Waiter {
         client: client.into(),
         owner: client.into(),
+        address: None,
         tag,
     }
 }

@@ -8,6 +8,7 @@ use fastrand::Rng;
 
 use super::SyncOptions;
 use super::desk::{Action, Desk};
+use super::waiters::Waiter;
 use crate::publisher::history::{History, HistoryError};
 use crate::sync::{Answer, Request, answer};
 
@@ -35,8 +36,13 @@ impl Oracle {
         now: Instant,
     ) -> Result<Option<Answer>, HistoryError> {
         self.desk.tick(now);
-        let client = (&b"client"[..], &b"node"[..]);
-        self.desk.request(client, 0, (request, Vec::new()), now);
+        let waiter = Waiter {
+            client: b"client"[..].into(),
+            owner: b"node"[..].into(),
+            address: None,
+            tag: 0,
+        };
+        self.desk.request(waiter, (request, Vec::new()), now);
         let mut last = None;
         loop {
             let actions = self.desk.actions();

@@ -11,6 +11,7 @@ use super::ask::{Asked, Told};
 use super::desk::{Action, Desk};
 use super::door::Door;
 use super::pace::{Pace, Permit};
+use super::waiters::Waiter;
 use super::{Command, SyncMetrics};
 use crate::event::codec::Malformed;
 use crate::publisher::permits::Permits;
@@ -182,7 +183,13 @@ impl Server {
                 let Parts { desk, permits, .. } = &mut self.parts;
                 match granted(permits, sender.node.as_deref(), request) {
                     Some(granted) => {
-                        desk.request((client, owner(&sender, client)), tag, granted, now);
+                        let waiter = Waiter {
+                            client: client.into(),
+                            owner: owner(&sender, client).into(),
+                            address: unknown(&sender),
+                            tag,
+                        };
+                        desk.request(waiter, granted, now);
                     }
                     None => desk.forbid(client, tag),
                 }

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::ask::Ask;
 use super::desk::Action;
+use super::waiters::Waiter;
 use super::*;
 use crate::event::Event;
 use crate::publisher::history::{History, Moment, Options, Submission};
@@ -69,9 +70,13 @@ impl Rig {
     }
 
     fn request_of(&mut self, owner: &[u8], client: u8, tag: u64, request: Request) {
-        let client = [client];
-        self.desk
-            .request((&client, owner), tag, (request, Vec::new()), self.now);
+        let waiter = Waiter {
+            client: [client].into(),
+            owner: owner.into(),
+            address: None,
+            tag,
+        };
+        self.desk.request(waiter, (request, Vec::new()), self.now);
         self.see();
     }
 

@@ -1,6 +1,7 @@
 //! Who waits for an answer, and how many of them there may be.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::admission::{Client, Owner};
 
@@ -14,6 +15,8 @@ pub(super) struct Waiter {
     pub client: Client,
     /// Whose connection that is.
     pub owner: Owner,
+    /// Where it comes from, where nothing else is known of it.
+    pub address: Option<IpAddr>,
     pub tag: u64,
 }
 
@@ -64,6 +67,7 @@ mod tests {
         let of = |client: usize| Waiter {
             client: client.to_be_bytes().into(),
             owner: client.to_be_bytes().into(),
+            address: None,
             tag: 1,
         };
         for _ in 0..CLIENT_WAITING {

@@ -19,6 +19,7 @@ fn link(node: usize, number: usize) -> Waiter {
     Waiter {
         client: [node.to_be_bytes(), number.to_be_bytes()].concat().into(),
         owner: node.to_be_bytes().into(),
+        address: None,
         tag: 1,
     }
 }
@@ -45,6 +46,24 @@ fn places_are_bounded_and_freed_by_the_last_chunk() {
     assert!(admission.begin(&client(5), now).is_err());
     admission.failed(&client(4), now);
     assert_eq!(admission.begin(&client(5), now), Ok(()));
+}
+
+#[test]
+fn those_at_one_address_leave_room_for_others() {
+    let (mut admission, now) = admission(LIMITS);
+    let at = |number: usize, last: u8| Waiter {
+        address: Some([192, 0, 2, last].into()),
+        ..client(number)
+    };
+    for number in 0..3 {
+        join(&mut admission, &at(number, 1), 7, now);
+    }
+    assert!(admission.begin(&at(3, 1), now).is_err());
+    assert!(admission.goes_on(&at(3, 1), (7, 1), now).is_err());
+    join(&mut admission, &at(4, 2), 7, now);
+    assert!(admission.begin(&at(5, 3), now).is_err());
+    admission.ended(&at(0, 1), 7, now);
+    assert_eq!(admission.begin(&at(3, 1), now), Ok(()));
 }
 
 #[test]
