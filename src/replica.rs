@@ -1,4 +1,4 @@
-//! The local copy of all rows: last version wins (design §6).
+//! The local copy of all rows: last version wins.
 //!
 //! One writer at a time; whoever owns it decides how it is shared. It knows no clock.
 

@@ -1,5 +1,5 @@
 //! A file imports from its own module, from lower layers, and of its own layer only what [`MODULES`] lists,
-//! without a cycle; and `unsafe` stands in two files (design §12; `src/lib.rs` has the map, with every module).
+//! without a cycle; and `unsafe` stands in two files (`src/lib.rs` has the map, with every module).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 

@@ -1,5 +1,5 @@
 //! The northbound store, read where a publisher says no hello: what such a publisher sent and the agent
-//! missed is nowhere else (design §4).
+//! missed is nowhere else.
 //!
 //! A thread of its own reads all rows, since a store may take its time. They are compared with the
 //! replica's: a row that was heard of meanwhile, be it gone again or as it was, is newer than what was

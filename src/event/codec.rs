@@ -1,5 +1,5 @@
-//! The wire form of an event: frame 1, a MessagePack map (design §4; what Dragonflow's drivers
-//! pack and unpack).
+//! The wire form of an event: frame 1, a MessagePack map (what Dragonflow's drivers pack and
+//! unpack).
 //!
 //! The map has the keys `table key action value topic`, all strings or nil, and from a Fanfare
 //! sender one more, `stamp`: bin of 56 bytes. A reader also accepts what other writers send: any

@@ -1,4 +1,4 @@
-//! The publisher's heartbeat (design §5): who it is, how far it is, what moved lately.
+//! The publisher's heartbeat: who it is, how far it is, what moved lately.
 //!
 //! It is the payload of messages on [`super::topic::HELLO`]. Legacy subscribers never see it: they
 //! do not subscribe to topics that begin with byte 0x01.

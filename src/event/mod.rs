@@ -2,7 +2,7 @@
 //!
 //! * [`Event`] borrows its text from the message or batch it came in; it is what handlers see.
 //! * [`EventBatch`] owns the text of many events in one buffer; it is what crosses threads.
-//! * [`codec`] is the wire form (design §4).
+//! * [`codec`] is the wire form.
 
 pub mod batch;
 pub mod codec;
@@ -27,7 +27,7 @@ pub enum Action<'a> {
     /// The object is gone; the event's value is nil.
     Delete,
     /// Anything else a publisher may send. It is no change of a row, so the agent counts it and
-    /// drops it: control actions are not accepted from the data plane (design §10).
+    /// drops it: control actions are not accepted from the data plane.
     Other(&'a str),
 }
 

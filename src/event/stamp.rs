@@ -1,4 +1,4 @@
-//! The stamp: who sent an event and where it stands (design §1, §4).
+//! The stamp: who sent an event and where it stands.
 
 /// Length of an encoded stamp, bytes.
 pub const STAMP_LEN: usize = 56;

@@ -1,4 +1,4 @@
-//! Topics as they stand in frame 0 (design §4).
+//! Topics as they stand in frame 0.
 //!
 //! Fanfare ends a topic with one NUL byte, so that a subscription to `tenant1` (a prefix, to
 //! ZeroMQ) does not receive `tenant10`. Legacy senders end it with nothing. Both are read here.

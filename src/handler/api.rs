@@ -1,4 +1,4 @@
-//! The contract between the agent and a handler module (design §7).
+//! The contract between the agent and a handler module.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

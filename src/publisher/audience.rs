@@ -1,7 +1,7 @@
 //! Who listens: how many subscribers asked for each topic.
 //!
-//! A driver shows subscriptions by prefix, and an agent makes two for each topic at first (design
-//! §4); so what ends in NUL counts as a topic, and what does not only where it is all there is.
+//! A driver shows subscriptions by prefix, and an agent makes two for each topic at first; so
+//! what ends in NUL counts as a topic, and what does not only where it is all there is.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,11 +1,11 @@
-//! Who may connect: the ZAP handler of the publisher's process (design §10, §11 rule 2).
+//! Who may connect: the ZAP handler of the publisher's process.
 //!
 //! libzmq asks it about every handshake at a secured socket. It fails closed: where its thread has
 //! ended nobody is admitted. Where its directory cannot be looked at any more, those are admitted who
-//! were before, and nobody is added or shut out; that is counted, and the service is not ready. To be started before anything is
-//! bound; the sockets that it guards are told by [`Cuts`] when somebody who may be connected may be
-//! so no longer, because libzmq cannot drop one peer of many: all reconnect, and prove anew who
-//! they are. What they miss meanwhile they find missing.
+//! were before, and nobody is added or shut out; that is counted, and the service is not ready. To be
+//! started before anything is bound; the sockets that it guards are told by [`Cuts`] when somebody who
+//! may be connected may be so no longer, because libzmq cannot drop one peer of many: all reconnect,
+//! and prove anew who they are. What they miss meanwhile they find missing.
 
 mod guard;
 mod server;

@@ -1,5 +1,5 @@
 //! The publisher's journal and current rows: version → stamp → journal, and only then is an event
-//! sent or acknowledged (design §5, §6, §8).
+//! sent or acknowledged.
 //!
 //! Owned by one thread; it has no socket, no thread and no clock of its own.
 //!

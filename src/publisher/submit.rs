@@ -1,5 +1,5 @@
 //! The protocol of acknowledged publishing, between API workers and the publisher service of their
-//! host (design §8).
+//! host.
 //!
 //! A worker's DEALER socket connects to the service's ROUTER on a unix socket beside the PULL one
 //! ([`request_path`]). Every message is one frame. Numbers are big-endian; one protocol version

@@ -1,4 +1,4 @@
-//! The sync service: the side of [`crate::sync`] that answers (design §5).
+//! The sync service: the side of [`crate::sync`] that answers.
 //!
 //! One thread owns the ROUTER socket. What a request needs of journal and rows it asks the thread
 //! that publishes, which owns them, in questions of a millisecond at most. What was read is

@@ -1,4 +1,4 @@
-//! Where a socket connects to or binds, read from what an operator writes (design §9, §11).
+//! Where a socket connects to or binds, read from what an operator writes.
 //!
 //! Everything is checked here because libzmq checks little: it binds `tcp://*:99999` on another
 //! port, takes an unknown name for a network card, and its binding panics on some bad ipc paths.
@@ -25,7 +25,7 @@ pub enum Transport {
     /// TCP, one connection per subscriber.
     #[default]
     Tcp,
-    /// Encapsulated PGM multicast; has no security (design §11 rule 18).
+    /// Encapsulated PGM multicast; has no security.
     Epgm,
     /// A unix socket on the same host.
     Ipc,
@@ -57,7 +57,7 @@ pub struct Defaults {
 pub enum Host {
     /// A literal address.
     Ip(IpAddr),
-    /// A host name in lower case, still to be resolved (by the program: design §11 rule 15).
+    /// A host name in lower case, still to be resolved (by the program).
     Name(String),
     /// `*`: every address of this host. Only for binding.
     Any,

@@ -1,5 +1,5 @@
 //! The pluggable publish-subscribe infrastructure: contracts, drivers and the common part of
-//! subscribers (design §3).
+//! subscribers.
 
 pub mod api;
 pub mod driver;

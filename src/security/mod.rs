@@ -1,4 +1,4 @@
-//! Keys: who is who on the network (design §10).
+//! Keys: who is who on the network.
 //!
 //! Every party has a CURVE key pair. An agent knows its publishers by their public keys, a publisher
 //! its nodes by the files in one directory. Nothing here opens a socket.

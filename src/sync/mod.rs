@@ -1,5 +1,4 @@
-//! The protocol between an agent that missed something and the publisher's sync service
-//! (design §5, §6).
+//! The protocol between an agent that missed something and the publisher's sync service.
 //!
 //! An agent's DEALER socket connects to the service's ROUTER, at the endpoint that hellos name.
 //! Every message is one frame. Each answer is given to one request, which names its tag: a request

@@ -1,4 +1,4 @@
-//! The table of design §5: what an event is to a topic of which all was there before.
+//! What an event is to a topic, by its stamp, of which all was there before: each case.
 
 use std::collections::BTreeMap;
 

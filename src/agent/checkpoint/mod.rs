@@ -1,5 +1,5 @@
 //! Keeps what the agent knows on the disk: a restart or an upgrade then asks only for what it
-//! missed (design §6).
+//! missed.
 //!
 //! Rows without a stamp are left out: nothing would tell that they are gone when they are. The stamp of a
 //! tombstone has the time since when its object is gone, by this machine's clock: restarts do not make it

@@ -1,5 +1,5 @@
 //! What was missed of one publisher, and how it is fetched: a pure state machine, without socket,
-//! clock or thread (design §5).
+//! clock or thread.
 //!
 //! ```text
 //!              first chunk                last chunk, digest right

@@ -1,7 +1,7 @@
 //! Names to addresses, away from the threads that must not wait.
 //!
 //! libzmq would resolve on its I/O thread, which serves all connections, and would use the first
-//! address only (design §11, 15). Here each look-up has a thread of its own: the system's resolver
+//! address only. Here each look-up has a thread of its own: the system's resolver
 //! cannot be interrupted, and one that hangs must hold up neither a reader nor the end of the
 //! process. A reader starts no look-up while another of its own is under way.
 

@@ -10,7 +10,7 @@
 //!
 //! libzmq's own reconnection is switched off: it gives up for ever after a refused handshake or a
 //! protocol error, keeps the address it resolved first, and its back-off is not jittered per
-//! agent (design §11, 1, 10, 15). Every attempt opens a new link with a newly resolved address.
+//! agent. Every attempt opens a new link with a newly resolved address.
 //!
 //! The link of a lost connection stays open until the next attempt: what it received before the
 //! loss is still to be read from it.

@@ -1,4 +1,4 @@
-//! kill -9 at random points (design §13, I4 and I5).
+//! kill -9 at random points: nothing that was acknowledged is lost, and no number is given twice (I4, I5).
 
 mod push;
 

@@ -1,4 +1,4 @@
-//! CURVE on a socket (design §10, §11 rule 2).
+//! CURVE on a socket.
 
 use zeroize::Zeroizing;
 use zmq::Socket;

@@ -26,7 +26,7 @@ impl Frames {
     }
 
     /// The next message, without waiting. `recv_multipart` would collect as many frames as a peer
-    /// cares to send (design §11, 12).
+    /// cares to send.
     pub fn receive(&mut self, socket: &Socket, uri: &str) -> Result<Received<'_>, PubSubError> {
         if !frame(socket, &mut self.topic, uri)? {
             return Ok(Received::Nothing);

@@ -170,7 +170,7 @@ pub(crate) fn give_up_lifeless(socket: &mut ::zmq::Socket) -> Result<(), PubSubE
 /// system's own limit is some 6 MB.
 pub(crate) const RECEIVE_BUFFER: i32 = 128 << 10;
 
-/// Binds, on ipc under a lock: a second bind would steal the path without a word (design §11, 13). A group
+/// Binds, on ipc under a lock: a second bind would steal the path without a word. A group
 /// of multicast is only sent to.
 pub(crate) fn bind(
     socket: &mut ::zmq::Socket,

@@ -1,7 +1,7 @@
 //! A socket monitor: what libzmq says of a socket's connections.
 //!
 //! It is read by the thread that owns the socket, whenever that is awake, and with a narrow mask:
-//! a monitor that is not read freezes the I/O thread (design §11, 7).
+//! a monitor that is not read freezes the I/O thread.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::RawFd;
