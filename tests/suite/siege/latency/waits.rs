@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Events of which a p99 says something: 20 took longer. What is left out is left out of both lines.
+const ENOUGH: usize = 2_000;
+
 /// How long the events of a round took, sorted: all of them, and those that had all processors meanwhile.
 #[derive(Clone)]
 pub struct Waits {
@@ -33,7 +36,7 @@ impl Waits {
 
     /// Whether a p99 of those that are left says anything.
     pub fn is_enough(&self) -> bool {
-        self.kept.len() * 2 >= self.all.len()
+        self.kept.len() >= ENOUGH
     }
 }
 
