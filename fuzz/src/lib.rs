@@ -256,7 +256,7 @@ pub fn agent_config(data: &[u8]) {
             .map_err(|faults| faults.to_string())
             .map(|config| {
                 let again = load_agent(sources, known).expect("it was without a fault just now");
-                assert_eq!(config.differs(&again), Vec::<&str>::new());
+                assert_eq!(config.differs(&again), (Vec::new(), Vec::new()));
                 config.warnings()
             })
     });
@@ -270,7 +270,7 @@ pub fn publisher_config(data: &[u8]) {
             .map(|config| {
                 let again =
                     load_publisher(sources, known).expect("it was without a fault just now");
-                assert_eq!(config.differs(&again), Vec::<&str>::new());
+                assert_eq!(config.differs(&again), (Vec::new(), Vec::new()));
                 config.warnings()
             })
     });

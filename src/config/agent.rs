@@ -35,36 +35,36 @@ settings! {
             "The publishers: address or host name, with or without a port; IPv6 as \"fd00::1\" or\n\
              \"[fd00::1]:8866\"; or a full tcp://…, ipc:///path or epgm://interface;group:port.\n\
              The agent subscribes to every one of them.",
-        ),
+        ).live(),
         publisher_port: u16 = key(
             "8866",
             Kind::Port,
             "The port of publishers that are listed without one.",
-        ),
+        ).live(),
         publisher_transport: Transport = key(
             r#""tcp""#,
             common::TRANSPORTS,
             "How publishers that are listed without a scheme are reached. epgm is multicast and has\n\
              no security at all; use it on a network of its own only.",
-        ),
+        ).live(),
         topics: Vec<String> = key(
             r#"["D"]"#,
             Kind::Topics,
             "The topics (tenants, as a rule) whose events this node needs. D, which goes to all, is\n\
              subscribed to whether it is listed or not.",
-        ),
+        ).live(),
         enable_selective_topology_distribution: bool = key(
             "true",
             Kind::Flag,
             "Whether publishers send by topic. false subscribes to D only, for publishers that send\n\
              everything to everyone.",
-        ),
+        ).live(),
         security: Security = common::SECURITY,
         node_key: PathBuf = secure::NODE_KEY,
         publisher_keys: BTreeMap<String, Vec<String>> = secure::PUBLISHER_KEYS,
         state_dir: PathBuf = common::STATE_DIR,
         run_dir: PathBuf = common::RUN_DIR,
-        log_level: String = common::LOG_LEVEL,
+        log_level: String = common::LOG_LEVEL.live(),
         socket_group: String = key(
             r#""fanfare""#,
             Kind::Text,
@@ -84,8 +84,8 @@ settings! {
              /readyz says so too, for units that must not start before; then a publisher that is down\n\
              when the node boots holds them up (TimeoutStartSec).",
         ),
-        stuck_timeout: Duration = common::STUCK_TIMEOUT,
-        tombstone_ttl: Duration = common::TOMBSTONE_TTL,
+        stuck_timeout: Duration = common::STUCK_TIMEOUT.live(),
+        tombstone_ttl: Duration = common::TOMBSTONE_TTL.live(),
         connect_timeout: Duration = key(
             "5.0",
             Kind::Seconds(0.1, 300.0),
@@ -182,7 +182,7 @@ settings! {
              \x20   …                        # and the module's own keys\n\
              \n\
              The tables of several files add up; one with the name of an earlier one replaces it.",
-        ),
+        ).live(),
     } with {
         /// `publishers_ips` read, each once.
         publishers: Vec<Endpoint> = Vec::new(),

@@ -23,17 +23,19 @@ fn file(program: &Program) -> String {
          # Every key stands here with its default; uncomment a line to change it. Read in this order,\n\
          # the last one wins: built-in defaults, this file, conf.d/*.toml beside it by name, the\n\
          # environment (FANFARE_ and the key in capitals), the command line (--set key=value).\n\
+         # Where nothing is said of a reload, a key takes effect at the next start.\n\
          #\n\
          # Generated from src/config; to change a text, change it there.\n"
     );
     for key in program.keys {
-        let value = key.kind.wants();
         out.push('\n');
         for line in key.doc.lines() {
             let _ = writeln!(out, "{}", format!("# {line}").trim_end());
         }
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "# Value: {value}.");
+        for line in key.value() {
+            let _ = writeln!(out, "# {line}");
+        }
         let _ = writeln!(out, "#{} = {}", key.name, key.default);
     }
     out

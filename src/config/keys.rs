@@ -14,6 +14,8 @@ pub struct Key {
     pub kind: Kind,
     /// What it does and why one would change it; lines of at most 96 characters.
     pub doc: &'static str,
+    /// Whether a reload takes it. Others wait for the next start.
+    pub live: bool,
 }
 
 /// What the environment variables of keys begin with.
@@ -25,20 +27,41 @@ pub(super) struct Spec {
     default: &'static str,
     kind: Kind,
     doc: &'static str,
+    live: bool,
 }
 
 pub(super) const fn key(default: &'static str, kind: Kind, doc: &'static str) -> Spec {
-    Spec { default, kind, doc }
+    Spec {
+        default,
+        kind,
+        doc,
+        live: false,
+    }
 }
 
 impl Spec {
+    /// The same, which a reload takes.
+    pub(super) const fn live(self) -> Spec {
+        Spec { live: true, ..self }
+    }
+
     pub(super) const fn named(self, name: &'static str) -> Key {
         Key {
             name,
             default: self.default,
             kind: self.kind,
             doc: self.doc,
+            live: self.live,
         }
+    }
+}
+
+impl Key {
+    /// What values it takes, and when they take effect where that is not at the next start: a sentence each.
+    pub(super) fn value(&self) -> Vec<String> {
+        let value = format!("Value: {}.", self.kind.wants());
+        let when = self.live.then(|| "A reload takes it.".to_owned());
+        [value].into_iter().chain(when).collect()
     }
 }
 
@@ -67,13 +90,16 @@ macro_rules! settings {
         pub static $keys: &[$crate::config::Key] = &[$($spec.named(stringify!($field))),*];
 
         impl $config {
-            /// The keys whose values differ from those of `other`.
-            pub fn differs(&self, other: &Self) -> Vec<&'static str> {
-                let mut names = Vec::new();
+            /// The keys whose values differ from those of `other`: those that a reload takes, and those that
+            /// wait for the next start.
+            pub fn differs(&self, other: &Self) -> (Vec<&'static str>, Vec<&'static str>) {
+                let (mut live, mut later) = (Vec::new(), Vec::new());
                 $(if self.$field != other.$field {
-                    names.push(stringify!($field));
+                    const KEY: $crate::config::Key = $spec.named(stringify!($field));
+                    let names = if KEY.live { &mut live } else { &mut later };
+                    names.push(KEY.name);
                 })*
-                names
+                (live, later)
             }
 
             /// Takes over the values of these keys; what is worked out from them stays as it is.

@@ -30,7 +30,7 @@ fn page(program: &Program) -> String {
          /etc/fanfare/conf.d/*.toml by name, the environment (FANFARE_ and the key in capitals), the \
          command line (--set key=value). conf.d is common to the daemons of a host: keys of the other \
          daemon are passed over there. An unknown key is a fault. `fanfare check-config` tells all \
-         faults of files at once."
+         faults of files at once. Where nothing is said of a reload, a key takes effect at the next start."
     ))]);
     roff.control("SH", ["KEYS"]);
     for key in program.keys {
@@ -38,7 +38,7 @@ fn page(program: &Program) -> String {
         roff.text([bold(key.name), roman(format!(" = {}", key.default))]);
         literal(&mut roff, key.doc);
         roff.control("IP", []);
-        roff.text([roman(format!("Value: {}.", key.kind.wants()))]);
+        roff.text([roman(key.value().join(" "))]);
     }
     roff.control("SH", ["SEE ALSO"]);
     roff.text([roman(format!("fanfare-{name}(8), fanfare(1)"))]);

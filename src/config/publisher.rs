@@ -169,8 +169,8 @@ settings! {
         authorized_keys: PathBuf = secure::AUTHORIZED_KEYS,
         state_dir: PathBuf = common::STATE_DIR,
         run_dir: PathBuf = common::RUN_DIR,
-        log_level: String = common::LOG_LEVEL,
-        stuck_timeout: Duration = common::STUCK_TIMEOUT,
+        log_level: String = common::LOG_LEVEL.live(),
+        stuck_timeout: Duration = common::STUCK_TIMEOUT.live(),
         metrics_address: Option<SocketAddr> = key(
             r#""127.0.0.1:9867""#,
             Kind::Listen,
@@ -274,7 +274,7 @@ settings! {
              Read again on SIGHUP: nodes that may have other topics than before connect anew, and no\n\
              others; but all do when the first grant comes or the last one goes. The tables of several\n\
              files add up. Needs security = \"curve\": without keys nobody knows who a node is.",
-        ),
+        ).live(),
     } with {
         /// `publisher_bind_address` read.
         bind: Endpoint = Endpoint::Tcp {

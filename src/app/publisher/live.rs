@@ -18,9 +18,6 @@ use crate::util::systemd::Notifier;
 /// Topics in a report.
 const TOPICS: usize = 100;
 
-/// The keys that take effect by a reload.
-const LIVE: &[&str] = &["grant", "log_level", "stuck_timeout"];
-
 /// What the main loop owns.
 pub struct Live {
     pub wired: Wired,
@@ -192,9 +189,7 @@ impl Live {
     /// taken over: it waits, and is named as often as it is asked.
     fn take(&mut self, new: PublisherConfig) -> Reloaded {
         let mut done = Reloaded::default();
-        let differs = self.config.differs(&new);
-        let (mut taken, later): (Vec<&'static str>, Vec<&str>) =
-            differs.into_iter().partition(|key| LIVE.contains(key));
+        let (mut taken, later) = self.config.differs(&new);
         if taken.contains(&"grant") {
             if self.wired.proves() || new.grants().is_open() {
                 self.wired.permits().set(new.grants());

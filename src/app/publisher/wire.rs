@@ -42,15 +42,16 @@ use crate::util::thread::Thread;
 pub struct Wired {
     workers: Option<Box<dyn SubscriberApi>>,
     sources: Vec<Arc<Source>>,
-    clients: Option<Requests>,
+    requests: Option<Requests>,
     peers: Option<Peers>,
     sync: Option<SyncService>,
-    synced: Option<Arc<SyncMetrics>>,
-    requests: Arc<RequestMetrics>,
     monitors: Option<Monitors>,
-    monitored: Arc<MonitorMetrics>,
     service: Service,
-    gated: Option<Arc<GateMetrics>>,
+    // What parts have counted is told at the end too, when they are gone.
+    request_metrics: Arc<RequestMetrics>,
+    sync_metrics: Option<Arc<SyncMetrics>>,
+    monitor_metrics: Arc<MonitorMetrics>,
+    gate_metrics: Option<Arc<GateMetrics>>,
     permits: Arc<Permits>,
     /// Whether nodes prove who they are.
     proves: bool,
@@ -134,7 +135,7 @@ impl Wired {
         );
         // Before those that give it work.
         let service = Service::start(parts)?;
-        let clients = requests(config, context, front.socket(config), ways.submitted)?;
+        let requests = requests(config, context, front.socket(config), ways.submitted)?;
         let sync = sync_service(
             config,
             context,
@@ -154,15 +155,15 @@ impl Wired {
                 .flat_map(|workers| workers.sources())
                 .collect(),
             workers,
-            requests: Arc::clone(&clients.metrics),
-            clients: Some(clients),
+            request_metrics: Arc::clone(&requests.metrics),
+            requests: Some(requests),
             peers,
-            synced: sync.as_ref().map(|sync| Arc::clone(&sync.metrics)),
+            sync_metrics: sync.as_ref().map(|sync| Arc::clone(&sync.metrics)),
             sync,
-            monitored: Arc::clone(&monitors.metrics),
+            monitor_metrics: Arc::clone(&monitors.metrics),
             monitors: Some(monitors),
             service,
-            gated: gate.as_ref().map(|gate| Arc::clone(&gate.metrics)),
+            gate_metrics: gate.as_ref().map(|gate| Arc::clone(&gate.metrics)),
             gate,
             permits,
             proves,
@@ -194,14 +195,14 @@ impl Wired {
         (self.sync, self.peers, self.monitors) = (None, None, None);
         let in_time = self.service.stop_by(deadline);
         let last = deadline.max(Instant::now() + ANSWERS);
-        if let Some(clients) = &mut self.clients {
-            clients.thread.stop_by(last);
+        if let Some(requests) = &mut self.requests {
+            requests.thread.stop_by(last);
         }
         // It may be reading a folder that hangs.
         if let Some(gate) = &mut self.gate {
             gate.thread.stop_by(last);
         }
-        self.clients = None;
+        self.requests = None;
         in_time
     }
 
@@ -249,7 +250,7 @@ impl Wired {
 
     /// Who takes the events of clients that await an answer.
     pub fn requests(&self) -> Option<&Requests> {
-        self.clients.as_ref()
+        self.requests.as_ref()
     }
 
     /// Who gives agents what they missed, if anybody does.
@@ -274,20 +275,20 @@ impl Wired {
 
     /// What the parts count.
     pub fn counted(&self) -> [(Part, Vec<Sample>); 7] {
-        let gated = self.gated.as_ref();
-        let synced = self.synced.as_ref();
+        let gate = self.gate_metrics.as_ref();
+        let sync = self.sync_metrics.as_ref();
         [
-            (Part::Requests, self.requests.each()),
-            (Part::Monitors, self.monitored.each()),
+            (Part::Requests, self.request_metrics.each()),
+            (Part::Monitors, self.monitor_metrics.each()),
             (
                 Part::Sync,
-                synced.map_or_else(Vec::new, |synced| synced.each()),
+                sync.map_or_else(Vec::new, |metrics| metrics.each()),
             ),
             (Part::Service, self.service.metrics.each()),
             (Part::Peers, self.service.peers.each()),
             (
                 Part::Gate,
-                gated.map_or_else(Vec::new, |gated| gated.each()),
+                gate.map_or_else(Vec::new, |metrics| metrics.each()),
             ),
             (Part::Grants, self.permits.metrics.each()),
         ]
