@@ -519,6 +519,41 @@ fn who_is_kept_out_is_not_heard_on_what_it_had_in_store() {
     assert_eq!(ended, 1);
 }
 
+/// A node that was taken over may be at two places at once.
+#[test]
+fn who_is_kept_out_loses_what_it_has_from_other_addresses_too() {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let mut rig = Rig::with(&context, folder, GUARDED);
+    let ((public, own), honest) = (pair(), pair());
+    rig.authorise("n1.key", &public);
+    rig.authorise("n2.key", &honest.0);
+    gate.look();
+    within("both are known", || gate.metrics.gate_nodes.get() == 2);
+    let elsewhere = format!("tcp://127.0.0.2:0;127.0.0.1:{}", rig.port);
+    let bad = rig.bare(zmq::XSUB, &own);
+    let other = rig.bare_at(&elsewhere, zmq::XSUB, &own);
+    let client = rig.bare(zmq::XSUB, &honest.1);
+    let mut heard = 0;
+    for one in [&bad, &other, &client] {
+        one.send(&b"\x01anything\0"[..], 0).unwrap();
+    }
+    within("all are heard", || {
+        heard += rig.judge(|_, _| true).len();
+        heard == 3
+    });
+    bad.send("no subscription", 0).unwrap();
+    let mut ended = 0;
+    within("the other one is ended", || {
+        rig.judge(|_, _| true);
+        ended += rig.peers().peers().kept_out;
+        ended > 0
+    });
+    assert!(rig.admitted.is_out("n1", Instant::now()));
+    assert!(!rig.admitted.is_out("n2", Instant::now()));
+    assert_eq!(ended, 1);
+}
+
 /// So that its end is known before what it has sent is heard.
 #[test]
 fn who_does_harm_and_hangs_up_is_kept_out() {

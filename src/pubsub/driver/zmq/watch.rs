@@ -292,6 +292,7 @@ impl Watch {
     fn blame(&mut self, node: Option<Arc<str>>, address: Option<IpAddr>) -> bool {
         let now = Instant::now();
         let (new, others) = match (node, address, &mut self.exile) {
+            // From wherever they are.
             (Some(node), ..) => (self.keep_node_out(&node, now), self.places.of(&node)),
             (None, Some(address), Some(exile)) => {
                 let new = exile.cast_out(address, SENDS, now);
@@ -301,7 +302,7 @@ impl Watch {
             _ => return false,
         };
         for fd in others {
-            self.counts.kept_out += u64::from(self.cut(fd, address));
+            self.counts.kept_out += u64::from(self.cut(fd, None));
         }
         new
     }
