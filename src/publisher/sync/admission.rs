@@ -272,7 +272,8 @@ impl Admission {
                     .places
                     .values()
                     .filter(|place| place.address == address);
-                self.places.len() < all && beside.count() < all - all / 4
+                let others = (all / 4).max(usize::from(all > 1));
+                self.places.len() < all && beside.count() < all - others
             }
         }
     }

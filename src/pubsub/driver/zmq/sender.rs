@@ -25,7 +25,8 @@ impl Sender {
     pub fn of(message: &mut zmq::Message, known: bool) -> Option<Sender> {
         let fd = message.gets("__fd")?.parse().ok()?;
         let address = message.gets("Peer-Address");
-        let address = address.and_then(|address| address.parse::<IpAddr>().ok());
+        // One of a link has the link's name behind it.
+        let address = address.and_then(|address| address.split('%').next()?.parse::<IpAddr>().ok());
         let user = if known { message.gets("User-Id") } else { None };
         let admitted = user.and_then(admission::read);
         Some(Sender {
