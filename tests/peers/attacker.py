@@ -51,6 +51,8 @@ def handshake(port, kind):
     ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind
     stream.sendall(bytes([4, len(ready)]) + ready)
     head = stream.recv(2, socket.MSG_WAITALL)
+    if len(head) < 2:
+        raise ConnectionError("it is not let in")
     stream.recv(head[1], socket.MSG_WAITALL)
     return stream
 

@@ -98,7 +98,8 @@ class Client:
     def answer(self, name):
         flags, length = self.take(2)
         body = self.take(length)
-        assert flags == 4 and body.startswith(name), body
+        if flags != 4 or not body.startswith(name):
+            raise ConnectionError(f"it is told {body}")
         return body[len(name) :]
 
     def frame(self, flags, body):

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::rig::config::{AGENT, Folder, PUBLISHER, TOOL};
+use crate::rig::config::{AGENT, Folder, PUBLISHER, TOOL, configured};
 use crate::rig::port::Port;
 use crate::rig::process::Process;
 use crate::rig::wait_for;
@@ -78,7 +78,7 @@ fn the_journal_is_told_the_priority_of_each_line() {
             };
             // What is inherited, and led elsewhere.
             let inode = if journal { inode } else { inode + 1 };
-            let mut start = Command::new(AGENT);
+            let mut start = configured(AGENT);
             start
                 .arg("--config")
                 .arg(&file)

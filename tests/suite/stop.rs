@@ -14,7 +14,7 @@ use crate::rig::peer::{Publisher, Subscriber};
 use crate::rig::port::Port;
 use crate::rig::process::Process;
 use crate::rig::tape::{Tape, wide};
-use crate::rig::{at_most, until, wait_for};
+use crate::rig::{at_most, slowness, until, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -75,7 +75,8 @@ fn under_load() {
         let mut publisher = Publisher::bind(&port.uri());
         let mut agent = folder.agent(&[&port.uri()], &["t1"], "");
         publisher.has_agent(&["D", "t1"]);
-        publisher.tell(json!({"op": "load", "topic": "t1", "name": "l", "rate": 10_000}));
+        publisher
+            .tell(json!({"op": "load", "topic": "t1", "name": "l", "rate": 10_000 / slowness()}));
         folder.has_key("load", "l-2000");
         stop(&mut agent, signal);
         let rows = file_is_complete(&folder, &agent);

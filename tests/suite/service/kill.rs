@@ -1,4 +1,4 @@
-//! kill -9 at random points: nothing that was acknowledged is lost, and no number is given twice (I4, I5).
+//! kill -9 at random points: nothing that was acknowledged is lost, and no number is given twice (I5).
 
 mod push;
 

@@ -29,8 +29,9 @@ impl Attack {
         Attack(attack)
     }
 
-    /// Ends it; says how often it was cut off, as far as it knows.
-    pub fn end(self) -> u64 {
+    /// Ends it, which goes on until then; says how often it was cut off, as far as it knows.
+    pub fn end(mut self) -> u64 {
+        self.0.kill();
         let lines = self.0.out.all();
         let last = lines.last().unwrap();
         last.rsplit(' ').next().unwrap().parse().unwrap()

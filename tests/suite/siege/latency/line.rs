@@ -30,8 +30,11 @@ const FIRST: &str = "first";
 const CALM: Duration = Duration::from_millis(1);
 
 /// Of the time that the host takes: with less an attack is compared with the calm around it alone. With more also
-/// with the other publisher at the same time, whichever is slower.
+/// with the other publisher at the same time.
 const QUIET: f64 = 0.01;
+
+/// And even then no more than so many times the calm.
+const MOST: f64 = 4.0;
 
 /// From a worker through a publisher to an agent.
 pub struct Line {
@@ -124,30 +127,43 @@ impl Round {
         self.attacked.p99().div_duration_f64(calm)
     }
 
-    /// How many times as long as those of the publisher that nobody attacks.
-    fn times_the_other(&self) -> f64 {
-        self.attacked
-            .p99()
-            .div_duration_f64(self.other.p99().max(CALM))
+    /// How many times as long as those of the publisher that nobody attacks: of those that are left, and of all.
+    fn times_the_other(&self) -> [f64; 2] {
+        let (one, other) = (&self.attacked, &self.other);
+        [
+            one.p99().div_duration_f64(other.p99().max(CALM)),
+            one.p99_of_all()
+                .div_duration_f64(other.p99_of_all().max(CALM)),
+        ]
+    }
+
+    /// Whether enough is left to be compared with.
+    pub fn is_enough(&self) -> bool {
+        self.attacked.is_enough() && self.other.is_enough()
     }
 
     /// Whether they took at most twice as long as in the calm of others; where the host took much of the time, or
-    /// as those of the publisher that nobody attacks.
+    /// as those of the publisher that nobody attacks. What is left out are the slow ones rather, so that must be true
+    /// of all of them too; and the other has the same processors, which an attack may take from both.
     pub fn is_like(&self, calm: &[&Round]) -> bool {
-        let beside = self.stolen > QUIET && self.times_the_other() <= 2.0;
-        self.attacked.is_enough() && (self.times(calm) <= 2.0 || beside)
+        let beside = self.times_the_other().iter().all(|times| *times <= 2.0);
+        let times = self.times(calm);
+        self.is_enough() && (times <= 2.0 || self.stolen > QUIET && beside && times <= MOST)
+    }
+
+    /// The slowest, where none is left out.
+    pub fn longest(&self) -> Duration {
+        self.attacked.longest()
     }
 }
 
 impl fmt::Display for Round {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [left, all] = self.times_the_other();
+        let (one, other, percent) = (&self.attacked, self.other.p99(), 100.0 * self.stolen);
         write!(
             f,
-            "{}, {:.2} times the p99 of {:.1?} beside it; the host took {:.1} %",
-            self.attacked,
-            self.times_the_other(),
-            self.other.p99(),
-            100.0 * self.stolen
+            "{one}, {left:.2} (of all {all:.2}) times the p99 of {other:.1?} beside it; the host took {percent:.1} %"
         )
     }
 }

@@ -29,7 +29,12 @@ impl Waits {
         place(&self.kept, 99)
     }
 
-    /// Of all: none is left out of this.
+    /// Of all: none is left out of this, which is what the host does as much as what anybody else does.
+    pub fn p99_of_all(&self) -> Duration {
+        place(&self.all, 99)
+    }
+
+    /// Of all, too.
     pub fn longest(&self) -> Duration {
         place(&self.all, 100)
     }

@@ -97,8 +97,8 @@ impl Witness {
         let pauses: Vec<Pause> = lines.filter_map(|line| Pause::read(&line)).collect();
         let all: Duration = pauses.iter().map(Pause::length).sum();
         let known = stolen().saturating_sub(mark.stolen);
-        let processors = u32::try_from(self.0.len()).unwrap().max(1);
-        let credible = all <= known.mul_f64(1.25) + TICK * processors;
+        let watched = u32::try_from(self.0.len()).unwrap();
+        let credible = all <= known.mul_f64(1.25) + TICK * watched;
         if !credible {
             eprintln!(
                 "{all:.1?} without a processor, of which the host took {known:.1?}: not left out"
@@ -106,9 +106,17 @@ impl Witness {
         }
         Seen {
             pauses: if credible { pauses } else { Vec::new() },
-            stolen: known.div_duration_f64(mark.at.elapsed() * processors),
+            stolen: known.div_duration_f64(mark.at.elapsed() * processors()),
         }
     }
+}
+
+/// All that the system has, whether this process may use them or not.
+fn processors() -> u32 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap();
+    let each = stat.lines().filter(|line| line.starts_with("cpu"));
+    // The first line is of all together.
+    u32::try_from(each.count() - 1).unwrap()
 }
 
 /// What the host has taken of all processors so far.
