@@ -20,7 +20,8 @@ use crate::rig::site::Site;
 
 use attack::{Attack, noticed};
 use line::{Line, Pair, Round};
-use witness::Witness;
+use waits::Waits;
+use witness::{Mark, Pause, Witness};
 
 const KINDS: &[&str] = &[
     "garbage",

@@ -9,8 +9,7 @@ use fanfare::publisher::client::PublisherClient;
 use fanfare::pubsub::SubscriberOptions;
 use fanfare::pubsub::driver::zmq::ZmqPubSub;
 
-use super::waits::Waits;
-use super::witness::{Mark, Pause, Witness};
+use super::{Mark, Pause, Waits, Witness};
 use crate::rig::agent::start;
 use crate::rig::cluster::Cluster;
 use crate::rig::tape::Tape;
