@@ -483,19 +483,27 @@ fn a_subscription_is_not_made_for_somebody_else() {
     assert!(ended >= 10, "{ended}");
 }
 
+/// A guarded publisher with the keys of `n1` and `n2`.
+fn guarded() -> (Rig, Gate, [SecretKey; 2]) {
+    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
+    let gate = Rig::gate(&context, &folder);
+    let rig = Rig::with(&context, folder, GUARDED);
+    let secrets = ["n1.key", "n2.key"].map(|file| {
+        let (public, secret) = pair();
+        rig.authorise(file, &public);
+        secret
+    });
+    gate.look();
+    within("both are known", || gate.metrics.gate_nodes.get() == 2);
+    (rig, gate, secrets)
+}
+
 /// A node with another connection, on which it has said nothing yet: nobody knows whose that is until it does.
 #[test]
 fn who_is_kept_out_is_not_heard_on_what_it_had_in_store() {
-    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
-    let gate = Rig::gate(&context, &folder);
-    let mut rig = Rig::with(&context, folder, GUARDED);
-    let ((public, own), honest) = (pair(), pair());
-    rig.authorise("n1.key", &public);
-    rig.authorise("n2.key", &honest.0);
-    gate.look();
-    within("both are known", || gate.metrics.gate_nodes.get() == 2);
+    let (mut rig, gate, [own, honest]) = guarded();
     let [bad, stored] = [(), ()].map(|()| rig.bare(zmq::XSUB, &own));
-    let client = rig.bare(zmq::XSUB, &honest.1);
+    let client = rig.bare(zmq::XSUB, &honest);
     within("all are there", || {
         rig.judge(|_, _| true);
         gate.metrics.gate_admitted_total.get() == 3 && rig.peers().peers().open == 3
@@ -522,18 +530,11 @@ fn who_is_kept_out_is_not_heard_on_what_it_had_in_store() {
 /// A node that was taken over may be at two places at once.
 #[test]
 fn who_is_kept_out_loses_what_it_has_from_other_addresses_too() {
-    let (folder, context) = (tempfile::tempdir().unwrap(), zmq::Context::new());
-    let gate = Rig::gate(&context, &folder);
-    let mut rig = Rig::with(&context, folder, GUARDED);
-    let ((public, own), honest) = (pair(), pair());
-    rig.authorise("n1.key", &public);
-    rig.authorise("n2.key", &honest.0);
-    gate.look();
-    within("both are known", || gate.metrics.gate_nodes.get() == 2);
+    let (mut rig, _gate, [own, honest]) = guarded();
     let elsewhere = format!("tcp://127.0.0.2:0;127.0.0.1:{}", rig.port);
     let bad = rig.bare(zmq::XSUB, &own);
     let other = rig.bare_at(&elsewhere, zmq::XSUB, &own);
-    let client = rig.bare(zmq::XSUB, &honest.1);
+    let client = rig.bare(zmq::XSUB, &honest);
     let mut heard = 0;
     for one in [&bad, &other, &client] {
         one.send(&b"\x01anything\0"[..], 0).unwrap();
